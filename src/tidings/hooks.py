@@ -1,4 +1,4 @@
-"""Named hooks: ordered lists of handlers, asynchronous or not, that plugins and applications add to."""
+"""Named hooks: ordered lists of handlers (sync or async) that plugins and applications add to."""
 
 from __future__ import annotations
 
