@@ -9,6 +9,7 @@
         ├── AuthenticationError     401  no usable token
         ├── PermissionDenied        403
         ├── NotFound                404  unknown resource or record
+        ├── RelatedNotFound         404  a value refers to a record that does not exist
         ├── MethodNotAllowed        405
         ├── NotAcceptable           406
         ├── Conflict                409  id taken, unique value taken, still referenced
@@ -130,6 +131,19 @@ class NotFound(RequestError):
     status = 404
     title = "Not Found"
     default_code = "NOT_FOUND"
+
+
+class RelatedNotFound(RequestError):
+    """Values refer to records that do not exist; ``problems`` names the fields."""
+
+    status = 404
+    title = "Not Found"
+    default_code = "RELATED_NOT_FOUND"
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        message = "refers to a record that does not exist"
+        self.problems = tuple(Problem(name, message, self.default_code) for name in fields)
+        super().__init__(f"{', '.join(fields) or 'A value'} {message}")
 
 
 class MethodNotAllowed(RequestError):

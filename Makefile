@@ -1,0 +1,70 @@
+# What one does with this repository. `make` alone tells.
+
+PYTHON ?= python3
+PORT ?= 8000
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+RUNTIME := $(VENV)/.setup-runtime
+DEVELOPMENT := $(VENV)/.setup-development
+JS := tests/js
+PACKAGES := $(JS)/node_modules/.setup
+
+# Two installations into one environment at once would spoil it, so -j changes nothing.
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-js demo test test-fast lint bench clean browser
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(DEVELOPMENT) ## Everything for work on the Python side, in .venv (PYTHON=python3.12 to choose)
+
+setup-js: $(PACKAGES) ## The JavaScript client that the tests use (needs Node.js 20 or later)
+
+demo: $(RUNTIME) ## Run the demo (PORT=8000)
+	PORT=$(PORT) $(BIN)/tidings demo
+
+test: setup setup-js browser ## All tests, with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+test-fast: setup setup-js ## All tests but those in a browser
+	$(BIN)/python -m pytest -m "not browser"
+
+lint: setup ## Style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup ## The benchmarks
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove what tests and builds leave behind (not .venv)
+	rm -rf build dist htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . \( -name $(VENV) -o -name node_modules -o -name .git \) -prune -o \
+		-type d -name __pycache__ -exec rm -rf {} +
+
+browser:
+	@scripts/install-browser
+
+# A virtual environment that exists is used as it is; one without pip is completed.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "tidings needs Python 3.11 or later: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): pyproject.toml | $(BIN)/python
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip
+	$(PIP) install --quiet --upgrade 'pip>=25.1'
+	$(PIP) install --quiet -e .
+	@touch $@
+
+$(DEVELOPMENT): $(RUNTIME)
+	$(PIP) install --quiet -e '.[all]' --group dev
+	@touch $@
+
+$(PACKAGES): $(JS)/package.json $(JS)/package-lock.json
+	@command -v npm >/dev/null || { echo "setup-js needs npm: install Node.js 20 or later" >&2; exit 1; }
+	cd $(JS) && npm ci --no-audit --no-fund
+	@touch $@

@@ -1,0 +1,7 @@
+"""The order of changes: Change, Cursor, and the feeds that carry them."""
+
+from tidings.feed.change import Action, Change
+from tidings.feed.cursor import Cursor
+from tidings.feed.memory import Feed, FeedGap, MemoryFeed
+
+__all__ = ["Action", "Change", "Cursor", "Feed", "FeedGap", "MemoryFeed"]

@@ -1,0 +1,188 @@
+"""From what clients ask (names of the search schema and values) to an expression."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+from typing import cast as typing_cast
+
+import msgspec
+
+from tidings.errors import FilterError, Problem
+from tidings.filters.columns import cast_column, cast_operand, column_type, compare
+from tidings.filters.expression import Atom, AtomOperator, Expression, Opaque, all_of, any_of
+from tidings.identity import Identity
+from tidings.schema import ResourceType, SearchField, ValueProblem, cast, describe
+from tidings.schema.types import CONTAINER_TYPES, TypeName
+
+MAX_VALUES: Final = 500
+"""How many values one filter may list."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFilters:
+    """A client's filters: ``normalised`` as they are shown back, ``expression`` as they work."""
+
+    normalised: dict[str, Any]
+    expression: Expression
+
+
+def build_filters(
+    resource: ResourceType, filters: Mapping[str, Any], identity: Identity, *, text: bool = False
+) -> ClientFilters:
+    """Check and cast a client's filters; with ``text`` they come from a query string.
+
+    Raises:
+        FilterError: ``FILTERING_NOT_ENABLED``, or ``INVALID_FILTERS`` with every wrong filter.
+    """
+    if filters and resource.search is None:
+        raise FilterError(
+            f"Resource '{resource.name}' does not have searchSchema defined",
+            code="FILTERING_NOT_ENABLED",
+            resource=resource.name,
+        )
+    normalised: dict[str, Any] = {}
+    terms: list[Expression] = []
+    problems: list[Problem] = []
+    for name, value in filters.items():
+        entry = (resource.search or {}).get(name)
+        if entry is None:
+            message = "Field not defined in searchSchema"
+            problems.append(Problem(name, message, "UNKNOWN_FIELD"))
+            continue
+        try:
+            normalised[name], term = _build(resource, entry, value, identity, text=text)
+        except ValueProblem as problem:
+            problems.append(Problem(name, problem.message, "INVALID_VALUE", problem.path))
+        else:
+            terms.append(term)
+    if problems:
+        raise FilterError(problems=problems, resource=resource.name)
+    return ClientFilters(normalised, all_of(terms))
+
+
+def _build(
+    resource: ResourceType, entry: SearchField, value: Any, identity: Identity, *, text: bool
+) -> tuple[Any, Expression]:
+    if callable(entry.operator):
+        value = cast(entry.type, _parsed(entry.type, value) if text else value)
+        return value, _custom(entry, value, identity)
+    if entry.operator == "in":
+        return _in(resource, entry, _listed(value) if text else value)
+    if entry.operator == "between":
+        return _between(resource, entry, _listed(value) if text else value)
+    if entry.split_by is not None:
+        return _split(resource, entry, entry.split_by, value)
+    return _comparison(resource, entry, value)
+
+
+def _parsed(type_name: TypeName, value: Any) -> Any:
+    """In a query string an object comes in brackets (parsed already) or as JSON."""
+    if type_name not in CONTAINER_TYPES or not isinstance(value, str):
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except (msgspec.DecodeError, RecursionError):
+        return value.split(",") if type_name == "array" else value
+
+
+def _listed(value: Any) -> list[Any]:
+    """Lists come in a query string as repeated keys or with commas."""
+    parts = value if isinstance(value, list) else [value]
+    result: list[Any] = []
+    for part in parts:
+        result.extend(part.split(",") if isinstance(part, str) else [part])
+    return [] if result == [""] else result
+
+
+def _in(resource: ResourceType, entry: SearchField, value: Any) -> tuple[Any, Expression]:
+    values = value if isinstance(value, list | tuple) else [value]
+    if len(values) > MAX_VALUES:
+        raise ValueProblem(f"at most {MAX_VALUES} values")
+    terms: list[Expression] = []
+    items: list[Any] = []
+    for column in entry.columns:
+        items = [_item(resource, column, index, item) for index, item in enumerate(values)]
+        terms.append(Atom(column, "in", tuple(items)))
+    return items, any_of(terms)
+
+
+def _item(resource: ResourceType, column: str, index: int, item: Any) -> Any:
+    try:
+        return cast_column(resource, column, item)
+    except ValueProblem as problem:
+        raise ValueProblem(f"value {index}: {problem.message}", (index,)) from None
+
+
+def _between(resource: ResourceType, entry: SearchField, value: Any) -> tuple[Any, Expression]:
+    if not isinstance(value, list | tuple):
+        raise ValueProblem(f"expected an array of two values, got {describe(value)}")
+    if len(value) != 2:
+        raise ValueProblem(f"expected an array of two values, got {len(value)}")
+    terms: list[Expression] = []
+    bounds: list[Any] = []
+    for column in entry.columns:
+        bounds = [cast_operand(resource, column, entry.type, item) for item in value]
+        if column_type(resource, column) == "dateTime":
+            low = compare(column, ">=", bounds[0], moment=True)
+            terms.append(all_of([low, compare(column, "<=", bounds[1], moment=True)]))
+        else:
+            terms.append(Atom(column, "between", tuple(bounds)))
+    return bounds, any_of(terms)
+
+
+def _split(
+    resource: ResourceType, entry: SearchField, separator: str, value: Any
+) -> tuple[Any, Expression]:
+    whole = cast("string", value)
+    parts = [part.strip() for part in whole.split(separator) if part.strip()]
+    if len(parts) > MAX_VALUES:
+        raise ValueProblem(f"at most {MAX_VALUES} values")
+    terms = [_comparison(resource, entry, part)[1] for part in parts]
+    return whole, all_of(terms) if entry.match_all else any_of(terms)
+
+
+def _comparison(resource: ResourceType, entry: SearchField, value: Any) -> tuple[Any, Expression]:
+    operator = typing_cast(AtomOperator, entry.operator)
+    if value is None:
+        return None, _null_comparison(entry, operator)
+    terms: list[Expression] = []
+    operand: Any = None
+    for column in entry.columns:
+        operand = cast_operand(resource, column, entry.type, value)
+        moment = column_type(resource, column) == "dateTime"
+        terms.append(compare(column, operator, operand, moment=moment))
+    return operand, any_of(terms)
+
+
+def _null_comparison(entry: SearchField, operator: AtomOperator) -> Expression:
+    if operator not in ("=", "!="):
+        raise ValueProblem(f"null cannot be compared with {operator!r}")
+    test: AtomOperator = "is null" if operator == "=" else "is not null"
+    return any_of(Atom(column, test) for column in entry.columns)
+
+
+def _custom(entry: SearchField, value: Any, identity: Identity) -> Expression:
+    operator, test = entry.operator, entry.filter_record
+    assert callable(operator)
+    extra = {"identity": identity}
+    sql_extra = extra if _takes_identity(operator) else {}
+    record_extra = extra if test is not None and _takes_identity(test) else {}
+    key = msgspec.json.encode(value, order="deterministic").decode()
+    if sql_extra or record_extra:
+        claims = msgspec.json.encode(dict(identity.claims), order="deterministic").decode()
+        key = f"{key}|{identity.user_id}|{claims}"
+    return Opaque(
+        entry.name,
+        key,
+        lambda columns: operator(columns, value, **sql_extra),
+        None if test is None else (lambda record: test(record, value, **record_extra)),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _takes_identity(function: Any) -> bool:
+    return "identity" in inspect.signature(function).parameters

@@ -1,0 +1,79 @@
+"""Clauses from trusted code (hooks, plugins): dicts over any column, with $or, $and and $not.
+
+{"workspace_id": 7, "$or": [{"owner_id": "u1"}, {"is_public": True}]}
+{"status": ["open", "late"], "amount": {">=": 100}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from typing import cast as typing_cast
+
+from tidings.errors import ConfigurationError
+from tidings.filters.columns import cast_column, column_type
+from tidings.filters.expression import Atom, AtomOperator, Expression, Not, all_of, any_of
+from tidings.schema import ResourceType, ValueProblem
+from tidings.schema.types import CONTAINER_TYPES, TEXT_TYPES
+
+_OPERATORS: Final = frozenset({"=", "!=", ">", ">=", "<", "<=", "in", "between", "like"})
+
+
+def build_clause(resource: ResourceType, clause: object) -> Expression:
+    """Turn a clause of trusted code into an expression; it fails closed.
+
+    A value of None is refused rather than compared: it nearly always is a claim that is missing.
+    ``{"column": {"is null": True}}`` asks for null on purpose.
+
+    Raises:
+        ConfigurationError: names the resource, the column and what is wrong.
+    """
+    if not isinstance(clause, Mapping):
+        raise ConfigurationError(
+            f"clause on {resource.name!r}: expected a dict, got {type(clause).__name__}"
+        )
+    return all_of(_term(resource, key, value) for key, value in clause.items())
+
+
+def _term(resource: ResourceType, key: object, value: object) -> Expression:
+    if key in ("$or", "$and"):
+        if not isinstance(value, list | tuple) or not value:
+            raise ConfigurationError(
+                f"clause on {resource.name!r}: {key!r} takes a list of dicts, with at least one"
+            )
+        terms = [build_clause(resource, part) for part in value]
+        return any_of(terms) if key == "$or" else all_of(terms)
+    if key == "$not":
+        return Not(build_clause(resource, value))
+    if not isinstance(key, str) or (key != "id" and key not in resource.fields):
+        raise ConfigurationError(f"clause on {resource.name!r}: there is no column {key!r}")
+    if isinstance(value, Mapping):
+        return all_of(_atom(resource, key, name, item) for name, item in value.items())
+    return _atom(resource, key, "in" if isinstance(value, list | tuple | set) else "=", value)
+
+
+def _atom(resource: ResourceType, column: str, name: str, value: Any) -> Expression:
+    place = f"clause on {resource.name!r}, column {column!r}"
+    if name == "is null":
+        return Atom(column, "is null" if value else "is not null")
+    if name not in _OPERATORS:
+        known = ", ".join(sorted(_OPERATORS | {"is null"}))
+        raise ConfigurationError(f"{place}: unknown operator {name!r} (known: {known})")
+    kind = column_type(resource, column)
+    if kind in CONTAINER_TYPES or (name == "like" and kind not in TEXT_TYPES):
+        raise ConfigurationError(f"{place}: {name!r} cannot be used on a {kind}")
+    operator = typing_cast(AtomOperator, name)
+    if name not in ("in", "between"):
+        return Atom(column, operator, _cast(place, resource, column, value))
+    if not isinstance(value, list | tuple | set) or (name == "between" and len(value) != 2):
+        raise ConfigurationError(f"{place}: {name!r} takes a list" + " of two" * (name != "in"))
+    return Atom(column, operator, tuple(_cast(place, resource, column, item) for item in value))
+
+
+def _cast(place: str, resource: ResourceType, column: str, value: Any) -> Any:
+    if value is None:
+        raise ConfigurationError(f"{place}: the value is None (is a claim missing?)")
+    try:
+        return cast_column(resource, column, value)
+    except ValueProblem as problem:
+        raise ConfigurationError(f"{place}: {problem.message}") from None

@@ -1,0 +1,136 @@
+"""Related records: which ones are asked for, and loading them with one query per path segment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tidings.errors import InvalidRequest, Source
+from tidings.schema import Relationship, ResourceRegistry, ResourceType
+from tidings.storage import Connection, RecordStore, Row
+
+MAX_INCLUDED: Final = 5_000
+"""How many related records one document may carry."""
+MAX_PATHS: Final = 50
+MAX_DEPTH: Final = 8
+
+IncludeTree = Mapping[str, "IncludeTree"]
+RecordKey = tuple[str, Any]
+"""Resource name and id."""
+
+
+@dataclass(slots=True)
+class Included:
+    """Related records without repetitions, and the members of to-many relationships."""
+
+    records: dict[RecordKey, Row] = field(default_factory=dict)
+    members: dict[tuple[str, Any, str], list[Any]] = field(default_factory=dict)
+    """(resource, id, relationship) to the ids of its members."""
+
+
+def parse_include(
+    registry: ResourceRegistry, resource: ResourceType, paths: Iterable[str]
+) -> IncludeTree:
+    """Check include paths ("author", "comments.user") against the schema, whole.
+
+    Raises:
+        InvalidRequest: ``INVALID_INCLUDE``, naming the path and the resource.
+    """
+    tree: dict[str, Any] = {}
+    for number, path in enumerate(paths):
+        if number >= MAX_PATHS or not isinstance(path, str) or path.count(".") >= MAX_DEPTH:
+            raise _invalid(f"at most {MAX_PATHS} paths of {MAX_DEPTH} segments", resource)
+        branch, place = tree, resource
+        for segment in path.split("."):
+            relationship = place.relationships.get(segment)
+            if relationship is None:
+                raise _invalid(
+                    f"{path!r}: '{place.name}' has no relationship {segment!r}", resource
+                )
+            branch = branch.setdefault(segment, {})
+            place = registry[relationship.target]
+    return tree
+
+
+def _invalid(message: str, resource: ResourceType) -> InvalidRequest:
+    return InvalidRequest(
+        f"Cannot include {message}" if message.startswith("'") else f"Include takes {message}",
+        code="INVALID_INCLUDE",
+        source=Source(parameter="include"),
+        resource=resource.name,
+    )
+
+
+def included_resources(
+    registry: ResourceRegistry, resource: ResourceType, tree: IncludeTree
+) -> set[str]:
+    """The names of the resources whose records the tree brings in."""
+    found: set[str] = set()
+    for name, branch in tree.items():
+        target = registry[resource.relationships[name].target]
+        found |= {target.name} | included_resources(registry, target, branch)
+    return found
+
+
+class IncludeLoader:
+    """Loads an include tree for the rows of one document."""
+
+    def __init__(
+        self, store: RecordStore, registry: ResourceRegistry, connection: Connection
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._connection = connection
+        self._included = Included()
+
+    async def load(self, resource: ResourceType, rows: list[Row], tree: IncludeTree) -> Included:
+        """Load everything below these rows.
+
+        Raises:
+            InvalidRequest: ``INCLUDE_TOO_LARGE``.
+        """
+        for name, branch in tree.items():
+            relationship = resource.relationships[name]
+            target = self._registry[relationship.target]
+            if relationship.to_many:
+                found = await self._load_members(resource, relationship, target, rows)
+            else:
+                keys = {row[relationship.foreign_key] for row in rows} - {None}
+                found = await self._fetch(target, "id", keys)
+            for row in found:
+                self._included.records[target.name, row["id"]] = row
+            if found and branch:
+                await self.load(target, found, branch)
+        return self._included
+
+    async def _load_members(
+        self,
+        resource: ResourceType,
+        relationship: Relationship,
+        target: ResourceType,
+        rows: list[Row],
+    ) -> list[Row]:
+        members = self._included.members
+        for row in rows:
+            members[resource.name, row["id"], relationship.name] = []
+        found = await self._fetch(target, relationship.foreign_key, {row["id"] for row in rows})
+        for row in found:
+            owner = row[relationship.foreign_key]
+            members[resource.name, owner, relationship.name].append(row["id"])
+        return found
+
+    async def _fetch(self, target: ResourceType, column: str, keys: set[Any]) -> list[Row]:
+        if not keys:
+            return []
+        room = MAX_INCLUDED - len(self._included.records)
+        rows = await self._store.related(
+            self._connection, target, column, sorted(keys), max(room, 0) + 1
+        )
+        if len(rows) > room:
+            raise InvalidRequest(
+                f"More than {MAX_INCLUDED} related records; ask for fewer at a time",
+                code="INCLUDE_TOO_LARGE",
+                source=Source(parameter="include"),
+            )
+        return rows

@@ -1,0 +1,424 @@
+"""The operations on resources, one implementation for HTTP and for Python."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from tidings.errors import (
+    Conflict,
+)
+from tidings.feed import Action, Change
+from tidings.hooks import HookRegistry
+from tidings.identity import ANONYMOUS, Identity
+from tidings.resources.context import Method, OperationContext
+from tidings.resources.includes import (
+    Included,
+    IncludeLoader,
+    IncludeTree,
+    included_resources,
+)
+from tidings.resources.permissions import check_permission
+from tidings.resources.refusals import client_id, explained, key_or_none, not_found
+from tidings.resources.results import Found, Page, Selection
+from tidings.schema import (
+    ResourceRegistry,
+    ResourceType,
+    read_only_names,
+    validate_changes,
+    validate_new,
+)
+from tidings.storage import (
+    Connection,
+    ConstraintViolation,
+    Publish,
+    RecordStore,
+    Row,
+    UnitOfWork,
+    join,
+    unit_of_work,
+)
+
+TransactionLike = UnitOfWork | AsyncSession | AsyncConnection | None
+
+
+class Operations:
+    """query, get, post, put, patch and delete, with permissions, hooks and changes.
+
+    ``auth`` None means trusted code: no permission is asked, and read-only fields may be set.
+    Without ``transaction`` an operation is a transaction of its own.
+    """
+
+    def __init__(
+        self,
+        registry: ResourceRegistry,
+        store: RecordStore,
+        hooks: HookRegistry,
+        publish: Publish,
+    ) -> None:
+        self.registry = registry
+        self.store = store
+        self.hooks = hooks
+        self._publish = publish
+
+    @asynccontextmanager
+    async def transaction(self, outer: TransactionLike = None) -> AsyncIterator[UnitOfWork]:
+        """A unit of work: a new one, the given one, or one around the application's own."""
+        if isinstance(outer, UnitOfWork):
+            yield outer
+        elif outer is not None:
+            yield await join(outer, self._publish)
+        else:
+            async with unit_of_work(self.store.database, self._publish) as uow:
+                yield uow
+
+    async def query(
+        self,
+        resource: ResourceType,
+        selection: Selection,
+        *,
+        auth: Identity | None = None,
+        transaction: TransactionLike = None,
+    ) -> Page:
+        """The records of one page."""
+        await self._permit(resource, "query", auth)
+        await self._permit_include(resource, selection.include, auth)
+        snapshot = bool(selection.include) or selection.number > 1
+        async with self._reading(transaction, snapshot=snapshot) as connection:
+            rows = await self.store.find(
+                connection,
+                resource,
+                selection.where,
+                selection.sort,
+                limit=selection.size,
+                offset=(selection.number - 1) * selection.size,
+            )
+            total = await self._total(connection, resource, selection, len(rows))
+            included = await self._load(connection, resource, rows, selection.include)
+        return Page(rows, total, selection.number, selection.size, included)
+
+    async def get(
+        self,
+        resource: ResourceType,
+        record_id: object,
+        *,
+        include: IncludeTree | None = None,
+        auth: Identity | None = None,
+        transaction: TransactionLike = None,
+    ) -> Found:
+        """One record.
+
+        Raises:
+            NotFound: there is none of this id.
+        """
+        await self._permit_include(resource, include or {}, auth)
+        async with self._reading(transaction, snapshot=bool(include)) as connection:
+            key = key_or_none(resource, record_id)
+            row = None if key is None else await self.store.get(connection, resource, key)
+            await self._permit(resource, "get", auth, record_id=record_id, record=row)
+            if row is None:
+                raise not_found(resource, record_id)
+            return Found(row, await self._load(connection, resource, [row], include or {}))
+
+    async def post(
+        self,
+        resource: ResourceType,
+        values: Mapping[str, Any],
+        *,
+        record_id: object = None,
+        include: IncludeTree | None = None,
+        auth: Identity | None = None,
+        transaction: TransactionLike = None,
+    ) -> Found:
+        """Make a record.
+
+        Raises:
+            ValidationFailed: with every problem of every field.
+            Conflict: the id or a unique value is taken.
+        """
+        key = resource.new_id()
+        if record_id is not None:
+            key = client_id(resource, record_id, trusted=auth is None)
+        await self._permit_include(resource, include or {}, auth)
+        async with self.transaction(transaction) as uow:
+            context = self._context(resource, "post", auth, values=dict(values), uow=uow)
+            row = await self._create(resource, key, values, context, auth)
+            included = await self._load(uow.connection, resource, [row], include or {})
+        return Found(row, included, created=True)
+
+    async def put(
+        self,
+        resource: ResourceType,
+        record_id: object,
+        values: Mapping[str, Any],
+        *,
+        include: IncludeTree | None = None,
+        auth: Identity | None = None,
+        transaction: TransactionLike = None,
+    ) -> Found:
+        """Replace a record whole; make it where there is none and clients may choose ids.
+
+        Read-only and hidden fields that were not given keep their values: a client cannot send
+        back what it cannot see. Making one needs permission to post as well.
+        """
+        await self._permit_include(resource, include or {}, auth)
+        async with self.transaction(transaction) as uow:
+            key = key_or_none(resource, record_id)
+            before = await self._locked(uow, resource, key)
+            context = self._context(
+                resource, "put", auth, record_id=record_id, record=before, values=values, uow=uow
+            )
+            if before is None:
+                await self._permit_context(resource, context, auth)
+                if key is None or not (resource.client_ids or auth is None):
+                    raise not_found(resource, record_id)
+                context.method = "post"
+                row = await self._create(resource, key, values, context, auth)
+            else:
+                row = await self._replace(resource, before, values, context, auth)
+            included = await self._load(uow.connection, resource, [row], include or {})
+        return Found(row, included, created=before is None)
+
+    async def patch(
+        self,
+        resource: ResourceType,
+        record_id: object,
+        values: Mapping[str, Any],
+        *,
+        include: IncludeTree | None = None,
+        auth: Identity | None = None,
+        transaction: TransactionLike = None,
+    ) -> Found:
+        """Change some fields of a record.
+
+        Raises:
+            NotFound: there is none of this id.
+            ValidationFailed: with every problem of every field.
+        """
+        await self._permit_include(resource, include or {}, auth)
+        async with self.transaction(transaction) as uow:
+            before = await self._locked(uow, resource, key_or_none(resource, record_id))
+            context = self._context(
+                resource, "patch", auth, record_id=record_id, record=before, values=values, uow=uow
+            )
+            await self._permit_context(resource, context, auth)
+            if before is None:
+                raise not_found(resource, record_id)
+            accepted = await self._accept(resource, values, context, auth, validate_changes)
+            row = await self._write(resource, "patch", before, accepted, context)
+            included = await self._load(uow.connection, resource, [row], include or {})
+        return Found(row, included)
+
+    async def delete(
+        self,
+        resource: ResourceType,
+        record_id: object,
+        *,
+        auth: Identity | None = None,
+        transaction: TransactionLike = None,
+    ) -> None:
+        """Delete a record.
+
+        Raises:
+            NotFound: there is none of this id.
+            Conflict: other records refer to it.
+        """
+        async with self.transaction(transaction) as uow:
+            before = await self._locked(uow, resource, key_or_none(resource, record_id))
+            context = self._context(
+                resource, "delete", auth, record_id=record_id, record=before, uow=uow
+            )
+            await self._permit_context(resource, context, auth)
+            if before is None:
+                raise not_found(resource, record_id)
+            await self.hooks.run("before_write", context)
+            async with self._step(uow):
+                try:
+                    await self.store.delete(uow.connection, resource, before["id"])
+                except ConstraintViolation as violation:
+                    raise Conflict(
+                        f"'{resource.name}' {before['id']} is still referred to by other records",
+                        code="STILL_REFERENCED",
+                    ) from violation
+                await self._changed(resource, "delete", before, None, context)
+
+    async def _create(
+        self,
+        resource: ResourceType,
+        key: object,
+        values: Mapping[str, Any],
+        context: OperationContext,
+        auth: Identity | None,
+    ) -> Row:
+        await self._permit_context(resource, context, auth)
+        accepted = await self._accept(resource, values, context, auth, validate_new)
+        if key is not None:
+            accepted["id"] = key
+        uow = context.transaction
+        assert uow is not None
+        async with self._step(uow):
+            try:
+                row = await self.store.insert(uow.connection, resource, accepted)
+            except ConstraintViolation as violation:
+                raise explained(resource, accepted, violation) from violation
+            await self._changed(resource, "post", None, row, context)
+        return row
+
+    async def _replace(
+        self,
+        resource: ResourceType,
+        before: Row,
+        values: Mapping[str, Any],
+        context: OperationContext,
+        auth: Identity | None,
+    ) -> Row:
+        await self._permit_context(resource, context, auth)
+        kept = {
+            name: before[name]
+            for name, found in resource.fields.items()
+            if name not in values and (found.read_only or found.hidden)
+        }
+        assert context.values is not None
+        context.values.update(kept)
+        accepted = await self._accept(resource, values, context, auth, validate_new)
+        return await self._write(resource, "update", before, accepted, context)
+
+    async def _accept(
+        self,
+        resource: ResourceType,
+        given: Mapping[str, Any],
+        context: OperationContext,
+        auth: Identity | None,
+        validate: Any,
+    ) -> Row:
+        """Hooks may complete what was given; only what the client gave can be refused."""
+        refused = frozenset() if auth is None else read_only_names(resource, given)
+        await self.hooks.run("before_write", context)
+        accepted: Row = validate(resource, context.values, refused=refused)
+        return accepted
+
+    async def _write(
+        self,
+        resource: ResourceType,
+        action: Action,
+        before: Row,
+        accepted: Row,
+        context: OperationContext,
+    ) -> Row:
+        if not accepted:
+            return before
+        uow = context.transaction
+        assert uow is not None
+        async with self._step(uow):
+            try:
+                row = await self.store.update(uow.connection, resource, before["id"], accepted)
+            except ConstraintViolation as violation:
+                raise explained(resource, accepted, violation) from violation
+            await self._changed(resource, action, before, row, context)
+        return row
+
+    async def _changed(
+        self,
+        resource: ResourceType,
+        action: Action,
+        before: Row | None,
+        after: Row | None,
+        context: OperationContext,
+    ) -> None:
+        image = after if after is not None else before
+        assert image is not None
+        assert context.transaction is not None
+        context.transaction.record(Change(resource.name, str(image["id"]), action, before, after))
+        context.id, context.after = str(image["id"]), after
+        await self.hooks.run("after_write", context)
+
+    @asynccontextmanager
+    async def _step(self, uow: UnitOfWork) -> AsyncIterator[None]:
+        """The write and the hooks after it stand or fall together, also in a larger transaction."""
+        if self.hooks.has("after_write"):
+            async with uow.savepoint():
+                yield
+        else:
+            yield
+
+    @asynccontextmanager
+    async def _reading(
+        self, transaction: TransactionLike, *, snapshot: bool
+    ) -> AsyncIterator[Connection]:
+        if transaction is None:
+            async with self.store.database.reading(snapshot=snapshot) as connection:
+                yield connection
+        else:
+            async with self.transaction(transaction) as uow:
+                yield uow.connection
+
+    async def _locked(self, uow: UnitOfWork, resource: ResourceType, key: object) -> Row | None:
+        if key is None:
+            return None
+        return await self.store.get(uow.connection, resource, key, lock=True)
+
+    async def _total(
+        self, connection: Connection, resource: ResourceType, selection: Selection, found: int
+    ) -> int:
+        """Counted only where the page itself does not tell."""
+        if 0 < found < selection.size or (found == 0 and selection.number == 1):
+            return (selection.number - 1) * selection.size + found
+        return await self.store.count(connection, resource, selection.where)
+
+    async def _load(
+        self, connection: Connection, resource: ResourceType, rows: list[Row], tree: IncludeTree
+    ) -> Included:
+        if not tree or not rows:
+            return Included()
+        loader = IncludeLoader(self.store, self.registry, connection)
+        return await loader.load(resource, rows, tree)
+
+    def _context(
+        self,
+        resource: ResourceType,
+        method: Method,
+        auth: Identity | None,
+        *,
+        record_id: object = None,
+        record: Row | None = None,
+        values: Mapping[str, Any] | None = None,
+        uow: UnitOfWork | None = None,
+    ) -> OperationContext:
+        return OperationContext(
+            method,
+            resource.name,
+            auth or ANONYMOUS,
+            None if record_id is None else str(record_id),
+            record,
+            None if values is None else dict(values),
+            None,
+            resource.owner_field,
+            uow,
+        )
+
+    async def _permit(
+        self,
+        resource: ResourceType,
+        method: Method,
+        auth: Identity | None,
+        **details: Any,
+    ) -> None:
+        if auth is not None:
+            await check_permission(resource, self._context(resource, method, auth, **details))
+
+    async def _permit_context(
+        self, resource: ResourceType, context: OperationContext, auth: Identity | None
+    ) -> None:
+        if auth is not None:
+            await check_permission(resource, context)
+
+    async def _permit_include(
+        self, resource: ResourceType, tree: IncludeTree, auth: Identity | None
+    ) -> None:
+        if auth is None or not tree:
+            return
+        for name in included_resources(self.registry, resource, tree):
+            await self._permit(self.registry[name], "query", auth)

@@ -1,0 +1,51 @@
+"""May this identity do this? Rules and ``check_permissions`` both have to say yes."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+
+from tidings.errors import AuthenticationError, PermissionDenied
+from tidings.resources.context import OperationContext
+from tidings.schema import ResourceType
+
+_log = logging.getLogger("tidings.permissions")
+
+
+async def check_permission(resource: ResourceType, context: OperationContext) -> None:
+    """Return if the operation is allowed.
+
+    Raises:
+        AuthenticationError: it is not, and nobody is signed in.
+        PermissionDenied: it is not.
+    """
+    try:
+        allowed = await _allowed(resource, context)
+    except PermissionDenied:
+        if context.auth.is_authenticated:
+            raise
+        allowed = False
+    if allowed:
+        return
+    if not context.auth.is_authenticated:
+        raise AuthenticationError("Authentication required")
+    raise PermissionDenied(
+        f"You may not {context.method} '{resource.name}'", resource=resource.name
+    )
+
+
+async def _allowed(resource: ResourceType, context: OperationContext) -> bool:
+    try:
+        if resource.rules is not None and not await resource.rules.allows(context):
+            return False
+        if resource.check_permissions is None:
+            return True
+        answer = resource.check_permissions(context)
+        if inspect.isawaitable(answer):
+            answer = await answer
+    except PermissionDenied:
+        raise
+    except Exception:  # noqa: BLE001  a check that fails in any way has not said yes
+        _log.exception("permission check of %r failed and denies", resource.name)
+        return False
+    return answer is True

@@ -1,0 +1,45 @@
+"""What queries ask for and what operations give back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tidings.filters import EVERYTHING, Expression
+from tidings.resources.includes import Included, IncludeTree
+from tidings.storage import Row, Sort
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which records a query wants, in which order, and what comes along with them."""
+
+    where: Expression = EVERYTHING
+    sort: Sort = ()
+    number: int = 1
+    size: int = 20
+    include: IncludeTree = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a query found: the rows of one page, how many there are in all, related records."""
+
+    rows: list[Row]
+    total: int
+    number: int
+    size: int
+    included: Included
+
+    @property
+    def pages(self) -> int:
+        """How many pages there are; an empty result has one."""
+        return max(1, -(-self.total // self.size))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One record and its related ones; ``created`` where the operation made it."""
+
+    row: Row
+    included: Included
+    created: bool = False

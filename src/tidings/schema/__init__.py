@@ -1,0 +1,26 @@
+"""Resources as declared: fields, types, relationships, filters; validation of values."""
+
+from tidings.schema.classes import belongs_to, field, has_many
+from tidings.schema.declare import declare_resource
+from tidings.schema.fields import Field, Relationship, SearchField
+from tidings.schema.resource import ResourceRegistry, ResourceType
+from tidings.schema.types import ValueProblem, cast, describe
+from tidings.schema.validate import read_only_names, validate_changes, validate_new
+
+__all__ = [
+    "Field",
+    "Relationship",
+    "ResourceRegistry",
+    "ResourceType",
+    "SearchField",
+    "ValueProblem",
+    "belongs_to",
+    "cast",
+    "declare_resource",
+    "describe",
+    "field",
+    "has_many",
+    "read_only_names",
+    "validate_changes",
+    "validate_new",
+]

@@ -1,0 +1,133 @@
+"""Resources declared as typed classes: annotations become the same options that dicts have.
+
+class Post:
+    title: str = field(max=200, search="like")
+    status: Literal["draft", "published"] = "draft"
+    published_at: datetime | None
+    author: BelongsTo["users"]  (written: author = belongs_to("users"))
+    comments = has_many("comments", foreign_key="post_id")
+"""
+
+from __future__ import annotations
+
+import enum
+import types
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+
+from tidings.errors import ConfigurationError
+from tidings.schema.fields import MISSING
+
+_TYPE_OF: Final[dict[Any, str]] = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    Decimal: "decimal",
+    datetime: "dateTime",
+    date: "date",
+    time: "time",
+    list: "array",
+    dict: "object",
+}
+
+
+class _Declared:
+    """What `field`, `belongs_to` and `has_many` leave in the class body."""
+
+    def __init__(self, kind: str, options: dict[str, Any]) -> None:
+        self.kind = kind
+        self.options = options
+
+
+def field(**options: Any) -> Any:
+    """Options of an annotated attribute of a resource class, by the names that dicts use.
+
+        title: str = field(max=200, search="like")
+
+    ``type`` overrides what the annotation says (``text``, ``id``).
+    """
+    return _Declared("field", options)
+
+
+def belongs_to(target: str, **options: Any) -> Any:
+    """A to-one relationship; its foreign key is named after the attribute, with ``_id``.
+
+    author = belongs_to("users", required=True)
+    """
+    return _Declared("belongsTo", {"belongs_to": target, **options})
+
+
+def has_many(target: str, *, foreign_key: str) -> Any:
+    """A to-many relationship; ``foreign_key`` is the field of the target that points back.
+
+    comments = has_many("comments", foreign_key="post_id")
+    """
+    return _Declared("hasMany", {"type": "hasMany", "target": target, "foreign_key": foreign_key})
+
+
+def fields_of_class(where: str, declaration: type) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The schema and the relationships of a class, in the form that dicts have.
+
+    Raises:
+        ConfigurationError: an annotation has no field type.
+    """
+    schema: dict[str, Any] = {}
+    relationships: dict[str, Any] = {}
+    hints = get_type_hints(declaration)
+    for name, value in vars(declaration).items():
+        if not isinstance(value, _Declared):
+            continue
+        if value.kind == "hasMany":
+            relationships[name] = value.options
+        elif value.kind == "belongsTo":
+            schema[f"{name}_id"] = {"type": "id", "as_": name, **value.options}
+    for name, hint in hints.items():
+        if name.startswith("_"):
+            continue
+        value = vars(declaration).get(name, MISSING)
+        schema[name] = _field_options(f"{where}, field {name!r}", hint, value)
+    return schema, relationships
+
+
+def _field_options(place: str, hint: Any, value: Any) -> dict[str, Any]:
+    hint, nullable = _without_none(hint)
+    options = _options_of_type(place, hint)
+    options["nullable"] = nullable
+    if isinstance(value, _Declared):
+        options.update(value.options)
+    elif value is not MISSING:
+        options["default"] = value
+    if "default" not in options and not nullable:
+        options.setdefault("required", True)
+    return options
+
+
+def _without_none(hint: Any) -> tuple[Any, bool]:
+    if get_origin(hint) in (Union, types.UnionType):
+        rest = [part for part in get_args(hint) if part is not type(None)]
+        if len(rest) == 1:
+            return rest[0], True
+    return hint, False
+
+
+def _options_of_type(place: str, hint: Any) -> dict[str, Any]:
+    if get_origin(hint) is Literal:
+        values = get_args(hint)
+        return {"type": _type_of(place, type(values[0])), "enum": values}
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        values = tuple(member.value for member in hint)
+        return {"type": _type_of(place, type(values[0])), "enum": values}
+    return {"type": _type_of(place, get_origin(hint) or hint)}
+
+
+def _type_of(place: str, hint: Any) -> str:
+    found = _TYPE_OF.get(hint)
+    if found is None:
+        known = ", ".join(kind.__name__ for kind in _TYPE_OF)
+        raise ConfigurationError(
+            f"{place}: no field type for the annotation {hint!r} (known: {known}; "
+            "also X | None, Literal and Enum)"
+        )
+    return found

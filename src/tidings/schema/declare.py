@@ -1,0 +1,187 @@
+"""From what an application declares (dicts as in the guide, or typed classes) to a ResourceType."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from tidings.errors import ConfigurationError
+from tidings.schema.classes import fields_of_class
+from tidings.schema.fields import MISSING, Field, Relationship
+from tidings.schema.options import as_mapping, check_keys
+from tidings.schema.resource import ResourceType
+from tidings.schema.search import declare_search
+from tidings.schema.types import CONTAINER_TYPES, TYPE_NAMES, ValueProblem
+
+FIELD_OPTIONS = frozenset(
+    {
+        "type",
+        "required",
+        "nullable",
+        "default",
+        "min",
+        "max",
+        "enum",
+        "unique",
+        "hidden",
+        "read_only",
+        "search",
+        "precision",
+        "scale",
+        "belongs_to",
+        "as_",
+        "constraint",
+    }
+)
+_RELATIONSHIP_OPTIONS = frozenset({"type", "target", "foreign_key", "constraint"})
+_RESOURCE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+_FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+_RESERVED = frozenset({"id", "type", "links", "relationships"})
+
+
+def declare_resource(
+    name: str,
+    schema: Mapping[str, Any] | type,
+    *,
+    search_schema: Mapping[str, Any] | None = None,
+    relationships: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> ResourceType:
+    """Build a ResourceType; ``options`` are attributes of ResourceType.
+
+    Raises:
+        ConfigurationError: names the resource, the field and what is wrong with it.
+    """
+    if not isinstance(name, str) or not _RESOURCE_NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"resource name {name!r}: use letters, digits, '-' and '_', starting with a letter"
+        )
+    where = f"resource {name!r}"
+    if isinstance(schema, type):
+        declared, from_class = fields_of_class(where, schema)
+        relationships = {**from_class, **(relationships or {})}
+    else:
+        declared = dict(as_mapping(f"{where}, schema", schema))
+    fields, links = _declare_fields(where, declared)
+    for link, entry in (relationships or {}).items():
+        relationship = _declare_relationship(where, link, entry, fields)
+        links[link] = relationship
+    _check_names(where, fields, links)
+    if options.get("id_type", "integer") not in ("integer", "uuid", "string"):
+        raise ConfigurationError(f"{where}: id_type is 'integer', 'uuid' or 'string'")
+    options["table"] = options.get("table") or name.replace("-", "_")
+    return ResourceType(
+        name=name,
+        fields=fields,
+        relationships=links,
+        search=declare_search(where, fields, links, search_schema, declared),
+        **options,
+    )
+
+
+def _declare_fields(
+    where: str, declared: Mapping[str, Any]
+) -> tuple[dict[str, Field], dict[str, Relationship]]:
+    fields: dict[str, Field] = {}
+    links: dict[str, Relationship] = {}
+    for name, entry in declared.items():
+        place = f"{where}, field {name!r}"
+        if not isinstance(name, str) or not _FIELD_NAME.fullmatch(name) or name in _RESERVED:
+            raise ConfigurationError(
+                f"{place}: a field name has letters, digits and '_', starts with a letter "
+                f"and is none of {', '.join(sorted(_RESERVED))}"
+            )
+        options = {"type": entry} if isinstance(entry, str) else dict(as_mapping(place, entry))
+        check_keys(place, options, FIELD_OPTIONS)
+        fields[name] = _declare_field(place, name, options)
+        target = options.get("belongs_to")
+        if target is not None:
+            link = options.get("as_") or name.removesuffix("_id")
+            links[link] = Relationship(link, "belongsTo", target, name)
+    return fields, links
+
+
+def _declare_field(place: str, name: str, options: dict[str, Any]) -> Field:
+    type_name = options.pop("type", "id" if options.get("belongs_to") else None)
+    if type_name not in TYPE_NAMES:
+        known = ", ".join(sorted(TYPE_NAMES))
+        raise ConfigurationError(f"{place}: type is one of {known}, not {type_name!r}")
+    target = options.pop("belongs_to", None)
+    if target is not None and type_name != "id":
+        raise ConfigurationError(f"{place}: a field with belongs_to has type 'id'")
+    for handled_elsewhere in ("as_", "search"):
+        options.pop(handled_elsewhere, None)
+    enum = options.pop("enum", None)
+    required = bool(options.get("required", False))
+    options.setdefault("nullable", not required)
+    field = Field(
+        name,
+        type_name,
+        enum=tuple(enum) if enum is not None else None,
+        references=target,
+        is_attribute=target is None,
+        **options,
+    )
+    _check_field(place, field)
+    return field
+
+
+def _check_field(place: str, field: Field) -> None:
+    if not field.nullable and not field.required and field.default is MISSING:
+        raise ConfigurationError(
+            f"{place}: a field that is neither nullable nor required needs a default"
+        )
+    if field.unique and field.type in CONTAINER_TYPES:
+        raise ConfigurationError(f"{place}: an {field.type} cannot be unique")
+    if (field.min is not None or field.max is not None) and field.type in ("boolean", "object"):
+        raise ConfigurationError(f"{place}: a {field.type} has no min and max")
+    if not 0 <= field.scale < field.precision <= 18:
+        raise ConfigurationError(f"{place}: 0 <= scale < precision <= 18")
+    if field.default is MISSING or callable(field.default):
+        return
+    try:
+        field.accept(field.default)
+    except ValueProblem as problem:
+        raise ConfigurationError(f"{place}: the default {problem.message}") from None
+
+
+def _declare_relationship(
+    where: str, name: str, entry: object, fields: dict[str, Field]
+) -> Relationship:
+    place = f"{where}, relationship {name!r}"
+    options = dict(as_mapping(place, entry))
+    check_keys(place, options, _RELATIONSHIP_OPTIONS)
+    kind = options.get("type")
+    if kind not in ("belongsTo", "hasMany"):
+        raise ConfigurationError(f"{place}: type is 'belongsTo' or 'hasMany', not {kind!r}")
+    for needed in ("target", "foreign_key"):
+        if not isinstance(options.get(needed), str):
+            raise ConfigurationError(f"{place}: {needed!r} is missing")
+    key, target = options["foreign_key"], options["target"]
+    if kind == "belongsTo":
+        fields[key] = _as_reference(place, key, target, options.get("constraint", True), fields)
+    return Relationship(name, kind, target, key)
+
+
+def _as_reference(
+    place: str, key: str, target: str, constraint: bool, fields: Mapping[str, Field]
+) -> Field:
+    """The existing field as a foreign key that stays an attribute: it was declared as one."""
+    found = fields.get(key)
+    if found is None or found.type != "id":
+        raise ConfigurationError(f"{place}: foreign_key {key!r} is no field of type 'id'")
+    return replace(found, references=target, constraint=constraint)
+
+
+def _check_names(
+    where: str, fields: Mapping[str, Field], links: Mapping[str, Relationship]
+) -> None:
+    """Attributes and relationships share one namespace (JSON:API 1.1, 7.2.2)."""
+    for link in links:
+        if link in fields or link in _RESERVED or not _FIELD_NAME.fullmatch(link):
+            raise ConfigurationError(
+                f"{where}, relationship {link!r}: the name is taken or not allowed; "
+                "give another one with as_"
+            )

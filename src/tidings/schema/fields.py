@@ -1,0 +1,153 @@
+"""What a resource is made of: fields, relationships and filters, as declared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal
+
+from tidings.schema.types import TEXT_TYPES, TypeName, ValueProblem, cast
+
+IdType = Literal["integer", "uuid", "string"]
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "<no default>"
+
+
+MISSING: Any = _Missing()
+"""Stands for "no default was declared", since None can be one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One attribute of a resource and one column of its table.
+
+    ``min`` and ``max`` bound a number, a date or a time; for text and arrays they bound the
+    length. ``required`` asks for the value when a record is made; ``nullable`` (by default: what
+    is not required) lets it be null. ``hidden`` keeps it out of documents, filters and sorting;
+    ``read_only`` lets only trusted code set it. ``precision`` and ``scale`` are a decimal's
+    digits in all and after the point.
+    """
+
+    name: str
+    type: TypeName
+    required: bool = False
+    nullable: bool = True
+    default: Any = MISSING
+    min: Any = None
+    max: Any = None
+    enum: tuple[Any, ...] | None = None
+    unique: bool = False
+    hidden: bool = False
+    read_only: bool = False
+    precision: int = 18
+    scale: int = 4
+    references: str | None = None
+    """The resource whose id this field holds (``belongs_to``), None for an ordinary attribute."""
+    constraint: bool = True
+    """Whether the database enforces the reference."""
+    is_attribute: bool = True
+    """False for a foreign key that shows as a relationship only (JSON:API 1.1, 7.2.2.1)."""
+    reference_type: IdType | None = None
+    """The id type of the referenced resource, filled in when the resources are linked."""
+
+    def cast(self, value: object) -> Any:
+        """Cast a value that is not None, without the checks; see `check`."""
+        if self.reference_type == "integer":
+            return cast("integer", value)
+        return cast(self.type, value)
+
+    def accept(self, value: object) -> Any:
+        """Cast a value (None where nullable) and hold it against every rule of the field.
+
+        Raises:
+            ValueProblem: says what is wrong.
+        """
+        if value is None:
+            if not self.nullable:
+                raise ValueProblem("must not be null", code="REQUIRED")
+            return None
+        result = self.cast(value)
+        self._check(result)
+        return result
+
+    def make_default(self) -> Any:
+        """The declared default, called if it is a callable; None where there is none."""
+        if self.default is MISSING:
+            return None
+        return self.default() if callable(self.default) else self.default
+
+    def _check(self, value: Any) -> None:
+        if self.enum is not None and value not in self.enum:
+            allowed = ", ".join(str(item) for item in self.enum)
+            raise ValueProblem(f"must be one of: {allowed}", code="NOT_ALLOWED")
+        if self.type == "decimal":
+            self._check_digits(value)
+        if self.type in TEXT_TYPES or self.type == "array":
+            self._check_bounds(len(value), "characters" if self.type != "array" else "items")
+        elif self.type != "object":
+            self._check_bounds(value, "")
+
+    def _check_bounds(self, size: Any, unit: str) -> None:
+        verb = f"have at {{}} {{}} {unit}" if unit else "be at {} {}"
+        if self.min is not None and size < self.min:
+            raise ValueProblem(f"must {verb.format('least', self.min)}", code="TOO_SMALL")
+        if self.max is not None and size > self.max:
+            raise ValueProblem(f"must {verb.format('most', self.max)}", code="TOO_LARGE")
+
+    def _check_digits(self, value: Decimal) -> None:
+        if value.is_zero():
+            return
+        exponent = value.normalize().as_tuple().exponent
+        assert isinstance(exponent, int)
+        if -exponent > self.scale:
+            raise ValueProblem(f"must have at most {self.scale} digits after the point")
+        if value.adjusted() >= self.precision - self.scale:
+            raise ValueProblem(
+                f"must have at most {self.precision - self.scale} digits before the point"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Relationship:
+    """How records of this resource point at those of another.
+
+    ``belongsTo``: ``foreign_key`` is a field of this resource; ``hasMany``: of the target.
+    """
+
+    name: str
+    kind: Literal["belongsTo", "hasMany"]
+    target: str
+    foreign_key: str
+
+    @property
+    def to_many(self) -> bool:
+        """True where the relationship's data is an array."""
+        return self.kind == "hasMany"
+
+
+FilterOperator = Callable[..., Any]
+"""``(columns, value)`` and optionally ``identity``, to an SQLAlchemy boolean expression."""
+FilterRecord = Callable[..., bool]
+"""``(record, value)`` and optionally ``identity``, to a bool; synchronous and cheap."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchField:
+    """One entry of a resource's search schema: a filter that clients may use by name.
+
+    ``columns`` are the fields it looks at: one, or those of ``one_of`` (any may match).
+    ``split_by`` cuts a text value into several; all of them must match with ``match_all``,
+    any of them otherwise.
+    """
+
+    name: str
+    type: TypeName
+    operator: str | FilterOperator = "="
+    columns: tuple[str, ...] = ()
+    split_by: str | None = None
+    match_all: bool = False
+    filter_record: FilterRecord | None = field(default=None)

@@ -1,0 +1,140 @@
+"""ResourceType: one declared resource, however it was declared."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+from uuid import UUID, uuid4
+
+from tidings.errors import ConfigurationError
+from tidings.schema.fields import Field, IdType, Relationship, SearchField
+from tidings.schema.types import ValueProblem, cast, cast_integer
+
+CheckPermissions = Callable[[Any], Awaitable[bool | None] | bool | None]
+MAX_ID_LENGTH = 255
+
+
+class Rules(Protocol):
+    """Declarative permission rules of one resource, resolved (see ``tidings.auth``)."""
+
+    async def allows(self, context: Any) -> bool:
+        """Tell whether some rule for the context's method allows it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceType:
+    """A resource: its fields, relationships, filters, permissions and limits.
+
+    ``search`` is None where the resource declares no filter at all, which is not the same as an
+    empty search schema: filtering it answers ``FILTERING_NOT_ENABLED``.
+    """
+
+    name: str
+    fields: Mapping[str, Field]
+    relationships: Mapping[str, Relationship] = field(default_factory=dict)
+    search: Mapping[str, SearchField] | None = None
+    id_type: IdType = "integer"
+    client_ids: bool = False
+    table: str = ""
+    rules: Rules | None = None
+    check_permissions: CheckPermissions | None = None
+    owner_field: str | None = None
+    page_size: int = 20
+    max_page_size: int = 100
+
+    def cast_id(self, value: object) -> int | str:
+        """Take an id as it came (URL, document, Python) into the form its column holds.
+
+        Raises:
+            ValueProblem: no record of this resource can have such an id.
+        """
+        if self.id_type == "integer":
+            return cast_integer(value)
+        text: str = cast("id", value)
+        if len(text) > MAX_ID_LENGTH:
+            raise ValueProblem(f"an id has at most {MAX_ID_LENGTH} characters")
+        if self.id_type == "uuid":
+            try:
+                return str(UUID(text))
+            except ValueError:
+                raise ValueProblem("expected a UUID") from None
+        return text
+
+    def new_id(self) -> str | None:
+        """An id for a new record, or None where the database numbers them."""
+        return None if self.id_type == "integer" else str(uuid4())
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """``id`` and the fields, in the order of a row."""
+        return ("id", *self.fields)
+
+    def sortable(self, name: str) -> bool:
+        """Tell whether clients may sort by this name."""
+        if name == "id":
+            return True
+        found = self.fields.get(name)
+        return found is not None and not found.hidden and found.type not in ("array", "object")
+
+
+class ResourceRegistry:
+    """The resources of one Api by name; `link` checks what they say of each other."""
+
+    def __init__(self) -> None:
+        self._types: dict[str, ResourceType] = {}
+
+    def add(self, resource: ResourceType) -> None:
+        """Register a resource; its name must be new."""
+        if resource.name in self._types:
+            raise ConfigurationError(f"resource {resource.name!r} is declared twice")
+        self._types[resource.name] = resource
+
+    def get(self, name: object) -> ResourceType | None:
+        """The resource of this name; None for any other value of any type."""
+        return self._types.get(name) if isinstance(name, str) else None
+
+    def __getitem__(self, name: str) -> ResourceType:
+        return self._types[name]
+
+    def __iter__(self) -> Iterator[ResourceType]:
+        return iter(self._types.values())
+
+    def link(self) -> None:
+        """Check every relationship against its target; give foreign keys the target's id type.
+
+        Raises:
+            ConfigurationError: names the resource, the relationship and what is missing.
+        """
+        for resource in list(self._types.values()):
+            for relationship in resource.relationships.values():
+                self._check(resource, relationship)
+            self._types[resource.name] = self._with_reference_types(resource)
+
+    def _check(self, resource: ResourceType, relationship: Relationship) -> None:
+        where = f"relationship {relationship.name!r} of resource {resource.name!r}"
+        target = self._types.get(relationship.target)
+        if target is None:
+            raise ConfigurationError(
+                f"{where} points at {relationship.target!r}, which is not declared"
+            )
+        holder = target if relationship.to_many else resource
+        key = holder.fields.get(relationship.foreign_key)
+        if key is None:
+            raise ConfigurationError(
+                f"{where}: {holder.name!r} has no field {relationship.foreign_key!r}"
+            )
+        if relationship.to_many and key.references not in (None, resource.name):
+            raise ConfigurationError(
+                f"{where}: {target.name}.{key.name} belongs to {key.references!r}"
+            )
+
+    def _with_reference_types(self, resource: ResourceType) -> ResourceType:
+        fields = {
+            name: replace(found, reference_type=self._types[found.references].id_type)
+            if found.references is not None
+            else found
+            for name, found in resource.fields.items()
+        }
+        return replace(resource, fields=fields)

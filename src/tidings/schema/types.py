@@ -1,0 +1,286 @@
+"""The field types: how a value that came from outside becomes a Python value.
+
+Each type takes what JSON, a query string or Python code may give and returns one Python
+representation, so that filters, storage and documents never see two forms of the same value:
+
+    string, text, id  str            decimal   decimal.Decimal   array   list
+    number            float          date      datetime.date     object  dict
+    integer           int (64 bit)   time      datetime.time
+    boolean           bool           dateTime  datetime.datetime, aware, UTC
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, Literal, get_args
+
+TypeName = Literal[
+    "string",
+    "text",
+    "number",
+    "integer",
+    "decimal",
+    "boolean",
+    "id",
+    "date",
+    "dateTime",
+    "time",
+    "array",
+    "object",
+]
+TYPE_NAMES: Final = frozenset(get_args(TypeName))
+TEXT_TYPES: Final = frozenset({"string", "text", "id"})
+NUMERIC_TYPES: Final = frozenset({"number", "integer", "decimal"})
+ORDERED_TYPES: Final = NUMERIC_TYPES | TEXT_TYPES | {"date", "dateTime", "time"}
+CONTAINER_TYPES: Final = frozenset({"array", "object"})
+
+INT64_MIN: Final = -(2**63)
+INT64_MAX: Final = 2**63 - 1
+MAX_DEPTH: Final = 32
+"""How deep an array or object value may be nested."""
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
+_MAX_NUMBER_LENGTH = 64
+
+
+class ValueProblem(ValueError):
+    """A value cannot be taken; says what was expected and what came, and where inside it."""
+
+    def __init__(
+        self, message: str, path: tuple[str | int, ...] = (), code: str = "INVALID_VALUE"
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.path = path
+        self.code = code
+
+
+def describe(value: object) -> str:
+    """Name the JSON type of a value for a message, never the value itself."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    names: tuple[tuple[type | tuple[type, ...], str], ...] = (
+        ((int, float, Decimal), "a number"),
+        (str, "a string"),
+        ((list, tuple), "an array"),
+        (dict, "an object"),
+    )
+    return next((name for kind, name in names if isinstance(value, kind)), type(value).__name__)
+
+
+def _expected(what: str, value: object) -> ValueProblem:
+    return ValueProblem(f"expected {what}, got {describe(value)}")
+
+
+def check_text(value: str) -> str:
+    """Refuse what no database and no UTF-8 frame can carry: NUL and lone surrogates."""
+    if "\x00" in value:
+        raise ValueProblem("must not contain the NUL character")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueProblem("must be valid Unicode, without lone surrogates") from None
+    return value
+
+
+def _cast_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise _expected("a string", value)
+    return check_text(value)
+
+
+def _cast_id(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(_in_int64(value))
+    if not isinstance(value, str):
+        raise _expected("an id (a string or an integer)", value)
+    if not value:
+        raise ValueProblem("an id must not be empty")
+    return check_text(value)
+
+
+def _in_int64(value: int) -> int:
+    if not INT64_MIN <= value <= INT64_MAX:
+        raise ValueProblem("must fit into 64 bits")
+    return value
+
+
+def cast_integer(value: object) -> int:
+    """Take an int, a whole float or a string of digits; anything else is a `ValueProblem`."""
+    if isinstance(value, bool):
+        raise _expected("an integer", value)
+    if isinstance(value, int):
+        return _in_int64(value)
+    if isinstance(value, float) and value.is_integer():
+        return _in_int64(int(value))
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        return _in_int64(int(value))
+    if isinstance(value, float | str):
+        raise ValueProblem("expected an integer")
+    raise _expected("an integer", value)
+
+
+def _cast_number(value: object) -> float:
+    if isinstance(value, bool):
+        raise _expected("a number", value)
+    if isinstance(value, str):
+        if len(value) > _MAX_NUMBER_LENGTH or not _NUMBER.fullmatch(value):
+            raise ValueProblem("expected a number")
+    elif not isinstance(value, int | float | Decimal):
+        raise _expected("a number", value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueProblem("must be a finite number")
+    return number + 0.0  # -0.0 and 0.0 are one value to a database; + 0.0 makes them one here
+
+
+def _cast_decimal(value: object) -> Decimal:
+    if isinstance(value, bool):
+        raise _expected("a decimal number", value)
+    if isinstance(value, float):
+        value = repr(value)  # the shortest text that reads back: 0.1 means 0.1
+    if isinstance(value, str):
+        if len(value) > _MAX_NUMBER_LENGTH or not _NUMBER.fullmatch(value):
+            raise ValueProblem("expected a decimal number")
+    elif not isinstance(value, int | Decimal):
+        raise _expected("a decimal number", value)
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        raise ValueProblem("expected a decimal number") from None
+    if not number.is_finite():
+        raise ValueProblem("must be a finite number")
+    return number
+
+
+def _cast_boolean(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    # Query strings know only text; 0 and 1 are what SQL databases give for a boolean.
+    known: dict[object, bool] = {"true": True, "false": False, "1": True, "0": False}
+    if isinstance(value, str) and value in known:
+        return known[value]
+    if isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    raise _expected("a boolean", value)
+
+
+def _cast_date(value: object) -> date:
+    if isinstance(value, datetime):
+        raise ValueProblem("expected a date (YYYY-MM-DD), got a date and time")
+    if isinstance(value, date):
+        return value
+    if not isinstance(value, str):
+        raise _expected("a date (YYYY-MM-DD)", value)
+    try:
+        return datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        raise ValueProblem("expected a date (YYYY-MM-DD)") from None
+
+
+def _cast_datetime(value: object) -> datetime:
+    if isinstance(value, datetime):
+        moment = value
+    elif isinstance(value, str):
+        try:
+            # A "+" of an offset that was not percent-encoded arrives in a query string as a blank.
+            moment = datetime.fromisoformat(re.sub(r" (?=\d\d:?\d\d$)", "+", value))
+        except ValueError:
+            raise ValueProblem("expected a date and time (ISO 8601)") from None
+    else:
+        raise _expected("a date and time (ISO 8601)", value)
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueProblem("the date is out of range") from None
+
+
+def _cast_time(value: object) -> time:
+    if isinstance(value, str):
+        try:
+            value = time.fromisoformat(value)
+        except ValueError:
+            raise ValueProblem("expected a time (HH:MM:SS)") from None
+    if not isinstance(value, time):
+        raise _expected("a time (HH:MM:SS)", value)
+    if value.tzinfo is not None:
+        raise ValueProblem("expected a time without a zone")
+    return value
+
+
+def _check_json(value: object, path: tuple[str | int, ...]) -> None:
+    if len(path) > MAX_DEPTH:
+        raise ValueProblem(f"nested deeper than {MAX_DEPTH} levels")
+    try:
+        if isinstance(value, str):
+            check_text(value)
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise ValueProblem("the keys of an object must be strings")
+                check_text(key)
+                _check_json(item, (*path, key))
+        elif isinstance(value, list | tuple):
+            for index, item in enumerate(value):
+                _check_json(item, (*path, index))
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ValueProblem("must be a finite number")
+        elif not (value is None or isinstance(value, bool | int | float)):
+            raise ValueProblem(f"{type(value).__name__} is not a JSON value")
+    except ValueProblem as problem:
+        if problem.path:
+            raise
+        raise ValueProblem(problem.message, path, problem.code) from None
+
+
+def _cast_array(value: object) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise _expected("an array", value)
+    _check_json(value, ())
+    return list(value)
+
+
+def _cast_object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _expected("an object", value)
+    _check_json(value, ())
+    return dict(value)
+
+
+_CASTS: Final[dict[str, Callable[[object], Any]]] = {
+    "string": _cast_text,
+    "text": _cast_text,
+    "id": _cast_id,
+    "number": _cast_number,
+    "integer": cast_integer,
+    "decimal": _cast_decimal,
+    "boolean": _cast_boolean,
+    "date": _cast_date,
+    "dateTime": _cast_datetime,
+    "time": _cast_time,
+    "array": _cast_array,
+    "object": _cast_object,
+}
+
+
+def cast(type_name: TypeName, value: object) -> Any:
+    """Turn a value from outside into the type's Python representation.
+
+    None is not accepted: whether a value may be missing is the field's business.
+
+    Raises:
+        ValueProblem: the value cannot be taken; the message never repeats the value.
+    """
+    return _CASTS[type_name](value)

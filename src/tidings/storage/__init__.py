@@ -1,0 +1,27 @@
+"""SQL: tables, statements, the databases behind one seam, and units of work."""
+
+from tidings.storage.application import join
+from tidings.storage.core import CoreDatabase
+from tidings.storage.database import Connection, Database
+from tidings.storage.errors import ConstraintViolation
+from tidings.storage.records import RecordStore, Sort
+from tidings.storage.sqlite import SqliteDatabase
+from tidings.storage.statements import Row
+from tidings.storage.tables import build_tables
+from tidings.storage.unit_of_work import Publish, UnitOfWork, unit_of_work
+
+__all__ = [
+    "Connection",
+    "ConstraintViolation",
+    "CoreDatabase",
+    "Database",
+    "Publish",
+    "RecordStore",
+    "Row",
+    "Sort",
+    "SqliteDatabase",
+    "UnitOfWork",
+    "build_tables",
+    "join",
+    "unit_of_work",
+]

@@ -1,0 +1,119 @@
+"""Any database that SQLAlchemy has an asyncio driver for, run by SQLAlchemy Core."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import Table, exc
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from tidings.errors import ConfigurationError
+from tidings.filters.sql import SQLITE_LOWER
+from tidings.storage.errors import translate
+from tidings.storage.sqlite import sqlite_lower
+from tidings.storage.statements import Row, Statement
+
+_log = logging.getLogger("tidings.storage")
+
+
+async def prepare(connection: AsyncConnection) -> None:
+    """Give a connection what tidings' statements need: on SQLite, the function for ``like``."""
+    if connection.dialect.name != "sqlite" or "tidings_prepared" in connection.info:
+        return
+    raw = await connection.get_raw_connection()
+    driver: Any = raw.driver_connection
+    await driver.create_function(SQLITE_LOWER, 1, sqlite_lower, deterministic=True)
+    connection.info["tidings_prepared"] = True
+
+
+class CoreConnection:
+    """Runs statements through an `AsyncConnection`; also a `Transaction` while one is open."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self.connection = connection
+
+    async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
+        _log.debug("%s", statement.clause)
+        try:
+            result = await self.connection.execute(statement.clause, dict(values))
+        except exc.DBAPIError as error:
+            raise translate(error) from error
+        if not statement.names:
+            return []
+        return [dict(zip(statement.names, row, strict=True)) for row in result]
+
+    async def commit(self) -> None:
+        try:
+            await self.connection.commit()
+        except exc.DBAPIError as error:
+            raise translate(error) from error
+
+    async def rollback(self) -> None:
+        await self.connection.rollback()
+
+    async def savepoint(self, name: str) -> None:
+        await self.connection.exec_driver_sql(f"SAVEPOINT {name}")
+
+    async def rollback_to(self, name: str) -> None:
+        await self.connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {name}")
+        await self.release(name)
+
+    async def release(self, name: str) -> None:
+        await self.connection.exec_driver_sql(f"RELEASE SAVEPOINT {name}")
+
+
+class CoreDatabase:
+    """A `Database` over an `AsyncEngine`: one given by the application, or one of our own."""
+
+    def __init__(self, engine: AsyncEngine, *, owned: bool) -> None:
+        self._engine = engine
+        self._owned = owned
+
+    @property
+    def dialect_name(self) -> str:
+        return self._engine.dialect.name
+
+    @property
+    def update_returning(self) -> bool:
+        return self._engine.dialect.update_returning
+
+    async def open(self) -> None:
+        try:
+            async with self._engine.connect() as connection:
+                await connection.exec_driver_sql("SELECT 1")
+        except (exc.SQLAlchemyError, OSError) as error:
+            where = self._engine.url.render_as_string(hide_password=True)
+            raise ConfigurationError(f"cannot connect to {where}: {error}") from error
+
+    async def close(self) -> None:
+        if self._owned:
+            await self._engine.dispose()
+
+    async def create_tables(self, tables: Sequence[Table]) -> None:
+        if tables:
+            async with self._engine.begin() as connection:
+                await connection.run_sync(tables[0].metadata.create_all)
+
+    @asynccontextmanager
+    async def reading(self, *, snapshot: bool) -> AsyncIterator[CoreConnection]:
+        engine = self._engine
+        if snapshot and self.dialect_name == "postgresql":
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        async with engine.connect() as connection:
+            await prepare(connection)
+            yield CoreConnection(connection)
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[CoreConnection]:
+        async with self._engine.connect() as connection:
+            await prepare(connection)
+            if self.dialect_name == "sqlite":
+                # Taking the write lock at once: a lock upgraded later can only fail.
+                try:
+                    await connection.exec_driver_sql("BEGIN IMMEDIATE")
+                except exc.DBAPIError as error:
+                    raise translate(error) from error
+            yield CoreConnection(connection)

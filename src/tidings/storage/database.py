@@ -1,0 +1,80 @@
+"""The executor seam: what a database must offer, so that each can have its own fast way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from sqlalchemy import Table
+
+from tidings.storage.statements import Row, Statement
+
+
+class Connection(Protocol):
+    """Runs statements, one after the other."""
+
+    async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
+        """Run a statement and give its rows, or an empty list.
+
+        Raises:
+            ConstraintViolation: the database refused the values.
+            DatabaseBusy: a lock was not to be had in time.
+        """
+        ...
+
+
+class Transaction(Connection, Protocol):
+    """A connection inside one write transaction."""
+
+    async def commit(self) -> None:
+        """Make everything permanent; when it returns, others can see it."""
+        ...
+
+    async def rollback(self) -> None:
+        """Undo everything."""
+        ...
+
+    async def savepoint(self, name: str) -> None:
+        """Set a savepoint; ``name`` is an SQL identifier made by tidings."""
+        ...
+
+    async def rollback_to(self, name: str) -> None:
+        """Undo everything since the savepoint, and forget it."""
+        ...
+
+    async def release(self, name: str) -> None:
+        """Forget the savepoint; what was done since stays."""
+        ...
+
+
+class Database(Protocol):
+    """One database. ``dialect_name`` is SQLAlchemy's (sqlite, postgresql, mysql, ...)."""
+
+    @property
+    def dialect_name(self) -> str: ...
+
+    @property
+    def update_returning(self) -> bool:
+        """Whether UPDATE can give back the rows it wrote."""
+        ...
+
+    async def open(self) -> None:
+        """Connect, so that what is wrong shows at start."""
+        ...
+
+    async def close(self) -> None:
+        """Give all connections back."""
+        ...
+
+    async def create_tables(self, tables: Sequence[Table]) -> None:
+        """Create the tables that do not exist yet."""
+        ...
+
+    def reading(self, *, snapshot: bool) -> AbstractAsyncContextManager[Connection]:
+        """A connection for reading; with ``snapshot`` all statements see one state."""
+        ...
+
+    def writing(self) -> AbstractAsyncContextManager[Transaction]:
+        """A connection in a write transaction, begun; the caller ends it."""
+        ...

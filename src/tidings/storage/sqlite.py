@@ -1,0 +1,182 @@
+"""SQLite, driven directly: statements compiled once by SQLAlchemy, run by aiosqlite.
+
+One connection writes, a few read (WAL: readers never wait for the writer). A database in memory
+exists in one connection only, so there readers and writers take turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiosqlite
+from sqlalchemy import Table, make_url
+from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
+from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.sql.ddl import sort_tables
+
+from tidings.errors import ConfigurationError, DatabaseBusy
+from tidings.filters.sql import SQLITE_LOWER
+from tidings.storage.errors import translate
+from tidings.storage.statements import Row, Statement
+
+_log = logging.getLogger("tidings.storage")
+_dialect = sqlite_dialect(paramstyle="named")
+
+
+def sqlite_lower(text: object) -> object:
+    """What `filters.sql` calls: Python's lower(), for all of Unicode; NULL stays NULL."""
+    return text.lower() if isinstance(text, str) else text
+
+
+class _SqliteConnection:
+    """One connection with its own thread; also a `Transaction` while one is open."""
+
+    def __init__(self, raw: aiosqlite.Connection) -> None:
+        self.raw = raw
+
+    async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
+        native, parameters = statement.native(_dialect, values)
+        _log.debug("%s", native.sql)
+        try:
+            found = await self.raw.execute_fetchall(native.sql, parameters)
+        except sqlite3.Error as error:
+            raise translate(error) from error
+        return native.rows(statement.names, list(found))
+
+    async def run(self, sql: str) -> None:
+        try:
+            await self.raw.execute_fetchall(sql)
+        except sqlite3.Error as error:
+            raise translate(error) from error
+
+    async def commit(self) -> None:
+        await self.run("COMMIT")
+
+    async def rollback(self) -> None:
+        if self.raw.in_transaction:
+            await self.run("ROLLBACK")
+
+    async def savepoint(self, name: str) -> None:
+        await self.run(f"SAVEPOINT {name}")
+
+    async def rollback_to(self, name: str) -> None:
+        await self.run(f"ROLLBACK TO {name}")
+        await self.run(f"RELEASE {name}")
+
+    async def release(self, name: str) -> None:
+        await self.run(f"RELEASE {name}")
+
+
+class SqliteDatabase:
+    """A `Database` over one SQLite file, or one in memory.
+
+    ``busy_timeout`` (seconds) bounds the wait for the write lock, within this process and
+    against others.
+    """
+
+    dialect_name = "sqlite"
+    update_returning = True
+
+    def __init__(self, url: str, *, readers: int = 4, busy_timeout: float = 5.0) -> None:
+        database = make_url(url).database
+        self._path = database or ":memory:"
+        self._in_memory = self._path == ":memory:"
+        self._reader_count = 0 if self._in_memory else readers
+        self._busy_timeout = busy_timeout
+        self._writer: _SqliteConnection | None = None
+        self._write_lock = asyncio.Lock()
+        self._readers: asyncio.LifoQueue[_SqliteConnection] = asyncio.LifoQueue()
+
+    async def open(self) -> None:
+        if sqlite3.sqlite_version_info < (3, 35):
+            raise ConfigurationError(
+                f"SQLite {sqlite3.sqlite_version} is too old: tidings needs 3.35 (RETURNING)"
+            )
+        if self._writer is not None:
+            return
+        self._writer = await self._connect()
+        for _ in range(self._reader_count):
+            self._readers.put_nowait(await self._connect())
+
+    async def close(self) -> None:
+        if self._writer is None:
+            return
+        async with self._write_lock:
+            for _ in range(self._reader_count):
+                await (await self._readers.get()).raw.close()
+            await self._writer.raw.close()
+            self._writer = None
+
+    async def _connect(self) -> _SqliteConnection:
+        try:
+            raw = await aiosqlite.connect(self._path, isolation_level=None)
+        except sqlite3.Error as error:
+            raise ConfigurationError(f"cannot open the database {self._path!r}: {error}") from None
+        milliseconds = int(self._busy_timeout * 1000)
+        for pragma in (
+            f"PRAGMA busy_timeout = {milliseconds}",
+            "PRAGMA journal_mode = WAL",
+            "PRAGMA synchronous = NORMAL",
+            "PRAGMA foreign_keys = ON",
+        ):
+            await raw.execute_fetchall(pragma)
+        await raw.create_function(SQLITE_LOWER, 1, sqlite_lower, deterministic=True)
+        return _SqliteConnection(raw)
+
+    async def create_tables(self, tables: Sequence[Table]) -> None:
+        async with self.writing() as connection:
+            assert isinstance(connection, _SqliteConnection)
+            try:
+                for table in sort_tables(tables):
+                    await connection.run(_ddl(CreateTable(table, if_not_exists=True)))
+                    for index in table.indexes:
+                        await connection.run(_ddl(CreateIndex(index, if_not_exists=True)))
+                await connection.commit()
+            except BaseException:
+                await connection.rollback()
+                raise
+
+    @asynccontextmanager
+    async def reading(self, *, snapshot: bool) -> AsyncIterator[_SqliteConnection]:
+        if self._in_memory:
+            async with self._locked() as connection:
+                yield connection
+            return
+        connection = await self._readers.get()
+        try:
+            if snapshot:
+                await connection.run("BEGIN")
+            yield connection
+        finally:
+            if snapshot:
+                await asyncio.shield(connection.rollback())
+            self._readers.put_nowait(connection)
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[_SqliteConnection]:
+        async with self._locked() as connection:
+            await connection.run("BEGIN IMMEDIATE")
+            yield connection
+
+    @asynccontextmanager
+    async def _locked(self) -> AsyncIterator[_SqliteConnection]:
+        if self._writer is None:
+            raise ConfigurationError("the database is not open: use 'async with api:'")
+        try:
+            async with asyncio.timeout(self._busy_timeout):
+                await self._write_lock.acquire()
+        except TimeoutError:
+            raise DatabaseBusy("The database is busy; try again") from None
+        try:
+            yield self._writer
+        finally:
+            self._write_lock.release()
+
+
+def _ddl(element: CreateTable | CreateIndex) -> str:
+    return str(element.compile(dialect=_dialect))

@@ -1,0 +1,116 @@
+"""Statement: an SQLAlchemy statement that is compiled once and then run many times.
+
+Where tidings runs the driver itself (SQLite), the text, the order of parameters and the value
+processors are worked out once per statement; elsewhere SQLAlchemy executes it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, Dialect, Select, UpdateBase
+from sqlalchemy.sql.compiler import SQLCompiler
+
+Row = dict[str, Any]
+_Processor = Callable[[Any], Any] | None
+Clause = Select[*tuple[Any, ...]] | UpdateBase
+
+
+@dataclass(frozen=True, slots=True)
+class NativeStatement:
+    """A statement as its driver takes it."""
+
+    sql: str
+    bind_processors: Mapping[str, _Processor]
+    result_processors: tuple[_Processor, ...]
+
+    def bind(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters as the driver takes them."""
+        return {
+            name: values[name] if process is None else process(values[name])
+            for name, process in self.bind_processors.items()
+        }
+
+    def rows(self, names: Sequence[str], found: Sequence[Sequence[Any]]) -> list[Row]:
+        """The driver's rows as dicts of Python values."""
+        return [
+            {
+                name: value if process is None else process(value)
+                for name, process, value in zip(names, self.result_processors, row, strict=True)
+            }
+            for row in found
+        ]
+
+
+class Statement:
+    """An executable with the columns of the rows it gives (none for one that gives no rows).
+
+    ``inline`` statements carry values of their own (custom filters), so that their text is
+    compiled anew with the given values each time.
+    """
+
+    __slots__ = ("_native", "clause", "columns", "inline", "names")
+
+    def __init__(
+        self, clause: Clause, columns: Sequence[Column[Any]] = (), *, inline: bool = False
+    ) -> None:
+        self.clause = clause
+        self.columns = tuple(columns)
+        self.names = tuple(column.name for column in columns)
+        self.inline = inline
+        self._native: NativeStatement | None = None
+
+    def native(self, dialect: Dialect, values: Mapping[str, Any]) -> tuple[NativeStatement, Any]:
+        """The compiled statement and its parameters; ``dialect`` has named parameters."""
+        if self.inline:
+            return self._compile_inline(dialect, values)
+        if self._native is None:
+            compiled = self.clause.compile(dialect=dialect)
+            self._native = self._finish(dialect, compiled)
+        return self._native, self._native.bind(values)
+
+    def _compile_inline(
+        self, dialect: Dialect, values: Mapping[str, Any]
+    ) -> tuple[NativeStatement, Any]:
+        clause: Any = self.clause
+        compiled = clause.params(**values).compile(
+            dialect=dialect, compile_kwargs={"render_postcompile": True}
+        )
+        native = self._finish(dialect, compiled)
+        return native, native.bind({**compiled.params, **values})
+
+    def _finish(self, dialect: Dialect, compiled: Any) -> NativeStatement:
+        assert isinstance(compiled, SQLCompiler)
+        binds = {
+            name: bind.type.dialect_impl(dialect).bind_processor(dialect)
+            for name, bind in compiled.binds.items()
+            if not bind.expanding
+        }
+        expanded = {name: None for name in compiled.params if name not in compiled.binds}
+        results = tuple(
+            column.type.dialect_impl(dialect).result_processor(dialect, None)
+            for column in self.columns
+        )
+        return NativeStatement(str(compiled), {**binds, **expanded}, results)
+
+
+class StatementCache:
+    """The statements by shape; the least recently used go first, since clients choose shapes."""
+
+    def __init__(self, limit: int = 1000) -> None:
+        self._limit = limit
+        self._statements: OrderedDict[Hashable, Statement] = OrderedDict()
+
+    def get(self, shape: Hashable, build: Callable[[], Statement]) -> Statement:
+        """The statement of this shape, built if it is new."""
+        found = self._statements.get(shape)
+        if found is None:
+            found = self._statements[shape] = build()
+            if len(self._statements) > self._limit:
+                self._statements.popitem(last=False)
+        else:
+            self._statements.move_to_end(shape)
+        return found

@@ -1,0 +1,43 @@
+"""From declared resources to SQLAlchemy tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Column, ForeignKey, MetaData, Table
+
+from tidings.schema import Field, ResourceType
+from tidings.storage.types import column_type, id_column_type
+
+
+def build_tables(resources: Iterable[ResourceType]) -> dict[str, Table]:
+    """One table per resource, in one MetaData, by resource name; call after linking."""
+    metadata = MetaData()
+    by_name = {resource.name: resource for resource in resources}
+    return {name: _table(resource, by_name, metadata) for name, resource in by_name.items()}
+
+
+def _table(resource: ResourceType, resources: dict[str, ResourceType], metadata: MetaData) -> Table:
+    numbered = resource.id_type == "integer"
+    key: Column[object] = Column(
+        "id", id_column_type(resource.id_type), primary_key=True, autoincrement=numbered
+    )
+    columns = [_column(field, resources) for field in resource.fields.values()]
+    # Without AUTOINCREMENT SQLite gives the id of a deleted last row to the next one, and a
+    # client that still holds the old id would find a stranger behind it.
+    return Table(resource.table, metadata, key, *columns, sqlite_autoincrement=numbered)
+
+
+def _column(field: Field, resources: dict[str, ResourceType]) -> Column[object]:
+    constraints = []
+    if field.references is not None and field.constraint:
+        target = resources[field.references].table
+        constraints.append(ForeignKey(f"{target}.id", use_alter=False))
+    return Column(
+        field.name,
+        column_type(field),
+        *constraints,
+        nullable=field.nullable,
+        unique=field.unique or None,
+        index=(field.references is not None and not field.unique) or None,
+    )
