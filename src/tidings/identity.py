@@ -24,7 +24,7 @@ class Identity:
     user_id: str | None = None
     roles: frozenset[str] = frozenset()
     permissions: frozenset[str] = frozenset()
-    claims: Mapping[str, Any] = field(default=_NO_CLAIMS, repr=False)
+    claims: Mapping[str, Any] = field(default_factory=lambda: _NO_CLAIMS, repr=False, hash=False)
     expires_at: float | None = None
     """When the token ends, in seconds since the epoch; None where it does not."""
 

@@ -22,8 +22,12 @@ RecordKey = tuple[str, Any]
 
 @dataclass(slots=True)
 class Included:
-    """Related records without repetitions, and the members of to-many relationships."""
+    """Related records without repetitions, and the members of to-many relationships.
 
+    ``asked`` is False where nothing was to be included, which a document shows.
+    """
+
+    asked: bool = False
     records: dict[RecordKey, Row] = field(default_factory=dict)
     members: dict[tuple[str, Any, str], list[Any]] = field(default_factory=dict)
     """(resource, id, relationship) to the ids of its members."""
@@ -82,7 +86,7 @@ class IncludeLoader:
         self._store = store
         self._registry = registry
         self._connection = connection
-        self._included = Included()
+        self._included = Included(asked=True)
 
     async def load(self, resource: ResourceType, rows: list[Row], tree: IncludeTree) -> Included:
         """Load everything below these rows.

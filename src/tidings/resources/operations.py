@@ -161,8 +161,8 @@ class Operations:
     ) -> Found:
         """Replace a record whole; make it where there is none and clients may choose ids.
 
-        Read-only and hidden fields that were not given keep their values: a client cannot send
-        back what it cannot see. Making one needs permission to post as well.
+        Read-only, hidden and owner fields that were not given keep their values: a client cannot
+        send back what it cannot see, nor disown a record by leaving something out. Making one needs permission to post as well.
         """
         await self._permit_include(resource, include or {}, auth)
         async with self.transaction(transaction) as uow:
@@ -279,7 +279,8 @@ class Operations:
         kept = {
             name: before[name]
             for name, found in resource.fields.items()
-            if name not in values and (found.read_only or found.hidden)
+            if name not in values
+            and (found.read_only or found.hidden or name == resource.owner_field)
         }
         assert context.values is not None
         context.values.update(kept)
@@ -372,7 +373,7 @@ class Operations:
         self, connection: Connection, resource: ResourceType, rows: list[Row], tree: IncludeTree
     ) -> Included:
         if not tree or not rows:
-            return Included()
+            return Included(asked=bool(tree))
         loader = IncludeLoader(self.store, self.registry, connection)
         return await loader.load(resource, rows, tree)
 

@@ -1,0 +1,215 @@
+"""The HTTP face: an ASGI app that serves the resources below its root path."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote
+
+import msgspec
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from tidings.errors import (
+    AuthenticationError,
+    DatabaseBusy,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    RequestError,
+)
+from tidings.identity import Identity
+from tidings.jsonapi.documents import DocumentWriter
+from tidings.jsonapi.errors import error_document, internal_error_document
+from tidings.jsonapi.negotiation import MEDIA_TYPE, check_accept, check_content_type
+from tidings.jsonapi.parameters import ParameterReader, Parameters, parse_parameters
+from tidings.jsonapi.requests import WriteRequest, parse_write
+from tidings.resources import Found, Operations
+from tidings.schema import ResourceRegistry, ResourceType
+
+Authenticate = Callable[[str | None], Awaitable[Identity]]
+"""The value of the Authorization header (None where there is none), to an identity."""
+
+COLLECTION_METHODS: Final = ("GET", "HEAD", "POST")
+ITEM_METHODS: Final = ("GET", "HEAD", "PUT", "PATCH", "DELETE")
+_encoder = msgspec.json.Encoder(decimal_format="string")
+
+
+@dataclass(slots=True)
+class Request:
+    """One request, as far as it has been read."""
+
+    method: str
+    base: str
+    resource: ResourceType
+    record_id: str | None
+    parameters: Parameters
+    identity: Identity
+    write: WriteRequest
+
+
+class JsonApiApp:
+    """Serves ``/{resource}`` and ``/{resource}/{id}``.
+
+    ``max_body`` bounds a request's body, in bytes.
+    """
+
+    def __init__(
+        self,
+        registry: ResourceRegistry,
+        operations: Operations,
+        authenticate: Authenticate,
+        *,
+        max_body: int = 1_048_576,
+    ) -> None:
+        self._registry = registry
+        self._operations = operations
+        self._authenticate = authenticate
+        self._max_body = max_body
+        self._documents = DocumentWriter(registry)
+        self._reader = ParameterReader(registry)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"JsonApiApp serves http, not {scope['type']}")
+        pointers: dict[str, str] = {}
+        try:
+            response = await self._respond(scope, receive, pointers)
+        except RequestError as error:
+            response = _error_response(error, pointers)
+        except Exception as error:  # noqa: BLE001  no traceback reaches a client; it is logged
+            response = _response(500, internal_error_document(error))
+        if scope["method"] == "HEAD":
+            response.body = b""
+        await response(scope, receive, send)
+
+    async def _respond(self, scope: Scope, receive: Receive, pointers: dict[str, str]) -> Response:
+        headers = Headers(scope=scope)
+        base, resource, record_id = self._route(scope)
+        method = scope["method"]
+        allowed = COLLECTION_METHODS if record_id is None else ITEM_METHODS
+        if method not in allowed:
+            raise MethodNotAllowed(f"{method} is not possible here", allowed)
+        check_accept(headers.get("accept"))
+        identity = await self._authenticate(headers.get("authorization"))
+        listing = record_id is None and method in ("GET", "HEAD")
+        parameters = parse_parameters(scope.get("query_string", b""), collection=listing)
+        write = WriteRequest()
+        if method in ("POST", "PUT", "PATCH"):
+            check_content_type(headers.get("content-type"))
+            body = await self._body(receive, headers)
+            write = parse_write(resource, body, expected_id=record_id)
+            pointers.update(write.pointers)
+        request = Request(method, base, resource, record_id, parameters, identity, write)
+        return await self._dispatch(request)
+
+    def _route(self, scope: Scope) -> tuple[str, ResourceType, str | None]:
+        base = scope.get("root_path", "").rstrip("/")
+        raw = scope.get("raw_path")
+        # The raw path keeps an encoded slash inside an id apart from a real one.
+        path = raw.decode("latin-1").split("?")[0] if raw else scope["path"]
+        segments = path.removeprefix(base).strip("/").split("/")
+        name, *rest = [unquote(segment) for segment in segments]
+        resource = self._registry.get(name)
+        if resource is None or len(rest) > 1:
+            raise NotFound("There is nothing at this URL", code="RESOURCE_NOT_FOUND")
+        return base, resource, rest[0] if rest else None
+
+    async def _body(self, receive: Receive, headers: Headers) -> bytes:
+        declared = headers.get("content-length", "0")
+        if declared.isdigit() and int(declared) > self._max_body:
+            raise self._too_large()
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message: Message = await receive()
+            if message["type"] == "http.disconnect":
+                raise PayloadTooLarge("The request ended before its body did")
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            if size > self._max_body:
+                raise self._too_large()
+            if not message.get("more_body", False):
+                return b"".join(chunks)
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"The body has more than {self._max_body} bytes")
+
+    async def _dispatch(self, request: Request) -> Response:
+        if request.record_id is None:
+            handler = self._create if request.method == "POST" else self._list
+        else:
+            handlers = {"PUT": self._write, "PATCH": self._write, "DELETE": self._delete}
+            handler = handlers.get(request.method, self._read)
+        return await handler(request)
+
+    async def _list(self, request: Request) -> Response:
+        resource, parameters = request.resource, request.parameters
+        fields = self._reader.fieldsets(parameters)
+        selection = self._reader.selection(resource, parameters, request.identity)
+        page = await self._operations.query(resource, selection, auth=request.identity)
+        document = self._documents.collection(resource, page, fields, request.base, parameters)
+        return _response(200, document)
+
+    async def _read(self, request: Request) -> Response:
+        include = self._reader.include(request.resource, request.parameters)
+        fields = self._reader.fieldsets(request.parameters)
+        found = await self._operations.get(
+            request.resource, request.record_id, include=include, auth=request.identity
+        )
+        document = self._documents.item(request.resource, found, fields, request.base)
+        return _response(200, document)
+
+    async def _create(self, request: Request) -> Response:
+        include = self._reader.include(request.resource, request.parameters)
+        found = await self._operations.post(
+            request.resource,
+            request.write.values,
+            record_id=request.write.id,
+            include=include,
+            auth=request.identity,
+        )
+        return self._written(request, found)
+
+    async def _write(self, request: Request) -> Response:
+        include = self._reader.include(request.resource, request.parameters)
+        operation = self._operations.put if request.method == "PUT" else self._operations.patch
+        found = await operation(
+            request.resource,
+            request.record_id,
+            request.write.values,
+            include=include,
+            auth=request.identity,
+        )
+        return self._written(request, found)
+
+    def _written(self, request: Request, found: Found) -> Response:
+        fields = self._reader.fieldsets(request.parameters)
+        document = self._documents.item(request.resource, found, fields, request.base)
+        response = _response(201 if found.created else 200, document)
+        if found.created:
+            response.headers["location"] = document["links"]["self"]
+        return response
+
+    async def _delete(self, request: Request) -> Response:
+        await self._operations.delete(request.resource, request.record_id, auth=request.identity)
+        return Response(status_code=204)
+
+
+def _response(status: int, document: dict[str, Any]) -> Response:
+    response = Response(_encoder.encode(document), status, media_type=MEDIA_TYPE)
+    response.headers["vary"] = "Accept, Authorization"
+    return response
+
+
+def _error_response(error: RequestError, pointers: dict[str, str]) -> Response:
+    response = _response(error.status, error_document(error, pointers))
+    if isinstance(error, AuthenticationError):
+        response.headers["www-authenticate"] = "Bearer"
+    elif isinstance(error, MethodNotAllowed):
+        response.headers["allow"] = ", ".join(error.allowed)
+    elif isinstance(error, DatabaseBusy):
+        response.headers["retry-after"] = "1"
+    return response

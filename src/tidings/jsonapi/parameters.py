@@ -1,0 +1,163 @@
+"""Query parameters: brackets raw or percent-encoded, lists with commas or repeated keys."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode
+
+from tidings.errors import InvalidRequest, Source
+from tidings.filters import build_filters
+from tidings.identity import Identity
+from tidings.resources import Fieldsets, Selection, parse_fieldsets, parse_include
+from tidings.resources.includes import IncludeTree
+from tidings.resources.sorting import parse_sort
+from tidings.schema import ResourceRegistry, ResourceType, ValueProblem
+from tidings.schema.types import cast_integer
+
+MAX_PARAMETERS: Final = 500
+_MAX_DEPTH: Final = 8
+_MAX_PAGE: Final = 2**31
+_KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
+_BRACKETS = re.compile(r"\[([^\[\]]*)\]")
+
+
+@dataclass(slots=True)
+class Parameters:
+    """The parameters of one request, taken apart but not yet held against a resource."""
+
+    pairs: list[tuple[str, str]] = field(default_factory=list)
+    filters: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, list[str]] = field(default_factory=dict)
+    page: dict[str, str] = field(default_factory=dict)
+    include: list[str] = field(default_factory=list)
+    sort: list[str] = field(default_factory=list)
+
+    def with_page(self, number: int) -> str:
+        """The query string for another page of the same query."""
+        pairs = [(key, value) for key, value in self.pairs if key != "page[number]"]
+        return urlencode([*pairs, ("page[number]", str(number))])
+
+
+def parse_parameters(query: bytes, *, collection: bool) -> Parameters:
+    """Take a query string apart; only a ``collection`` can be filtered, sorted and paged.
+
+    Raises:
+        InvalidRequest: ``INVALID_PARAMETER``, naming the parameter.
+    """
+    try:
+        text = query.decode("ascii")
+        pairs = parse_qsl(
+            text, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS
+        )
+    except UnicodeDecodeError:
+        raise InvalidRequest(
+            "The query string is not valid UTF-8", code="INVALID_PARAMETER"
+        ) from None
+    except ValueError:
+        message = f"At most {MAX_PARAMETERS} query parameters"
+        raise InvalidRequest(message, code="INVALID_PARAMETER") from None
+    parameters = Parameters(pairs)
+    for key, value in pairs:
+        _take(parameters, key, value, collection=collection)
+    return parameters
+
+
+def _take(parameters: Parameters, key: str, value: str, *, collection: bool) -> None:
+    found = _KEY.fullmatch(key)
+    family = found[1] if found else key
+    path = _BRACKETS.findall(found[2]) if found else []
+    if family == "include" and not path:
+        parameters.include += _names(value)
+    elif family == "fields" and len(path) == 1:
+        parameters.fields.setdefault(path[0], []).extend(_names(value))
+    elif family == "sort" and not path and collection:
+        parameters.sort += _names(value)
+    elif family == "page" and path in (["number"], ["size"]) and collection:
+        parameters.page[path[0]] = value
+    elif family == "filter" and 1 <= len(path) <= _MAX_DEPTH and path[0] and collection:
+        _put(parameters.filters, path, value, key)
+    else:
+        raise _invalid(key, _advice(collection=collection))
+
+
+def _advice(*, collection: bool) -> str:
+    if collection:
+        return "known are filter[...], sort, fields[...], include, page[number] and page[size]"
+    return "known for one record are fields[...] and include"
+
+
+def _names(value: str) -> list[str]:
+    return [name for name in value.split(",") if name]
+
+
+def _put(target: dict[str, Any], path: list[str], value: str, key: str) -> None:
+    """``filter[a]`` twice or ``filter[a][]`` is a list; ``filter[a][b]`` an object."""
+    *outer, last = [part for part in path if part]
+    for part in outer:
+        inner = target.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise _invalid(key, "is given both as a value and as an object")
+        target = inner
+    present = target.get(last)
+    if isinstance(present, dict):
+        raise _invalid(key, "is given both as a value and as an object")
+    if present is None:
+        target[last] = [value] if path[-1] == "" else value
+    else:
+        target[last] = [*(present if isinstance(present, list) else [present]), value]
+
+
+def _invalid(key: str, message: str) -> InvalidRequest:
+    shown = key[:100]
+    return InvalidRequest(
+        f"Query parameter {shown!r}: {message}",
+        code="INVALID_PARAMETER",
+        source=Source(parameter=shown),
+    )
+
+
+class ParameterReader:
+    """Holds taken-apart parameters against a resource."""
+
+    def __init__(self, registry: ResourceRegistry) -> None:
+        self._registry = registry
+
+    def selection(
+        self, resource: ResourceType, parameters: Parameters, identity: Identity
+    ) -> Selection:
+        """What a request for a collection selects.
+
+        Raises:
+            RequestError: for the first parameter that is wrong (for filters: all of them).
+        """
+        size = self._page(parameters, "size", resource.page_size, resource.max_page_size)
+        filters = build_filters(resource, parameters.filters, identity, text=True)
+        return Selection(
+            filters.expression,
+            parse_sort(resource, parameters.sort),
+            self._page(parameters, "number", 1, _MAX_PAGE),
+            size,
+            self.include(resource, parameters),
+        )
+
+    def include(self, resource: ResourceType, parameters: Parameters) -> IncludeTree:
+        """The include tree."""
+        return parse_include(self._registry, resource, parameters.include)
+
+    def fieldsets(self, parameters: Parameters) -> Fieldsets:
+        """The sparse fieldsets."""
+        return parse_fieldsets(self._registry, parameters.fields) if parameters.fields else {}
+
+    def _page(self, parameters: Parameters, name: str, default: int, most: int) -> int:
+        given = parameters.page.get(name)
+        if given is None:
+            return default
+        try:
+            number = cast_integer(given)
+        except ValueProblem:
+            number = 0
+        if not 1 <= number <= most:
+            raise _invalid(f"page[{name}]", f"expected a number from 1 to {most}")
+        return number

@@ -1,0 +1,135 @@
+"""JSON:API documents: what comes in, taken apart with every error's pointer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from tidings.errors import Conflict, InvalidRequest, PermissionDenied, Source
+from tidings.schema import Relationship, ResourceType, describe
+
+_decoder = msgspec.json.Decoder()
+
+
+@dataclass(slots=True)
+class WriteRequest:
+    """The resource object of a request: its id, and values by field name.
+
+    ``pointers`` tells for each field where in the document its value stood.
+    """
+
+    id: object = None
+    values: dict[str, Any] = field(default_factory=dict)
+    pointers: dict[str, str] = field(default_factory=dict)
+
+
+def parse_write(resource: ResourceType, body: bytes, *, expected_id: str | None) -> WriteRequest:
+    """Take the document of a POST (``expected_id`` None), PUT or PATCH apart.
+
+    Raises:
+        InvalidRequest: the body is no JSON, or no document with one resource object.
+        Conflict: its type or id is not that of the URL.
+    """
+    data = _resource_object(body)
+    if not isinstance(data.get("type"), str):
+        raise _invalid("'type' is missing or no string", "/data/type")
+    if data["type"] != resource.name:
+        raise _conflict(f"this collection holds '{resource.name}'", "/data/type", "TYPE_CONFLICT")
+    request = WriteRequest(data.get("id"))
+    if request.id is not None and not isinstance(request.id, str):
+        raise _invalid("an id is a string", "/data/id")
+    if expected_id is not None:
+        if request.id is None:
+            raise _invalid("'id' is missing", "/data/id")
+        if request.id != expected_id:
+            raise _conflict("the id is not that of the URL", "/data/id", "ID_CONFLICT")
+    _take_attributes(resource, _member(data, "attributes"), request)
+    _take_relationships(resource, _member(data, "relationships"), request)
+    return request
+
+
+def _resource_object(body: bytes) -> dict[str, Any]:
+    try:
+        document = _decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise InvalidRequest("The body is not valid JSON", code="INVALID_JSON") from None
+    if not isinstance(document, dict):
+        raise _invalid(f"expected a document object, got {describe(document)}", "")
+    if "data" not in document:
+        raise _invalid("'data' is missing", "")
+    data = document["data"]
+    if not isinstance(data, dict):
+        raise _invalid(f"expected one resource object, got {describe(data)}", "/data")
+    return data
+
+
+def _member(data: dict[str, Any], name: str) -> dict[str, Any]:
+    member = data.get(name, {})
+    if not isinstance(member, dict):
+        raise _invalid(f"expected an object, got {describe(member)}", f"/data/{name}")
+    return member
+
+
+def _take_attributes(
+    resource: ResourceType, attributes: dict[str, Any], request: WriteRequest
+) -> None:
+    for name, value in attributes.items():
+        pointer = f"/data/attributes/{escape_pointer(name)}"
+        if name in resource.relationships:
+            raise _invalid("is a relationship, not an attribute", pointer)
+        request.values[name] = value
+        request.pointers[name] = pointer
+
+
+def _take_relationships(
+    resource: ResourceType, relationships: dict[str, Any], request: WriteRequest
+) -> None:
+    for name, entry in relationships.items():
+        pointer = f"/data/relationships/{escape_pointer(name)}"
+        relationship = resource.relationships.get(name)
+        if relationship is None:
+            raise _invalid(f"'{resource.name}' has no such relationship", pointer)
+        if relationship.to_many:
+            raise PermissionDenied(
+                "A to-many relationship cannot be replaced here; write the related records",
+                code="FULL_REPLACEMENT_NOT_ALLOWED",
+                source=Source(pointer=pointer),
+            )
+        if not isinstance(entry, dict) or "data" not in entry:
+            raise _invalid("expected an object with 'data'", pointer)
+        key = _linkage(relationship, entry["data"], f"{pointer}/data")
+        column = relationship.foreign_key
+        if column in request.values and request.values[column] != key:
+            raise _invalid(f"contradicts the attribute {column!r}", pointer)
+        request.values[column] = key
+        request.pointers[column] = f"{pointer}/data"
+
+
+def _linkage(relationship: Relationship, data: Any, pointer: str) -> str | None:
+    if data is None:
+        return None
+    if not isinstance(data, dict):
+        raise _invalid(f"expected a resource identifier or null, got {describe(data)}", pointer)
+    if data.get("type") != relationship.target:
+        raise _conflict(
+            f"expected type '{relationship.target}'", f"{pointer}/type", "TYPE_CONFLICT"
+        )
+    if not isinstance(data.get("id"), str):
+        raise _invalid("'id' is missing or no string", f"{pointer}/id")
+    key: str = data["id"]
+    return key
+
+
+def escape_pointer(name: str) -> str:
+    """A name as one token of a JSON pointer (RFC 6901, 3)."""
+    return name[:200].replace("~", "~0").replace("/", "~1")
+
+
+def _invalid(message: str, pointer: str) -> InvalidRequest:
+    return InvalidRequest(message, code="INVALID_DOCUMENT", source=Source(pointer=pointer))
+
+
+def _conflict(message: str, pointer: str, code: str) -> Conflict:
+    return Conflict(message, code=code, source=Source(pointer=pointer))

@@ -1,0 +1,6 @@
+"""The Socket.IO face: subscriptions, delivery, and the server that carries them."""
+
+from tidings.realtime.server import DEFAULT_CORS, SocketServer
+from tidings.realtime.subscriptions import SubscriptionContext, SubscriptionDraft
+
+__all__ = ["DEFAULT_CORS", "SocketServer", "SubscriptionContext", "SubscriptionDraft"]

@@ -1,0 +1,118 @@
+"""Delivery: from the feed through matching to the sockets, and never in the writers' way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from tidings.feed import Change, Cursor, Feed, FeedGap
+from tidings.matching import Matcher, Transition
+from tidings.realtime.packets import event_frame, json_text, text_frame
+from tidings.realtime.service import SubscriptionService
+from tidings.realtime.subscriptions import Frame, Subscription
+
+_log = logging.getLogger("tidings.realtime")
+_BATCH: Final = 100
+_TURN: Final = 250
+"""After so many frames other work gets a turn."""
+
+
+class Dispatcher:
+    """Follows the feed and sends a notification for every subscription that a change concerns."""
+
+    def __init__(self, feed: Feed, matcher: Matcher) -> None:
+        self._feed = feed
+        self._matcher = matcher
+        self._epoch = feed.position.epoch
+        self._matched = feed.position.offset
+        self._task: asyncio.Task[None] | None = None
+        self._sent = 0
+
+    @property
+    def position(self) -> Cursor:
+        """The last change that has been matched: a subscription made now sees all later ones."""
+        return Cursor(self._epoch, self._matched)
+
+    def start(self, service: SubscriptionService) -> None:
+        """Begin to follow the feed."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(service), name="tidings-dispatcher")
+
+    async def stop(self) -> None:
+        """Stop following the feed."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self, service: SubscriptionService) -> None:
+        while True:
+            try:
+                for offset, change in await self._feed.read(self._matched, _BATCH):
+                    await self._deliver(service, offset, change)
+            except FeedGap as gap:
+                self._matched = gap.resume
+                await self._resync_all(service)
+            except Exception:  # noqa: BLE001  one bad change must not end all notifications
+                _log.exception("a change could not be delivered")
+
+    async def _deliver(self, service: SubscriptionService, offset: int, change: Change) -> None:
+        self._matched = offset
+        packets = [
+            (transition, subscription_id, members)
+            for transition in self._matcher.match(change)
+            for subscription_id, members in service.rooms(transition.node)
+        ]
+        encode = _encoder(change, str(Cursor(self._epoch, offset)))
+        for transition, subscription_id, members in packets:
+            await self._send(encode(transition, subscription_id), members)
+
+    async def _send(self, frame: Frame, members: list[Subscription]) -> None:
+        for subscription in members:
+            # Members may have left while other work had its turn.
+            if subscription.is_active:
+                subscription.subscriber.connection.send(frame)
+                _log.debug("%s notified of %s", subscription.subscriber.id, subscription.id)
+            self._sent += 1
+            if self._sent % _TURN == 0:
+                await asyncio.sleep(0)
+
+    async def _resync_all(self, service: SubscriptionService) -> None:
+        for subscription in service.active():
+            frame = resync_frame(subscription, "window", self.position)
+            await self._send(frame, [subscription])
+
+
+def resync_frame(subscription: Subscription, reason: str, cursor: Cursor) -> Frame:
+    """Tell a subscription's client that its view may be stale."""
+    payload = {
+        "subscriptionId": subscription.id,
+        "resource": subscription.resource,
+        "reason": reason,
+        "cursor": str(cursor),
+    }
+    return event_frame("subscription.resync", payload)
+
+
+def _encoder(change: Change, cursor: str) -> Callable[[Transition, str], Frame]:
+    """Encodes what all receivers share once; only the way and the id differ between packets."""
+    kind = "created" if change.before is None else "deleted" if change.after is None else "updated"
+    head = (
+        f'2["subscription.update",{{"type":"resource.{kind}",'
+        f'"resource":{json_text(change.resource)},"id":{json_text(change.id)},'
+        f'"action":"{change.action}","subscriptionId":'
+    )
+    tail = f',"meta":{{"timestamp":"{timestamp(change.at)}","cursor":"{cursor}","change":"'
+
+    def encode(transition: Transition, subscription_id: str) -> Frame:
+        return text_frame(f'{head}{json_text(subscription_id)}{tail}{transition.way}"}}}}]')
+
+    return encode
+
+
+def timestamp(moment: datetime) -> str:
+    """ISO 8601 in UTC, with milliseconds and Z."""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"

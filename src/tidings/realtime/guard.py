@@ -1,0 +1,109 @@
+"""A guard before Engine.IO: frames and bodies that are not its protocol never reach it.
+
+python-engineio lets a malformed frame end the connection's handler with a traceback, its
+clean-up undone; so malformed input is dropped here, and a connection that sends too much of it
+is ended in order.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_FRAME: Final = 4_000_000
+"""Frames and bodies longer than this (bytes) end the connection."""
+MAX_MALFORMED: Final = 20
+"""How many malformed frames a WebSocket may send."""
+
+# OPEN 0, CLOSE 1, PING 2, PONG 3, UPGRADE 5, NOOP 6; MESSAGE 4 carries a Socket.IO text packet.
+_ENGINE_FRAME = re.compile(r"[1356]|[23](?:probe)?|4[0-4].*", re.DOTALL)
+_SEPARATOR: Final = "\x1e"
+
+
+def is_well_formed(frame: Any) -> bool:
+    """Tell whether a frame is an Engine.IO packet with, if any, a Socket.IO text packet in it."""
+    return isinstance(frame, str) and _ENGINE_FRAME.fullmatch(frame) is not None
+
+
+class EngineGuard:
+    """Wraps the Engine.IO ASGI app."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._app(scope, _guarded(receive), send)
+        elif scope["method"] == "POST":
+            await self._post(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await _read(receive)
+        problem = "too large" if body is None else None if _is_payload(body) else "malformed"
+        if problem is not None:
+            status = 413 if body is None else 400
+            await JSONResponse({"message": f"The payload is {problem}"}, status)(
+                scope, receive, send
+            )
+            return
+        waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return waiting.pop() if waiting else await receive()
+
+        await self._app(_with_length(scope, body or b""), replay, send)
+
+
+def _guarded(receive: Receive) -> Receive:
+    malformed = 0
+
+    async def receive_well_formed() -> Message:
+        nonlocal malformed
+        while True:
+            message = await receive()
+            if message["type"] != "websocket.receive":
+                return message
+            frame = message.get("text")
+            if frame is not None and len(frame) > MAX_FRAME:
+                malformed = MAX_MALFORMED
+            elif is_well_formed(frame):
+                return message
+            malformed += 1
+            if malformed > MAX_MALFORMED:
+                return {"type": "websocket.disconnect", "code": 1008}
+
+    return receive_well_formed
+
+
+async def _read(receive: Receive) -> bytes | None:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return b""
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > MAX_FRAME:
+            return None
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def _is_payload(body: bytes | None) -> bool:
+    try:
+        text = (body or b"").decode()
+    except UnicodeDecodeError:
+        return False
+    return all(is_well_formed(frame) for frame in text.split(_SEPARATOR))
+
+
+def _with_length(scope: Scope, body: bytes) -> Scope:
+    """A chunked body has no length, and Engine.IO reads no further than the header says."""
+    headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
+    return {**scope, "headers": [*headers, (b"content-length", str(len(body)).encode())]}

@@ -1,0 +1,141 @@
+"""The form of a subscribe request, checked before anything is done with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tidings.errors import FilterError, InvalidRequest, NotFound, PayloadTooLarge
+from tidings.feed import Cursor
+from tidings.resources import parse_fieldsets, parse_include
+from tidings.schema import ResourceRegistry, ResourceType, describe
+
+MAX_ID_LENGTH: Final = 200
+_KEYS: Final = frozenset(
+    {"resource", "filters", "include", "fields", "subscriptionId", "cursor", "status"}
+)
+
+
+class Unreadable:
+    """Stands in for a payload that could not be decoded; ``too_large`` tells why."""
+
+    def __init__(self, *, too_large: bool) -> None:
+        self.too_large = too_large
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeRequest:
+    """A subscribe request of the right form; its filters are not yet checked."""
+
+    resource: ResourceType
+    filters: dict[str, Any]
+    include: tuple[str, ...]
+    fields: dict[str, list[str]]
+    id: str | None
+    cursor: Cursor | None
+    has_cursor: bool
+
+
+def readable(payload: object) -> object:
+    """The payload itself; an unreadable one is an error.
+
+    Raises:
+        RequestError: ``PAYLOAD_TOO_LARGE`` or ``INVALID_SUBSCRIPTION``.
+    """
+    if isinstance(payload, Unreadable):
+        if payload.too_large:
+            raise PayloadTooLarge("The message is too large")
+        raise InvalidRequest("The message is not valid JSON", code="INVALID_SUBSCRIPTION")
+    return payload
+
+
+def parse_subscribe(registry: ResourceRegistry, payload: object) -> SubscribeRequest:
+    """Check a request's form, resource, include and fields.
+
+    Raises:
+        RequestError: with the code that WIRE.md has for it.
+    """
+    payload = readable(payload)
+    if not isinstance(payload, dict):
+        raise InvalidRequest(
+            f"Expected an object, got {describe(payload)}", code="INVALID_SUBSCRIPTION"
+        )
+    resource = _resource(registry, payload.get("resource"))
+    unknown = next((key for key in payload if key not in _KEYS), None)
+    if unknown is not None:
+        known = ", ".join(sorted(_KEYS - {"status"}))
+        raise InvalidRequest(
+            f"Unsupported option {unknown[:100]!r} (known: {known})",
+            code="UNSUPPORTED_OPTION",
+            resource=resource.name,
+        )
+    filters = payload.get("filters")
+    if filters is None:
+        filters = {}
+    if not isinstance(filters, dict):
+        message = f"Filters must be an object, not {describe(filters)}"
+        raise FilterError(message, resource=resource.name)
+    cursor = payload.get("cursor")
+    return SubscribeRequest(
+        resource,
+        filters,
+        _include(registry, resource, payload.get("include")),
+        _fields(registry, payload.get("fields")),
+        parse_id(payload["subscriptionId"]) if payload.get("subscriptionId") is not None else None,
+        Cursor.parse(cursor),
+        cursor is not None,
+    )
+
+
+def _resource(registry: ResourceRegistry, name: object) -> ResourceType:
+    if not isinstance(name, str) or not name:
+        raise InvalidRequest("'resource' is required: its name", code="RESOURCE_REQUIRED")
+    resource = registry.get(name)
+    if resource is None:
+        raise NotFound(
+            f"There is no resource {name[:100]!r}",
+            code="RESOURCE_NOT_FOUND",
+            resource=name[:100],
+        )
+    return resource
+
+
+def _include(
+    registry: ResourceRegistry, resource: ResourceType, include: object
+) -> tuple[str, ...]:
+    if include is None:
+        return ()
+    if not isinstance(include, list):
+        raise InvalidRequest(
+            f"'include' must be an array of paths, not {describe(include)}",
+            code="INVALID_INCLUDE",
+            resource=resource.name,
+        )
+    for path in include:
+        if not isinstance(path, str):
+            message = f"'include' must hold strings, not {describe(path)}"
+            raise InvalidRequest(message, code="INVALID_INCLUDE", resource=resource.name)
+    parse_include(registry, resource, include)
+    return tuple(include)
+
+
+def _fields(registry: ResourceRegistry, fields: object) -> dict[str, list[str]]:
+    if fields is None:
+        return {}
+    parse_fieldsets(registry, fields)
+    assert isinstance(fields, dict)
+    return {name: list(wanted) for name, wanted in fields.items()}
+
+
+def parse_id(value: object) -> str:
+    """A subscription id as a client may choose it.
+
+    Raises:
+        InvalidRequest: ``INVALID_SUBSCRIPTION_ID``.
+    """
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID_LENGTH:
+        raise InvalidRequest(
+            f"A subscriptionId is a string of 1 to {MAX_ID_LENGTH} characters",
+            code="INVALID_SUBSCRIPTION_ID",
+        )
+    return value

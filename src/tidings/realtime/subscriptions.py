@@ -1,0 +1,107 @@
+"""Subscription and Subscriber: what is watched, and by which socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from tidings.errors import ConfigurationError, PermissionDenied
+from tidings.identity import Identity
+from tidings.matching import Node
+
+
+class Connection(Protocol):
+    """The wire to one client."""
+
+    def send(self, frame: Frame) -> None:
+        """Queue a frame; never waits."""
+        ...
+
+
+class Frame(Protocol):
+    """One encoded message, the same object for every connection that gets it."""
+
+    def encode(self, b64: bool = False) -> str | bytes: ...
+
+
+@dataclass(eq=False, slots=True)
+class Subscriber:
+    """One authenticated socket and its subscriptions."""
+
+    id: str
+    identity: Identity
+    connection: Connection
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
+
+
+@dataclass(eq=False, slots=True)
+class Subscription:
+    """One active subscription. ``filters`` are the client's own, normalised."""
+
+    id: str
+    subscriber: Subscriber
+    resource: str
+    filters: Mapping[str, Any]
+    include: tuple[str, ...]
+    fields: Mapping[str, list[str]]
+    node: Node
+    is_active: bool = True
+
+    def data(self, cursor: str) -> dict[str, Any]:
+        """What the ack and ``subscription.created`` carry (see WIRE.md)."""
+        return {
+            "subscriptionId": self.id,
+            "resource": self.resource,
+            "filters": dict(self.filters),
+            "include": list(self.include),
+            "fields": dict(self.fields),
+            "status": "active",
+            "cursor": cursor,
+        }
+
+
+@dataclass(slots=True)
+class SubscriptionDraft:
+    """A subscription that is being made, as ``subscription_filters`` hooks see it.
+
+    ``requested_filters`` is what the client asked, read only. What a hook puts into ``filters``
+    (columns and values, $or, $and, $not) or adds with `require` is a server clause: it holds
+    beside the client's filters, and the client can neither see, meet nor remove it.
+    """
+
+    resource: str
+    requested_filters: Mapping[str, Any]
+    include: tuple[str, ...] = ()
+    fields: Mapping[str, list[str]] = field(default_factory=dict)
+    filters: dict[str, Any] = field(default_factory=dict)
+    clauses: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.requested_filters = MappingProxyType(dict(self.requested_filters))
+
+    def require(self, clause: Mapping[str, Any]) -> None:
+        """Add a server clause; any number of them hold together."""
+        if not isinstance(clause, Mapping):
+            raise ConfigurationError(f"require() takes a dict, not {type(clause).__name__}")
+        self.clauses.append(clause)
+
+    def enforce(self, column: str, value: Any) -> None:
+        """Require ``column = value``, and refuse a client that asks for another value.
+
+        Raises:
+            PermissionDenied: the client asked for another value, or ``value`` is None.
+        """
+        asked = self.requested_filters.get(column, value)
+        if value is None or str(asked) != str(value):
+            raise PermissionDenied(f"You may not subscribe to another {column}")
+        self.require({column: value})
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionContext:
+    """The context of ``subscription_filters`` hooks: the draft, and who is asking."""
+
+    subscription: SubscriptionDraft
+    auth: Identity

@@ -1,0 +1,28 @@
+"""The operations on resources and who may do them; one implementation for HTTP and Python."""
+
+from tidings.resources.context import Method, OperationContext
+from tidings.resources.fieldsets import Fieldsets, is_visible, parse_fieldsets
+from tidings.resources.handles import ResourceHandle, ResourceHandles
+from tidings.resources.includes import Included, IncludeTree, parse_include
+from tidings.resources.operations import Operations, TransactionLike
+from tidings.resources.permissions import check_permission
+from tidings.resources.results import Found, Page, Selection
+
+__all__ = [
+    "Fieldsets",
+    "Found",
+    "IncludeTree",
+    "Included",
+    "Method",
+    "OperationContext",
+    "Operations",
+    "Page",
+    "ResourceHandle",
+    "ResourceHandles",
+    "Selection",
+    "TransactionLike",
+    "check_permission",
+    "is_visible",
+    "parse_fieldsets",
+    "parse_include",
+]
