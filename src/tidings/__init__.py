@@ -1,1 +1,63 @@
-"""tidings."""
+"""tidings: resources as JSON:API over SQL, and word over Socket.IO that something has changed.
+
+from tidings import Api, RestApiPlugin, SqlAlchemyPlugin
+
+api = Api(name="blog")
+api.use(RestApiPlugin())
+api.use(SqlAlchemyPlugin("sqlite+aiosqlite:///blog.db", create_tables=True))
+api.add_resource("posts", schema={"title": {"type": "string", "required": True}})
+app = api.asgi()
+"""
+
+from tidings._version import __version__
+from tidings.api import Api, Plugin
+from tidings.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    Conflict,
+    FilterError,
+    InvalidRequest,
+    MissingDependencyError,
+    MissingExtraError,
+    NotFound,
+    PermissionDenied,
+    RequestError,
+    TidingsError,
+    ValidationFailed,
+)
+from tidings.identity import ANONYMOUS, Identity
+from tidings.plugins import JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
+from tidings.realtime import SubscriptionContext
+from tidings.resources import OperationContext
+from tidings.schema import belongs_to, field, has_many
+from tidings.storage import UnitOfWork
+
+__all__ = [
+    "ANONYMOUS",
+    "Api",
+    "AuthenticationError",
+    "ConfigurationError",
+    "Conflict",
+    "FilterError",
+    "Identity",
+    "InvalidRequest",
+    "JWTAuthPlugin",
+    "MissingDependencyError",
+    "MissingExtraError",
+    "NotFound",
+    "OperationContext",
+    "PermissionDenied",
+    "Plugin",
+    "RequestError",
+    "RestApiPlugin",
+    "SocketIOPlugin",
+    "SqlAlchemyPlugin",
+    "SubscriptionContext",
+    "TidingsError",
+    "UnitOfWork",
+    "ValidationFailed",
+    "__version__",
+    "belongs_to",
+    "field",
+    "has_many",
+]

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, literal, not_, or_, true
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    and_,
+    bindparam,
+    func,
+    literal_column,
+    not_,
+    or_,
+    true,
+)
 from sqlalchemy.sql import FromClause
 from sqlalchemy.sql import expression as sql_expression
 
@@ -16,6 +26,9 @@ from tidings.filters.expression import AllOf, AnyOf, Atom, Expression, Not, Opaq
 
 SQLITE_LOWER = "tidings_lower"
 """SQLite's own lower() knows ASCII only; each connection registers Python's under this name."""
+
+# Written out: a bound value would be a parameter that `parameters` knows nothing of.
+_NEVER: ColumnElement[bool] = literal_column("1 = 0", Boolean)
 
 
 def shape(expression: Expression) -> tuple[Any, ...] | None:
@@ -96,7 +109,7 @@ class _Builder:
                 return and_(true(), *(self.build(term) for term in terms))
             case AnyOf(terms):
                 if not terms:
-                    return literal(1) == literal(0)
+                    return _NEVER
                 return or_(*(self.build(term) for term in terms))
             case Not(term):
                 return not_(self.build(term).self_group())
@@ -119,7 +132,7 @@ class _Builder:
             case "in":
                 count = _padded_length(len(atom.value))
                 if not count:
-                    return literal(1) == literal(0)
+                    return _NEVER
                 return column.in_([self._parameter(column) for _ in range(count)])
             case "between":
                 return column.between(self._parameter(column), self._parameter(column))
@@ -131,5 +144,5 @@ class _Builder:
     def _like(self, column: ColumnElement[Any]) -> ColumnElement[bool]:
         if self._dialect == "sqlite":
             lowered = getattr(func, SQLITE_LOWER)(column)
-            return func.instr(lowered, self._parameter(column)) > literal(0)
+            return func.instr(lowered, self._parameter(column)) > literal_column("0")
         return func.lower(column).like(self._parameter(column), escape="\\")

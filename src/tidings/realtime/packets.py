@@ -14,6 +14,7 @@ from engineio.packet import Packet as EnginePacket
 from socketio.packet import Packet as SocketPacket
 
 from tidings.realtime.requests import Unreadable
+from tidings.realtime.subscriptions import Frame
 
 MAX_MESSAGE: Final = 100_000
 """Payloads longer than this (characters) are answered with ``PAYLOAD_TOO_LARGE``, unread."""
@@ -81,14 +82,15 @@ class Packet(SocketPacket):  # type: ignore[misc]  # python-socketio is untyped
         return value
 
 
-def event_frame(event: str, payload: Any) -> EnginePacket:
+def event_frame(event: str, payload: Any) -> Frame:
     """An event for the default namespace, as the Engine.IO message that carries it."""
     return text_frame(f"2{_encoder.encode([event, payload]).decode()}")
 
 
-def text_frame(text: str) -> EnginePacket:
+def text_frame(text: str) -> Frame:
     """A Socket.IO packet, already encoded, as the Engine.IO message that carries it."""
-    return EnginePacket(MESSAGE, data=text)
+    frame: Frame = EnginePacket(MESSAGE, data=text)
+    return frame
 
 
 def json_text(value: str) -> str:

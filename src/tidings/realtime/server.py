@@ -209,7 +209,7 @@ class SocketServer:
         except AuthenticationError as error:
             _log.debug("%s refused: %s", sid, error.code)
             raise socketio.exceptions.ConnectionRefusedError(error.message) from None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  logged; the client learns its number
             payload = error_payload(error)
             raise socketio.exceptions.ConnectionRefusedError(payload["message"]) from None
 
@@ -242,7 +242,7 @@ class SocketServer:
 
 
 def _origins(cors: Mapping[str, Any]) -> str | list[str]:
-    unknown = set(cors) - {"origin", "methods", "credentials"}
+    unknown = set(cors) - {"origin", "methods"}
     if unknown:
         raise ConfigurationError(
             f"cors: unknown option {sorted(unknown)[0]!r}; use origin, methods"

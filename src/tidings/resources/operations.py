@@ -162,7 +162,8 @@ class Operations:
         """Replace a record whole; make it where there is none and clients may choose ids.
 
         Read-only, hidden and owner fields that were not given keep their values: a client cannot
-        send back what it cannot see, nor disown a record by leaving something out. Making one needs permission to post as well.
+        send back what it cannot see, nor disown a record by leaving something out. Making one
+        needs permission to post as well.
         """
         await self._permit_include(resource, include or {}, auth)
         async with self.transaction(transaction) as uow:

@@ -95,7 +95,7 @@ def _declare_fields(
             )
         options = {"type": entry} if isinstance(entry, str) else dict(as_mapping(place, entry))
         check_keys(place, options, FIELD_OPTIONS)
-        fields[name] = _declare_field(place, name, options)
+        fields[name] = _declare_field(place, name, dict(options))
         target = options.get("belongs_to")
         if target is not None:
             link = options.get("as_") or name.removesuffix("_id")

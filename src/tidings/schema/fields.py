@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
-from tidings.schema.types import TEXT_TYPES, TypeName, ValueProblem, cast
+from tidings.schema.types import TypeName, ValueProblem, cast
 
 IdType = Literal["integer", "uuid", "string"]
 
@@ -86,9 +86,11 @@ class Field:
             raise ValueProblem(f"must be one of: {allowed}", code="NOT_ALLOWED")
         if self.type == "decimal":
             self._check_digits(value)
-        if self.type in TEXT_TYPES or self.type == "array":
-            self._check_bounds(len(value), "characters" if self.type != "array" else "items")
-        elif self.type != "object":
+        if self.min is None and self.max is None:
+            return
+        if isinstance(value, str | list):
+            self._check_bounds(len(value), "items" if self.type == "array" else "characters")
+        else:
             self._check_bounds(value, "")
 
     def _check_bounds(self, size: Any, unit: str) -> None:

@@ -47,6 +47,19 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class Double(TypeDecorator[float]):
+    """Floats: SQLite's RETURNING gives whole ones as integers."""
+
+    impl = Float
+    cache_ok = True
+
+    def __init__(self) -> None:
+        super().__init__(53)
+
+    def process_result_value(self, value: float | None, dialect: Dialect) -> float | None:
+        return None if value is None else float(value)
+
+
 class ExactDecimal(TypeDecorator[Decimal]):
     """Decimals without loss: SQLite has only floats, so there it holds value * 10**scale."""
 
@@ -90,7 +103,7 @@ def column_type(field: Field) -> TypeEngine[Any]:
         case "id":
             return String(ID_LENGTH)
         case "number":
-            return Float(53)
+            return Double()
         case "integer":
             return BigInteger()
         case "decimal":

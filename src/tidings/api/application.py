@@ -1,0 +1,410 @@
+"""Api: what an application declares, put together and run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, TypeVar
+
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from tidings.api.asgi import ApiApp, attach_sockets, install_into
+from tidings.api.parts import Parts, RestOptions, SocketOptions
+from tidings.auth import Checker, CheckerRegistry, Rules
+from tidings.errors import ConfigurationError, MissingDependencyError
+from tidings.feed import Feed, MemoryFeed
+from tidings.hooks import Handler, HookRegistry
+from tidings.identity import ANONYMOUS, Identity
+from tidings.jsonapi import JsonApiApp
+from tidings.realtime import SocketServer
+from tidings.resources import Operations, ResourceHandle, ResourceHandles
+from tidings.schema import ResourceRegistry, declare_resource
+from tidings.schema.resource import CheckPermissions
+from tidings.storage import Database, RecordStore, UnitOfWork, build_tables
+
+HOOKS = ("before_write", "after_write", "subscription_filters", "startup", "shutdown")
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+_HandlerT = TypeVar("_HandlerT", bound=Handler)
+
+
+class Plugin(Protocol):
+    """Something that adds to an Api: a name, the names it depends on, and ``install``."""
+
+    name: str
+
+    def install(self, api: Api) -> None:
+        """Add hooks, resources, options to the api."""
+        ...
+
+
+class Verifier(Protocol):
+    """Turns a token into an identity, for HTTP and for sockets alike."""
+
+    async def verify(self, token: object) -> Identity:
+        """The token's identity, or `AuthenticationError`."""
+        ...
+
+
+class Api:
+    """A set of resources, and everything needed to serve them.
+
+    An Api is built at import (no I/O) and opened by its ASGI app's lifespan, or by
+    ``async with api:`` in a script.
+
+        api = Api(name="blog", version="1.0.0")
+        api.use(RestApiPlugin())
+        api.use(SqlAlchemyPlugin("sqlite+aiosqlite:///blog.db"))
+        api.add_resource("posts", schema={"title": {"type": "string", "required": True}})
+        app = api.asgi()
+
+    ``logging={"level": "debug"}`` prints what happens below the logger ``tidings``.
+    """
+
+    def __init__(
+        self, name: str = "api", version: str = "0", *, logging: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.version = version
+        self._hooks = HookRegistry()
+        self._hooks.declare(*HOOKS)
+        self._checkers = CheckerRegistry()
+        self._registry = ResourceRegistry()
+        self._plugins: dict[str, Plugin] = {}
+        self._database: Database | None = None
+        self._creates_tables = False
+        self._verifier: Verifier | None = None
+        self._rest = RestOptions()
+        self._socket_options: SocketOptions | None = None
+        self._sockets: SocketServer | None = None
+        self._parts: Parts | None = None
+        self._feed: Feed = MemoryFeed()
+        self._opened = 0
+        self._sockets_started = False
+        self._is_installed = False
+        self.resources = ResourceHandles(self._handle, self._names)
+        _set_log_level(logging)
+
+    # Declaring
+
+    def use(self, plugin: Plugin) -> None:
+        """Install a plugin.
+
+        Raises:
+            MissingDependencyError: a plugin it depends on is not in use; names both.
+        """
+        name = getattr(plugin, "name", None)
+        if isinstance(plugin, type) or not isinstance(name, str):
+            raise ConfigurationError(
+                f"use() takes a plugin object that has a name, as RestApiPlugin(), not {plugin!r}"
+            )
+        if name in self._plugins:
+            raise ConfigurationError(f"plugin {name!r} is in use already")
+        for needed in getattr(plugin, "dependencies", ()):
+            if needed not in self._plugins:
+                raise MissingDependencyError(
+                    f"plugin {name!r} needs plugin {needed!r}: use it first"
+                )
+        self._check_open_for_declarations(f"plugin {name!r}")
+        plugin.install(self)
+        self._plugins[name] = plugin
+
+    def add_resource(
+        self,
+        name: str,
+        schema: Mapping[str, Any] | type,
+        *,
+        search_schema: Mapping[str, Any] | None = None,
+        relationships: Mapping[str, Any] | None = None,
+        auth: Mapping[str, Any] | None = None,
+        check_permissions: CheckPermissions | None = None,
+        owner_field: str | None = None,
+        id_type: str = "integer",
+        client_ids: bool | None = None,
+        table: str | None = None,
+        page_size: int = 20,
+        max_page_size: int = 100,
+    ) -> None:
+        """Declare a resource from a dict, as in the guide, or from a typed class.
+
+        ``auth`` has rules per method (``{"query": ["public"], "patch": ["is_owner"]}``);
+        ``check_permissions(context)`` must return True. Where both are given both must allow;
+        where neither is, everybody may do everything.
+
+        Raises:
+            ConfigurationError: names the resource, the field or option, and what is wrong.
+        """
+        self._check_open_for_declarations(f"resource {name!r}")
+        resource = declare_resource(
+            name,
+            schema,
+            search_schema=search_schema,
+            relationships=relationships,
+            rules=None if auth is None else Rules(auth, resource=name, checkers=self._checkers),
+            check_permissions=check_permissions,
+            owner_field=owner_field,
+            id_type=id_type,
+            client_ids=(id_type != "integer") if client_ids is None else client_ids,
+            table=table,
+            page_size=page_size,
+            max_page_size=max_page_size,
+        )
+        self._registry.add(resource)
+
+    def add_hook(
+        self,
+        hook: str,
+        name: str,
+        handler: Handler,
+        *,
+        before: str | tuple[str, ...] = (),
+        after: str | tuple[str, ...] = (),
+    ) -> None:
+        """Add a named handler to a hook, ordered against others by their names."""
+        self._hooks.add(hook, name, handler, before=before, after=after)
+
+    def hook(
+        self,
+        hook: str,
+        *,
+        name: str | None = None,
+        before: str | tuple[str, ...] = (),
+        after: str | tuple[str, ...] = (),
+    ) -> Callable[[_HandlerT], _HandlerT]:
+        """Decorate a handler; its name is the function's, unless given."""
+
+        def decorate(handler: _HandlerT) -> _HandlerT:
+            label = name or str(getattr(handler, "__name__", "handler"))
+            self.add_hook(hook, label, handler, before=before, after=after)
+            return handler
+
+        return decorate
+
+    def add_checker(self, name: str, checker: Checker) -> None:
+        """Make an own checker usable in ``auth`` rules, by name; declare it before them."""
+        self._checkers.add(name, checker)
+
+    # For plugins
+
+    def set_database(self, database: Database, *, create_tables: bool = False) -> None:
+        """Say where records are kept (storage plugins call this)."""
+        self._database = database
+        self._creates_tables = create_tables
+
+    def set_verifier(self, verifier: Verifier) -> None:
+        """Say how tokens become identities (authentication plugins call this)."""
+        self._verifier = verifier
+
+    def set_rest_options(self, options: RestOptions) -> None:
+        """Say where and how resources are served over HTTP."""
+        self._rest = options
+
+    def set_socket_options(self, options: SocketOptions) -> None:
+        """Say where and how subscriptions are served."""
+        self._socket_options = options
+
+    # Using
+
+    def transaction(self) -> AbstractAsyncContextManager[UnitOfWork]:
+        """One transaction for several operations; notifications go when it commits.
+
+        async with api.transaction() as uow:
+            await api.resources.posts.post({...}, transaction=uow)
+        """
+        return self._assembled.operations.transaction()
+
+    async def create_tables(self) -> None:
+        """Create the tables that do not exist yet; those that do are left as they are."""
+        async with self:
+            await self._created_tables()
+
+    async def open(self) -> None:
+        """Connect to the database and begin to deliver; may be nested."""
+        self._opened += 1
+        if self._opened > 1:
+            return
+        parts = self._assembled
+        try:
+            await parts.database.open()
+            if self._creates_tables:
+                await self._created_tables()
+            await self._hooks.run("startup", self)
+            if self._socket_options is not None or self._sockets is not None:
+                await self.socket_server.open()
+        except BaseException:
+            self._opened -= 1
+            await parts.database.close()
+            raise
+
+    async def close(self) -> None:
+        """Undo `open`."""
+        self._opened -= 1
+        if self._opened:
+            return
+        if self._sockets is not None:
+            await self._sockets.close()
+        await self._hooks.run("shutdown", self)
+        await self._assembled.database.close()
+
+    async def __aenter__(self) -> Api:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # Serving
+
+    def asgi(self) -> ApiApp:
+        """A complete ASGI app: resources, sockets where the plugin is in use, and the lifespan."""
+        return ApiApp(self)
+
+    def install(self, app: Any, prefix: str = "/api") -> None:
+        """Serve from an existing FastAPI or Starlette app: resources below ``prefix``, sockets at
+        their own path, and the api opened and closed by the app's lifespan.
+        """
+        install_into(app, self, prefix)
+        self._is_installed = True
+
+    def start_socket_server(
+        self,
+        app: Any,
+        *,
+        path: str | None = None,
+        cors: Mapping[str, Any] | None = None,
+        redis: Mapping[str, Any] | str | None = None,
+    ) -> ASGIApp:
+        """Serve sockets beside any ASGI app; gives the app that serves both.
+
+        Options override those of the `SocketIOPlugin`. A Starlette, FastAPI or ``api.asgi()`` app
+        is extended in place, so that the return value may be ignored for those.
+
+        Raises:
+            ConfigurationError: the plugin is not in use, or a server was started before.
+        """
+        if self._socket_options is None:
+            raise MissingDependencyError("start_socket_server() needs the SocketIOPlugin: use it")
+        if self._sockets is not None or self._sockets_started:
+            raise ConfigurationError("the socket server is started already")
+        if redis is not None:
+            raise ConfigurationError(
+                "redis=: this version has the in-process feed only; run one process, without redis"
+            )
+        options = self._socket_options
+        self._socket_options = SocketOptions(
+            path if path is not None else options.path,
+            cors if cors is not None else options.cors,
+            options.limit,
+            options.anonymous,
+        )
+        self._sockets_started = True
+        if isinstance(app, ApiApp) and app.api is self:
+            return app
+        if isinstance(app, Starlette):
+            if not self._is_installed:
+                attach_sockets(app, self)
+            return app
+        return ApiApp(self, beside=app)
+
+    @property
+    def socket_server(self) -> SocketServer:
+        """The socket server, started with the plugin's options if nobody has started it."""
+        if self._sockets is None:
+            options = self._socket_options
+            if options is None:
+                raise MissingDependencyError("sockets need the SocketIOPlugin: use it")
+            self._sockets = SocketServer(
+                self._assembled.registry,
+                self._hooks,
+                self._feed,
+                self._socket_identity,
+                path=options.path,
+                cors=options.cors,
+                limit=options.limit,
+            )
+        return self._sockets
+
+    @property
+    def io(self) -> Any:
+        """The python-socketio server behind `socket_server`, for events of your own."""
+        return self.socket_server.io
+
+    @property
+    def has_sockets(self) -> bool:
+        """Whether subscriptions are served."""
+        return self._socket_options is not None
+
+    @property
+    def prefix(self) -> str:
+        """The URL path below which ``asgi()`` serves the resources."""
+        return self._rest.prefix
+
+    @property
+    def rest_app(self) -> JsonApiApp:
+        """The ASGI app of the resources alone."""
+        if "rest-api" not in self._plugins:
+            raise MissingDependencyError("serving resources needs the RestApiPlugin: use it")
+        return self._assembled.rest
+
+    # Private
+
+    @property
+    def _assembled(self) -> Parts:
+        """What the declarations come to; after this nothing more can be declared."""
+        if self._parts is None:
+            if self._database is None:
+                raise MissingDependencyError("an Api needs the SqlAlchemyPlugin: use it")
+            self._registry.link()
+            tables = build_tables(self._registry)
+            store = RecordStore(self._database, tables)
+            operations = Operations(self._registry, store, self._hooks, self._feed.publish)
+            rest = JsonApiApp(
+                self._registry, operations, self._http_identity, max_body=self._rest.max_body
+            )
+            self._parts = Parts(self._registry, self._database, tables, operations, rest)
+        return self._parts
+
+    async def _created_tables(self) -> None:
+        parts = self._assembled
+        await parts.database.create_tables(list(parts.tables.values()))
+
+    def _check_open_for_declarations(self, what: str) -> None:
+        if self._parts is not None:
+            raise ConfigurationError(f"{what} comes too late: the api is in use already")
+
+    def _handle(self, name: str) -> ResourceHandle | None:
+        resource = self._assembled.registry.get(name)
+        return None if resource is None else ResourceHandle(resource, self._assembled.operations)
+
+    def _names(self) -> list[str]:
+        return [resource.name for resource in self._registry]
+
+    async def _http_identity(self, header: str | None) -> Identity:
+        """The identity of an Authorization header; without the JWT plugin there are no tokens."""
+        if self._verifier is None or header is None:
+            return ANONYMOUS
+        scheme, _, token = header.partition(" ")
+        return await self._verifier.verify(token.strip() if scheme.lower() == "bearer" else "")
+
+    async def _socket_identity(self, token: object) -> Identity:
+        options = self._socket_options
+        if options is not None and options.anonymous and token is None:
+            return ANONYMOUS
+        if self._verifier is None:
+            return ANONYMOUS
+        return await self._verifier.verify(token)
+
+
+def _set_log_level(options: Mapping[str, str] | None) -> None:
+    if options is None:
+        return
+    level = str(options.get("level", "warning")).lower()
+    if level not in _LEVELS:
+        raise ConfigurationError(f"logging: level is one of {', '.join(_LEVELS)}, not {level!r}")
+    logger = logging.getLogger("tidings")
+    logger.setLevel(level.upper())
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logger.addHandler(handler)

@@ -1,0 +1,162 @@
+"""Serving an Api: as an ASGI app of its own, or from within a Starlette or FastAPI app."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+from starlette.applications import Starlette
+from starlette.datastructures import URLPath
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, Match, Mount, NoMatchFound
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tidings.errors import ConfigurationError
+from tidings.jsonapi import JsonApiApp
+from tidings.realtime import SocketServer
+
+
+class Servable(Protocol):
+    """What of an Api the serving needs."""
+
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def has_sockets(self) -> bool: ...
+    @property
+    def socket_server(self) -> SocketServer: ...
+    @property
+    def rest_app(self) -> JsonApiApp: ...
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+class ApiApp:
+    """An ASGI app: sockets, resources below the prefix, and the lifespan.
+
+    With ``beside``, everything that is not the sockets' goes to that app, lifespan included.
+    """
+
+    def __init__(self, api: Servable, *, beside: ASGIApp | None = None) -> None:
+        self.api = api
+        self._beside = beside
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+            return
+        api = self.api
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if api.has_sockets and api.socket_server.serves(path):
+            await api.socket_server(scope, receive, send)
+        elif self._beside is not None:
+            await self._beside(scope, receive, send)
+        elif scope["type"] == "http" and (path + "/").startswith(api.prefix + "/"):
+            root = scope.get("root_path", "") + api.prefix
+            await api.rest_app({**scope, "root_path": root}, receive, send)
+        else:
+            await _nothing_here(scope, receive, send)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._beside is not None:
+            await self._beside_lifespan(scope, receive, send)
+            return
+        await receive()
+        try:
+            await self.api.open()
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.api.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _beside_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The other app's lifespan, with the api opened before it and closed after it."""
+        assert self._beside is not None
+        await self.api.open()
+        try:
+            await self._beside(scope, receive, send)
+        finally:
+            await self.api.close()
+
+
+async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1000})
+        return
+    error = {"status": "404", "code": "NOT_FOUND", "title": "Not Found"}
+    response = JSONResponse(
+        {"errors": [{**error, "detail": "There is nothing at this URL"}]},
+        404,
+        media_type="application/vnd.api+json",
+    )
+    await response(scope, receive, send)
+
+
+class _SocketRoute(BaseRoute):
+    """Sends HTTP and WebSocket requests for the sockets' path to the socket server."""
+
+    def __init__(self, api: Servable) -> None:
+        self._api = api
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] in ("http", "websocket") and self._api.has_sockets:
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            if self._api.socket_server.serves(path):
+                return Match.FULL, {}
+        return Match.NONE, {}
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
+        raise NoMatchFound(name, path_params)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._api.socket_server(scope, receive, send)
+
+
+def install_into(app: Any, api: Servable, prefix: str) -> None:
+    """Add the resources (below ``prefix``), the sockets and the lifespan to a Starlette app.
+
+    Raises:
+        ConfigurationError: the app is no Starlette or FastAPI app, or the prefix is no path.
+    """
+    if not isinstance(app, Starlette):
+        raise ConfigurationError(
+            f"install() takes a Starlette or FastAPI app, not {type(app).__name__}; "
+            "any other ASGI app can mount api.asgi()"
+        )
+    if not prefix.startswith("/") or prefix.endswith("/"):
+        raise ConfigurationError(f"prefix {prefix!r}: start it with '/', end it without")
+    app.router.routes.append(Mount(prefix, app=_Late(api)))
+    attach_sockets(app, api)
+
+
+def attach_sockets(app: Starlette, api: Servable) -> None:
+    """Add the sockets and the lifespan to a Starlette app."""
+    # First, since an application's own catch-all route would take the path otherwise.
+    app.router.routes.insert(0, _SocketRoute(api))
+    inner = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(host: Any) -> AsyncIterator[Any]:
+        await api.open()
+        try:
+            async with inner(host) as state:
+                yield state
+        finally:
+            await api.close()
+
+    app.router.lifespan_context = lifespan
+
+
+class _Late:
+    """Assembles the api at the first request: resources may be declared after `install`."""
+
+    def __init__(self, api: Servable) -> None:
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._api.rest_app(scope, receive, send)
