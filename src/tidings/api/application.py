@@ -216,8 +216,20 @@ class Api:
 
     async def create_tables(self) -> None:
         """Create the tables that do not exist yet; those that do are left as they are."""
-        async with self:
+        parts = self._assembled
+        if self._opened:
             await self._created_tables()
+            return
+        if parts.database.in_memory:
+            raise ConfigurationError(
+                "a database in memory is gone when it is closed: create its tables inside "
+                "'async with api:', or use SqlAlchemyPlugin(..., create_tables=True)"
+            )
+        await parts.database.open()
+        try:
+            await self._created_tables()
+        finally:
+            await parts.database.close()
 
     async def open(self) -> None:
         """Connect to the database and begin to deliver; may be nested."""

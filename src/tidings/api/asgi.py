@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
@@ -10,11 +11,13 @@ from starlette.applications import Starlette
 from starlette.datastructures import URLPath
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match, Mount, NoMatchFound
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tidings.errors import ConfigurationError
+from tidings.errors import ConfigurationError, TidingsError
 from tidings.jsonapi import JsonApiApp
 from tidings.realtime import SocketServer
+
+_log = logging.getLogger("tidings")
 
 
 class Servable(Protocol):
@@ -63,22 +66,48 @@ class ApiApp:
             await self._beside_lifespan(scope, receive, send)
             return
         await receive()
-        try:
-            await self.api.open()
-        except Exception as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            raise
+        if not await self._opened(send):
+            return
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self.api.close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _beside_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The other app's lifespan, with the api opened before it and closed after it."""
-        assert self._beside is not None
-        await self.api.open()
+    async def _opened(self, send: Send) -> bool:
         try:
-            await self._beside(scope, receive, send)
+            await self.api.open()
+        except Exception as error:  # noqa: BLE001  the server is told, and ends
+            if not isinstance(error, TidingsError):
+                _log.exception("the api could not be opened")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return False
+        return True
+
+    async def _beside_lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The other app's lifespan, if it has one, inside the api's."""
+        assert self._beside is not None
+        waiting = [await receive()]
+        if not await self._opened(send):
+            return
+        has_lifespan = False
+
+        async def replay() -> Message:
+            return waiting.pop() if waiting else await receive()
+
+        async def notice(message: Message) -> None:
+            nonlocal has_lifespan
+            has_lifespan = True
+            await send(message)
+
+        try:
+            await self._beside(scope, replay, notice)
+        except Exception:
+            if has_lifespan:
+                raise
+            # Apps without a lifespan refuse the scope by raising; ours goes on alone.
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
         finally:
             await self.api.close()
 

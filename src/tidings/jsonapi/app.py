@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import msgspec
 from starlette.datastructures import Headers
@@ -107,9 +107,10 @@ class JsonApiApp:
 
     def _route(self, scope: Scope) -> tuple[str, ResourceType, str | None]:
         base = scope.get("root_path", "").rstrip("/")
-        raw = scope.get("raw_path")
-        # The raw path keeps an encoded slash inside an id apart from a real one.
-        path = raw.decode("latin-1").split("?")[0] if raw else scope["path"]
+        raw = (scope.get("raw_path") or b"").decode("latin-1").split("?")[0]
+        # The raw path keeps an encoded slash inside an id apart from a real one; it is of no use
+        # where a middleware has rewritten the path alone.
+        path = raw if unquote(raw) == scope["path"] else quote(scope["path"])
         segments = path.removeprefix(base).strip("/").split("/")
         name, *rest = [unquote(segment) for segment in segments]
         resource = self._registry.get(name)

@@ -155,8 +155,8 @@ class SocketServer:
     async def close(self) -> None:
         """Stop delivering and disconnect everybody."""
         await self._dispatcher.stop()
-        for engine_id in list(self.io.eio.sockets):
-            await self.io.eio.sockets[engine_id].close(wait=False)
+        for engine_socket in list(self.io.eio.sockets.values()):
+            await engine_socket.close(wait=False)
         await self.io.shutdown()
 
     async def handle(self, sid: str, event: str, payload: object) -> tuple[Any, list[Frame]]:

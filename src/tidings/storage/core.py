@@ -73,6 +73,10 @@ class CoreDatabase:
         self._owned = owned
 
     @property
+    def in_memory(self) -> bool:
+        return False  # the engine is the application's, and so is how long its data lives
+
+    @property
     def dialect_name(self) -> str:
         return self._engine.dialect.name
 

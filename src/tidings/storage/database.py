@@ -55,6 +55,11 @@ class Database(Protocol):
     def dialect_name(self) -> str: ...
 
     @property
+    def in_memory(self) -> bool:
+        """Whether closing loses the data."""
+        ...
+
+    @property
     def update_returning(self) -> bool:
         """Whether UPDATE can give back the rows it wrote."""
         ...

@@ -85,8 +85,8 @@ class SqliteDatabase:
     def __init__(self, url: str, *, readers: int = 4, busy_timeout: float = 5.0) -> None:
         database = make_url(url).database
         self._path = database or ":memory:"
-        self._in_memory = self._path == ":memory:"
-        self._reader_count = 0 if self._in_memory else readers
+        self.in_memory = self._path == ":memory:"
+        self._reader_count = 0 if self.in_memory else readers
         self._busy_timeout = busy_timeout
         self._writer: _SqliteConnection | None = None
         self._write_lock = asyncio.Lock()
@@ -143,10 +143,11 @@ class SqliteDatabase:
 
     @asynccontextmanager
     async def reading(self, *, snapshot: bool) -> AsyncIterator[_SqliteConnection]:
-        if self._in_memory:
+        if self.in_memory:
             async with self._locked() as connection:
                 yield connection
             return
+        self._check_open()
         connection = await self._readers.get()
         try:
             if snapshot:
@@ -165,17 +166,22 @@ class SqliteDatabase:
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[_SqliteConnection]:
-        if self._writer is None:
-            raise ConfigurationError("the database is not open: use 'async with api:'")
+        writer = self._check_open()
         try:
             async with asyncio.timeout(self._busy_timeout):
                 await self._write_lock.acquire()
         except TimeoutError:
+            _log.warning("waited in vain for a transaction to end; inside one, pass transaction=")
             raise DatabaseBusy("The database is busy; try again") from None
         try:
-            yield self._writer
+            yield writer
         finally:
             self._write_lock.release()
+
+    def _check_open(self) -> _SqliteConnection:
+        if self._writer is None:
+            raise ConfigurationError("the database is not open: use 'async with api:'")
+        return self._writer
 
 
 def _ddl(element: CreateTable | CreateIndex) -> str:
