@@ -20,7 +20,7 @@ from tidings.identity import ANONYMOUS, Identity
 from tidings.jsonapi import JsonApiApp
 from tidings.realtime import SocketServer
 from tidings.resources import Operations, ResourceHandle, ResourceHandles
-from tidings.schema import ResourceRegistry, declare_resource
+from tidings.schema import ResourceRegistry, ResourceType, declare_resource
 from tidings.schema.resource import CheckPermissions
 from tidings.storage import Database, RecordStore, UnitOfWork, build_tables
 
@@ -150,6 +150,7 @@ class Api:
             page_size=page_size,
             max_page_size=max_page_size,
         )
+        self._check_owner(resource, auth or {})
         self._registry.add(resource)
 
     def add_hook(
@@ -384,6 +385,14 @@ class Api:
     def _check_open_for_declarations(self, what: str) -> None:
         if self._parts is not None:
             raise ConfigurationError(f"{what} comes too late: the api is in use already")
+
+    def _check_owner(self, resource: ResourceType, auth: Mapping[str, Any]) -> None:
+        used = any("is_owner" in rules for rules in auth.values())
+        if used and resource.owner_field not in resource.fields:
+            raise ConfigurationError(
+                f"resource {resource.name!r} uses the rule 'is_owner': name the field that holds "
+                f"the owner's user id with owner_field=; {resource.owner_field!r} is no field"
+            )
 
     def _handle(self, name: str) -> ResourceHandle | None:
         resource = self._assembled.registry.get(name)

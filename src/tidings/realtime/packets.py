@@ -16,8 +16,11 @@ from socketio.packet import Packet as SocketPacket
 from tidings.realtime.requests import Unreadable
 from tidings.realtime.subscriptions import Frame
 
-MAX_MESSAGE: Final = 100_000
-"""Payloads longer than this (characters) are answered with ``PAYLOAD_TOO_LARGE``, unread."""
+MAX_MESSAGE: Final = 1_000_000
+"""Payloads longer than this (characters) are answered with ``PAYLOAD_TOO_LARGE``, unread.
+
+A restore of a full set of subscriptions with long filters must fit.
+"""
 
 _PACKET = re.compile(r"([0-4])(?:(/[^,?]*)(?:\?[^,]*)?(?:,|$))?([0-9]{1,15})?(.*)", re.DOTALL)
 _EVENT_NAME = re.compile(r'\["([^"\\]{1,100})"')

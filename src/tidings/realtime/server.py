@@ -175,7 +175,7 @@ class SocketServer:
         except Exception as error:  # noqa: BLE001  becomes the answer; the unforeseen is logged
             answer = error_payload(error)
             _log.debug("%s %s refused: %s", sid, event, answer["code"])
-            if event != "unsubscribe":
+            if event == "subscribe":
                 subscriber.connection.send(event_frame("subscription.error", answer))
             return {"error": answer}, []
         return None, []
@@ -216,7 +216,7 @@ class SocketServer:
     def _accepted(self, sid: str, engine_id: str) -> None:
         identity = self._admitted.pop(sid, None)
         engine_socket = self.io.eio.sockets.get(engine_id)
-        if identity is None or engine_socket is None:
+        if identity is None or engine_socket is None or engine_socket.closed:
             return
         connection = _Connection(engine_socket, lambda: self._drop(engine_id))
         self._subscribers[sid] = Subscriber(sid, identity, connection)

@@ -153,6 +153,7 @@ class SubscriptionService:
 
     def forget(self, subscriber: Subscriber) -> None:
         """Free everything of a socket that is gone."""
+        subscriber.is_open = False
         for subscription in list(subscriber.subscriptions.values()):
             self._deactivate(subscription)
 
@@ -225,6 +226,8 @@ class SubscriptionService:
         filters: Data,
         expression: Expression,
     ) -> Subscription:
+        if not subscriber.is_open:  # it went while permissions and hooks were asked
+            raise InvalidRequest("The socket is closed", code="INVALID_SUBSCRIPTION")
         if len(subscriber.subscriptions) >= self._limit:
             raise self._limit_exceeded()
         if request.id is not None and request.id in subscriber.subscriptions:

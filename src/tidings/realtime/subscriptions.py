@@ -33,6 +33,7 @@ class Subscriber:
     id: str
     identity: Identity
     connection: Connection
+    is_open: bool = True
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
 
 

@@ -12,7 +12,6 @@ from tidings.schema.fields import Field, IdType, Relationship, SearchField
 from tidings.schema.types import ValueProblem, cast, cast_integer
 
 CheckPermissions = Callable[[Any], Awaitable[bool | None] | bool | None]
-MAX_ID_LENGTH = 255
 
 
 class Rules(Protocol):
@@ -53,8 +52,6 @@ class ResourceType:
         if self.id_type == "integer":
             return cast_integer(value)
         text: str = cast("id", value)
-        if len(text) > MAX_ID_LENGTH:
-            raise ValueProblem(f"an id has at most {MAX_ID_LENGTH} characters")
         if self.id_type == "uuid":
             try:
                 return str(UUID(text))

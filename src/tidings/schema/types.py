@@ -40,6 +40,7 @@ CONTAINER_TYPES: Final = frozenset({"array", "object"})
 
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
+MAX_ID_LENGTH: Final = 255
 MAX_DEPTH: Final = 32
 """How deep an array or object value may be nested."""
 
@@ -101,8 +102,8 @@ def _cast_id(value: object) -> str:
         return str(_in_int64(value))
     if not isinstance(value, str):
         raise _expected("an id (a string or an integer)", value)
-    if not value:
-        raise ValueProblem("an id must not be empty")
+    if not 1 <= len(value) <= MAX_ID_LENGTH:
+        raise ValueProblem(f"an id has 1 to {MAX_ID_LENGTH} characters")
     return check_text(value)
 
 

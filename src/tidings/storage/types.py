@@ -23,8 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from tidings.schema import Field
-
-ID_LENGTH = 255
+from tidings.schema.types import MAX_ID_LENGTH
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -97,11 +96,11 @@ def column_type(field: Field) -> TypeEngine[Any]:
         return id_column_type(field.reference_type)
     match field.type:
         case "string":
-            return String(int(field.max) if field.max is not None else 255)
+            return Text() if field.max is None else String(int(field.max))
         case "text":
             return Text()
         case "id":
-            return String(ID_LENGTH)
+            return String(MAX_ID_LENGTH)
         case "number":
             return Double()
         case "integer":
@@ -125,4 +124,4 @@ def id_column_type(id_type: str) -> TypeEngine[Any]:
     if id_type == "integer":
         # Only "INTEGER PRIMARY KEY" is numbered by SQLite itself.
         return BigInteger().with_variant(Integer(), "sqlite")
-    return String(ID_LENGTH)
+    return String(MAX_ID_LENGTH)
