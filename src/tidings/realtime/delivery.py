@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from tidings.feed import Change, Cursor, Feed, FeedGap
-from tidings.matching import Matcher, Transition
+from tidings.matching import Matcher
 from tidings.realtime.packets import event_frame, json_text, text_frame
 from tidings.realtime.service import SubscriptionService
 from tidings.realtime.subscriptions import Frame, Subscription
@@ -61,14 +61,17 @@ class Dispatcher:
 
     async def _deliver(self, service: SubscriptionService, offset: int, change: Change) -> None:
         self._matched = offset
+        transitions = self._matcher.match(change)
+        # Who is concerned is settled before anything is sent, since sending gives others a turn.
         packets = [
-            (transition, subscription_id, members)
-            for transition in self._matcher.match(change)
-            for subscription_id, members in service.rooms(transition.node)
+            (way, subscription_id, members)
+            for way, nodes in zip(transitions._fields, transitions, strict=True)
+            for node in nodes
+            for subscription_id, members in service.rooms(node)
         ]
         encode = _encoder(change, str(Cursor(self._epoch, offset)))
-        for transition, subscription_id, members in packets:
-            await self._send(encode(transition, subscription_id), members)
+        for way, subscription_id, members in packets:
+            await self._send(encode(way, subscription_id), members)
 
     async def _send(self, frame: Frame, members: list[Subscription]) -> None:
         for subscription in members:
@@ -97,7 +100,7 @@ def resync_frame(subscription: Subscription, reason: str, cursor: Cursor) -> Fra
     return event_frame("subscription.resync", payload)
 
 
-def _encoder(change: Change, cursor: str) -> Callable[[Transition, str], Frame]:
+def _encoder(change: Change, cursor: str) -> Callable[[str, str], Frame]:
     """Encodes what all receivers share once; only the way and the id differ between packets."""
     kind = "created" if change.before is None else "deleted" if change.after is None else "updated"
     head = (
@@ -107,8 +110,8 @@ def _encoder(change: Change, cursor: str) -> Callable[[Transition, str], Frame]:
     )
     tail = f',"meta":{{"timestamp":"{timestamp(change.at)}","cursor":"{cursor}","change":"'
 
-    def encode(transition: Transition, subscription_id: str) -> Frame:
-        return text_frame(f'{head}{json_text(subscription_id)}{tail}{transition.way}"}}}}]')
+    def encode(way: str, subscription_id: str) -> Frame:
+        return text_frame(f'{head}{json_text(subscription_id)}{tail}{way}"}}}}]')
 
     return encode
 

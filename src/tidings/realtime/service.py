@@ -104,7 +104,7 @@ class SubscriptionService:
         # From here on nothing waits, so that limit, id and activation are one step.
         subscription = self._activate(request, subscriber, filters, expression)
         cursor = self._position()
-        _log.debug("%s subscribed %s: %s", subscriber.id, subscription.id, subscription.node.key)
+        _log.debug("%s subscribed %s %s", subscriber.id, subscription.id, filters)
         return Subscribed(subscription, subscription.data(str(cursor)), _missed(request, cursor))
 
     async def unsubscribe(self, subscriber: Subscriber, payload: object) -> None:
@@ -169,7 +169,7 @@ class SubscriptionService:
             request.fields,
             filters,
         )
-        if not same or active.node is not self._peek(request.resource, expression):
+        if not same or active.node is not self._matcher.find(active.resource, expression):
             raise _exists(active.id)
         cursor = self._position()
         reason = _missed(request, cursor)
@@ -272,11 +272,6 @@ class SubscriptionService:
             number += 1
             candidate = f"{base}-{number}"
         return candidate
-
-    def _peek(self, resource: ResourceType, expression: Expression) -> Node:
-        node = self._matcher.acquire(resource.name, expression)
-        self._matcher.release(node)
-        return node
 
     def _limit_exceeded(self) -> RequestError:
         return Conflict(

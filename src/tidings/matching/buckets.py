@@ -1,0 +1,77 @@
+"""Buckets: the entries behind each key of one table of the index.
+
+Most keys have one entry, so a bucket is that entry itself; several are a dict; many become an
+index of their own over the atoms that their place has not used yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, Final, Protocol
+
+from tidings.filters import Atom
+from tidings.matching.conjunctions import Record
+from tidings.matching.node import Entry, Node
+
+SPLIT_AT: Final = 24
+"""A bucket with more entries becomes an index."""
+
+
+class Nested(Protocol):
+    """An index inside a bucket."""
+
+    def __len__(self) -> int: ...
+    def add(self, entry: Entry, atoms: tuple[Atom, ...]) -> None: ...
+    def discard(self, entry: Entry, atoms: tuple[Atom, ...]) -> None: ...
+    def collect(self, record: Record, found: set[Node]) -> None: ...
+
+
+Nest = Callable[[], Nested] | None
+"""Makes the index of a bucket that has become large; None where buckets stay as they are."""
+Bucket = Entry | dict[Entry, None] | Nested
+
+
+class Buckets:
+    """A table of buckets."""
+
+    __slots__ = ("_nest", "table")
+
+    def __init__(self, nest: Nest) -> None:
+        self.table: dict[Any, Bucket] = {}
+        self._nest = nest
+
+    def put(self, key: Hashable, entry: Entry) -> None:
+        """Add an entry behind a key."""
+        bucket = self.table.get(key)
+        if bucket is None:
+            self.table[key] = entry
+        elif isinstance(bucket, Entry):
+            self.table[key] = {bucket: None, entry: None}
+        elif isinstance(bucket, dict):
+            bucket[entry] = None
+            if len(bucket) > SPLIT_AT and self._nest is not None:
+                self.table[key] = nested = self._nest()
+                for held in bucket:
+                    nested.add(held, held.atoms)
+        else:
+            bucket.add(entry, entry.atoms)
+
+    def discard(self, key: Hashable, entry: Entry) -> None:
+        """Remove an entry from behind a key; the last one takes the key along."""
+        bucket = self.table[key]
+        if isinstance(bucket, Entry):
+            del self.table[key]
+            return
+        if isinstance(bucket, dict):
+            del bucket[entry]
+        else:
+            bucket.discard(entry, entry.atoms)
+        if not len(bucket):
+            del self.table[key]
+
+    def size(self, key: Hashable) -> int:
+        """How many entries are behind a key."""
+        bucket = self.table.get(key)
+        if bucket is None:
+            return 0
+        return 1 if isinstance(bucket, Entry) else len(bucket)

@@ -1,0 +1,102 @@
+"""From a filter to conjunctions of atoms, and from atoms to checks of one record.
+
+A filter is true where one of its conjunctions is: with SQL's three values, "is true" distributes
+over AND and OR, so the disjunctive form matches exactly what the filter matches.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from itertools import product
+from typing import Any, Final
+
+from tidings.filters import AllOf, AnyOf, Atom, Expression, compile_predicate
+
+MAX_CONJUNCTIONS: Final = 64
+"""A filter that would come to more keeps its ORs as checks."""
+
+Record = Mapping[str, Any]
+Check = tuple[str | None, Callable[[Any, Any], bool], Any]
+"""Column, test and operand; without a column the test gets the whole record."""
+
+_COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+}
+
+
+def conjunctions(expression: Expression) -> list[tuple[Expression, ...]]:
+    """The filter as alternatives, each a tuple of terms that must all hold."""
+    if isinstance(expression, AnyOf):
+        found = [part for term in expression.terms for part in conjunctions(term)]
+        return found if len(found) <= MAX_CONJUNCTIONS else [(expression,)]
+    if isinstance(expression, AllOf):
+        return _joined([conjunctions(term) for term in expression.terms], expression)
+    if isinstance(expression, Atom) and expression.operator == "in" and not expression.value:
+        return []
+    return [(expression,)]
+
+
+def _joined(
+    parts: list[list[tuple[Expression, ...]]], whole: AllOf
+) -> list[tuple[Expression, ...]]:
+    count = 1
+    for part in parts:
+        count *= len(part)
+    if count > MAX_CONJUNCTIONS:
+        parts = [
+            part if len(part) == 1 else [(term,)]
+            for part, term in zip(parts, whole.terms, strict=True)
+        ]
+    return [tuple(term for part in choice for term in part) for choice in product(*parts)]
+
+
+def check_of(term: Expression) -> Check:
+    """The check of one term; like SQL, a comparison with NULL is not true."""
+    if not isinstance(term, Atom):
+        test = compile_predicate(term)
+        return None, lambda record, _: test(record), None
+    column, value = term.column, term.value
+    match term.operator:
+        case "in":
+            return column, _is_in, frozenset(value)
+        case "between":
+            return column, _is_between, value
+        case "like":
+            return column, _contains, value.lower()
+        case "is null":
+            return None, lambda record, name: record[name] is None, column
+        case "is not null":
+            return None, lambda record, name: record[name] is not None, column
+        case compare:
+            return column, _COMPARE[compare], value
+
+
+def holds(checks: tuple[Check, ...], record: Record) -> bool:
+    """Tell whether all checks hold for the record."""
+    for column, test, operand in checks:
+        if column is None:
+            if not test(record, operand):
+                return False
+        else:
+            found = record[column]
+            if found is None or not test(found, operand):
+                return False
+    return True
+
+
+def _is_in(found: Any, values: frozenset[Any]) -> bool:
+    return found in values
+
+
+def _is_between(found: Any, bounds: tuple[Any, Any]) -> bool:
+    return bool(bounds[0] <= found <= bounds[1])
+
+
+def _contains(found: str, part: str) -> bool:
+    return part in found.lower()
