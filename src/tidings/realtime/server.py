@@ -20,6 +20,7 @@ from tidings.realtime.delivery import Dispatcher, resync_frame, timestamp
 from tidings.realtime.errors import error_payload
 from tidings.realtime.guard import EngineGuard
 from tidings.realtime.packets import MalformedPacket, Packet, event_frame
+from tidings.realtime.requests import Unreadable
 from tidings.realtime.service import Subscribed, SubscriptionService
 from tidings.realtime.subscriptions import Frame, Subscriber
 from tidings.schema import ResourceRegistry
@@ -29,6 +30,7 @@ AuthenticateToken = Callable[[object], Awaitable[Identity]]
 """What ``auth.token`` of the handshake was (None where there was none), to an identity."""
 
 DEFAULT_CORS: Final[Mapping[str, Any]] = {"origin": "*", "methods": ["GET", "POST"]}
+EVENTS: Final = frozenset({"subscribe", "unsubscribe", "restore-subscriptions"})
 MAX_MALFORMED: Final = 20
 MAX_QUEUE: Final = 10_000
 """A client with so many unsent packets is disconnected; it will come back and restore."""
@@ -85,12 +87,22 @@ class _Server(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio is
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         self._malformed.pop(eio_sid, None)
         await super()._handle_eio_disconnect(eio_sid, reason)
+        engine_socket = self.eio.sockets.get(eio_sid)
+        if engine_socket is not None and reason != self.reason.SERVER_DISCONNECT:
+            # The library lets the poll of a client that has gone wait until it times out.
+            engine_socket.queue.put_nowait(None)
 
     async def _handle_event(self, eio_sid: str, namespace: Any, id: Any, data: Any) -> None:  # noqa: A002
-        sid = self.manager.sid_from_eio_sid(eio_sid, namespace or "/")
-        if not self.manager.is_connected(sid, namespace or "/"):
+        name, *arguments = data
+        if namespace not in (None, "/") or name not in EVENTS:
+            # An application may have events of its own; what could not be read is not for it.
+            if not any(isinstance(argument, Unreadable) for argument in arguments):
+                await super()._handle_event(eio_sid, namespace, id, data)
             return
-        answer, after = await self._face.handle(sid, data[0], data[1] if len(data) > 1 else None)
+        sid = self.manager.sid_from_eio_sid(eio_sid, "/")
+        if not self.manager.is_connected(sid, "/"):
+            return
+        answer, after = await self._face.handle(sid, name, arguments[0] if arguments else None)
         if id is not None and answer is not None:
             packet = self.packet_class(packet_type=3, namespace=namespace, id=id, data=[answer])
             await self._send_packet(eio_sid, packet)
@@ -160,25 +172,23 @@ class SocketServer:
         await self.io.shutdown()
 
     async def handle(self, sid: str, event: str, payload: object) -> tuple[Any, list[Frame]]:
-        """Handle one event; gives the ack's answer, and frames to be sent after it."""
+        """Handle one of `EVENTS`; gives the ack's answer, and frames to be sent after it."""
         subscriber = self._subscribers.get(sid)
         if subscriber is None:
             return None, []
         try:
             if event == "subscribe":
                 return await self._subscribe(subscriber, payload)
-            if event == "unsubscribe":
-                await self._service.unsubscribe(subscriber, payload)
-                return {"success": True}, []
             if event == "restore-subscriptions":
                 return await self._restore(subscriber, payload)
+            await self._service.unsubscribe(subscriber, payload)
         except Exception as error:  # noqa: BLE001  becomes the answer; the unforeseen is logged
             answer = error_payload(error)
             _log.debug("%s %s refused: %s", sid, event, answer["code"])
             if event == "subscribe":
                 subscriber.connection.send(event_frame("subscription.error", answer))
             return {"error": answer}, []
-        return None, []
+        return {"success": True}, []
 
     async def _subscribe(self, subscriber: Subscriber, payload: object) -> tuple[Any, list[Frame]]:
         done = await self._service.subscribe(subscriber, payload)
