@@ -1,0 +1,173 @@
+"""The index finds what a scan over all filters finds, and forgets what is released."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tidings.feed import Change
+from tidings.filters import Atom, Expression, Not, Opaque, all_of, any_of, compile_predicate
+from tidings.matching import Matcher, Node
+from tidings.matching.access import ByRange, ByText, ByValues, choose
+from tidings.matching.ranges import SortedKeys
+
+SEEDS = int(os.environ.get("TIDINGS_PROVE_MATCHING", "60"))
+EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
+
+Make = Callable[[random.Random], Any]
+NUMBERS = [1e308, -1e308, 1e-300, 0.0, 2.0**53, 2.0**53 + 2]
+
+VALUES: dict[str, Make] = {
+    "number": lambda r: r.choice([r.uniform(-100, 100), float(r.randint(-3, 3)), *NUMBERS]),
+    "integer": lambda r: r.choice([r.randint(-5, 5), 2**53 + r.randint(0, 3), -(2**63), 2**63 - 1]),
+    "decimal": lambda r: Decimal(r.randint(-300, 300)) / 100,
+    "text": lambda r: "".join(r.choice("abcAB éÉ") for _ in range(r.randint(0, 9))),
+    "moment": lambda r: EPOCH + timedelta(seconds=r.randint(-9, 9), microseconds=r.randint(0, 2)),
+    "day": lambda r: date(2020, 1, 1) + timedelta(days=r.randint(-4, 4)),
+    "hour": lambda r: time(r.randint(0, 3), r.randint(0, 2)),
+    "flag": lambda r: r.random() < 0.5,
+}
+ORDERED = [">", ">=", "<", "<=", "between"]
+
+
+def random_atom(r: random.Random) -> Atom:
+    column = r.choice(list(VALUES))
+    make = VALUES[column]
+    operators = ["=", "=", "!=", "in", "is null", "is not null"]
+    operators += ["like"] * 6 if column == "text" else []
+    operators += ORDERED if column != "flag" else []
+    operator: Any = r.choice(operators)
+    if operator == "in":
+        return Atom(column, "in", tuple(make(r) for _ in range(r.choice([0, 1, 3, 80]))))
+    if operator == "between":
+        bounds = [make(r), make(r)]
+        if r.random() < 0.9:
+            bounds.sort()
+        return Atom(column, "between", tuple(bounds))
+    return Atom(column, operator, None if operator.startswith("is") else make(r))
+
+
+def random_filter(r: random.Random, depth: int = 2) -> Expression:
+    kind = r.random()
+    if depth == 0 or kind < 0.4:
+        return random_atom(r)
+    terms = [random_filter(r, depth - 1) for _ in range(r.randint(0, 4))]
+    if kind < 0.7:
+        return all_of(terms)
+    return any_of(terms) if kind < 0.9 else Not(random_filter(r, depth - 1))
+
+
+def random_record(r: random.Random) -> dict[str, Any]:
+    return {name: None if r.random() < 0.15 else make(r) for name, make in VALUES.items()}
+
+
+def scan(nodes: set[Node], record: dict[str, Any] | None) -> set[Node]:
+    if record is None:
+        return set()
+    return {node for node in nodes if compile_predicate(node.expression)(record)}
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_index_finds_what_a_scan_finds(seed: int) -> None:
+    r = random.Random(seed)
+    matcher = Matcher()
+    held = [matcher.acquire("x", random_filter(r)) for _ in range(r.choice([5, 60, 300]))]
+    for _ in range(10):
+        for _ in range(3):
+            if held and r.random() < 0.5:
+                matcher.release(held.pop(r.randrange(len(held))))
+            else:
+                held.append(matcher.acquire("x", random_filter(r)))
+        before = random_record(r) if r.random() < 0.8 else None
+        after = random_record(r) if r.random() < 0.8 else None
+        was, now = scan(set(held), before), scan(set(held), after)
+        found = matcher.match(Change("x", "1", "patch", before, after))
+        assert (set(found.enter), set(found.update), set(found.leave)) == (
+            now - was,
+            now & was,
+            was - now,
+        )
+    for node in held:
+        matcher.release(node)
+    assert len(matcher) == 0
+    assert not matcher._indexes
+
+
+def test_equal_filters_are_one_node() -> None:
+    matcher = Matcher()
+    a, b = Atom("status", "=", "x"), Atom("views", ">", 1.0)
+    first = matcher.acquire("posts", all_of([a, b]))
+    assert matcher.acquire("posts", all_of([b, a, b])) is first
+    assert matcher.acquire("users", all_of([a, b])) is not first
+    assert matcher.find("posts", all_of([b, a])) is first
+    matcher.release(first)
+    assert matcher.match(Change("posts", "1", "post", None, {"status": "x", "views": 2.0})).enter
+    matcher.release(first)
+    assert matcher.find("posts", all_of([a, b])) is None
+
+
+def test_many_filters_behind_one_value_are_split_and_freed() -> None:
+    matcher = Matcher()
+    nodes = [
+        matcher.acquire("x", all_of([Atom("s", "=", "a"), Atom("n", "between", (i, i + 0.5))]))
+        for i in range(500)
+    ]
+    found = matcher.match(Change("x", "1", "post", None, {"s": "a", "n": 250.25}))
+    assert found.enter == [nodes[250]]
+    for node in nodes:
+        matcher.release(node)
+    assert not matcher._indexes
+
+
+def test_a_failing_custom_filter_is_no_match_and_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(_: object) -> bool:
+        raise RuntimeError("broken")
+
+    matcher = Matcher()
+    matcher.acquire("x", Opaque("custom", "1", lambda columns: columns, fail))
+    good = matcher.acquire("x", Atom("s", "=", "a"))
+    for _ in range(3):
+        found = matcher.match(Change("x", "1", "post", None, {"s": "a"}))
+        assert found.enter == [good]
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+@pytest.mark.parametrize(
+    ("atoms", "kind"),
+    [
+        ([Atom("a", ">", 1), Atom("b", "=", 2), Atom("c", "=", 3)], ByValues),
+        ([Atom("a", "in", (1, 2)), Atom("b", "between", (1, 2))], ByValues),
+        ([Atom("a", "in", tuple(range(500))), Atom("b", "between", (1, 2))], ByRange),
+        ([Atom("a", ">", 1), Atom("a", "<", 2), Atom("t", "like", "abc")], ByRange),
+        ([Atom("a", ">", 1), Atom("t", "like", "abc")], ByText),
+        ([Atom("a", ">", 1), Atom("t", "like", "ab")], ByRange),
+        ([Atom("t", "like", "a")], ByText),
+        ([Atom("t", "like", "")], type(None)),
+        ([Atom("a", "!=", 1)], type(None)),
+    ],
+)
+def test_access_takes_the_most_selective_key(atoms: list[Atom], kind: type) -> None:
+    assert isinstance(choose(atoms), kind)
+
+
+def test_sorted_keys_keep_order_through_splits() -> None:
+    r = random.Random(1)
+    keys = SortedKeys()
+    values = [r.uniform(0, 1) for _ in range(5000)]
+    for value in values:
+        keys.add(value)
+    assert list(keys.up_to(2.0)) == sorted(values)
+    middle = sorted(values)[2500]
+    assert list(keys.up_to(middle)) == sorted(values)[:2501]
+    assert list(keys.down_to(middle)) == sorted(values)[2500:]
+    for value in values[:-1]:
+        keys.remove(value)
+    assert list(keys.down_to(-1.0)) == [values[-1]]
