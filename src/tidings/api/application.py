@@ -32,7 +32,10 @@ _HandlerT = TypeVar("_HandlerT", bound=Handler)
 class Plugin(Protocol):
     """Something that adds to an Api: a name, the names it depends on, and ``install``."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """By this name other plugins depend on it."""
+        ...
 
     def install(self, api: Api) -> None:
         """Add hooks, resources, options to the api."""

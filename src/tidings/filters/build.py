@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 from typing import cast as typing_cast
 
 import msgspec
+from sqlalchemy import column as column_named
+from sqlalchemy import table
 
 from tidings.errors import FilterError, Problem
-from tidings.filters.columns import cast_column, cast_operand, column_type, compare
+from tidings.filters.columns import cast_operand, column_type, compare
 from tidings.filters.expression import Atom, AtomOperator, Expression, Opaque, all_of, any_of
 from tidings.identity import Identity
 from tidings.schema import ResourceType, SearchField, ValueProblem, cast, describe
@@ -69,7 +71,7 @@ def _build(
 ) -> tuple[Any, Expression]:
     if callable(entry.operator):
         value = cast(entry.type, _parsed(entry.type, value) if text else value)
-        return value, _custom(entry, value, identity)
+        return value, _custom(resource, entry, value, identity)
     if entry.operator == "in":
         return _in(resource, entry, _listed(value) if text else value)
     if entry.operator == "between":
@@ -105,14 +107,17 @@ def _in(resource: ResourceType, entry: SearchField, value: Any) -> tuple[Any, Ex
     terms: list[Expression] = []
     items: list[Any] = []
     for column in entry.columns:
-        items = [_item(resource, column, index, item) for index, item in enumerate(values)]
-        terms.append(Atom(column, "in", tuple(items)))
+        items = [_item(resource, entry, column, index, item) for index, item in enumerate(values)]
+        if entry.type == "date" and column_type(resource, column) == "dateTime":
+            terms.append(any_of(compare(column, "=", item, moment=True) for item in items))
+        else:
+            terms.append(Atom(column, "in", tuple(items)))
     return items, any_of(terms)
 
 
-def _item(resource: ResourceType, column: str, index: int, item: Any) -> Any:
+def _item(resource: ResourceType, entry: SearchField, column: str, index: int, item: Any) -> Any:
     try:
-        return cast_column(resource, column, item)
+        return cast_operand(resource, column, entry.type, item)
     except ValueProblem as problem:
         raise ValueProblem(f"value {index}: {problem.message}", (index,)) from None
 
@@ -165,22 +170,38 @@ def _null_comparison(entry: SearchField, operator: AtomOperator) -> Expression:
     return any_of(Atom(column, test) for column in entry.columns)
 
 
-def _custom(entry: SearchField, value: Any, identity: Identity) -> Expression:
+def _custom(
+    resource: ResourceType, entry: SearchField, value: Any, identity: Identity
+) -> Expression:
     operator, test = entry.operator, entry.filter_record
     assert callable(operator)
     extra = {"identity": identity}
     sql_extra = extra if _takes_identity(operator) else {}
+    _try_out(resource, lambda columns: operator(columns, value, **sql_extra))
     record_extra = extra if test is not None and _takes_identity(test) else {}
     key = msgspec.json.encode(value, order="deterministic").decode()
     if sql_extra or record_extra:
-        claims = msgspec.json.encode(dict(identity.claims), order="deterministic").decode()
-        key = f"{key}|{identity.user_id}|{claims}"
+        who = (identity.user_id, identity.roles, identity.permissions, dict(identity.claims))
+        key = f"{key}|{msgspec.json.encode(who, order='deterministic').decode()}"
     return Opaque(
         entry.name,
         key,
         lambda columns: operator(columns, value, **sql_extra),
         None if test is None else (lambda record: test(record, value, **record_extra)),
     )
+
+
+def _try_out(resource: ResourceType, clause: Callable[[Any], Any]) -> None:
+    """A ValueError from a custom filter is its way to say that it cannot use the value."""
+    names = table(resource.table, *(column_named(name) for name in resource.column_names))
+    try:
+        clause(names.c)
+    except ValueProblem:
+        raise
+    except ValueError as error:
+        raise ValueProblem(str(error)) from error
+    except Exception:  # noqa: BLE001  columns without types may not do; a query has the real ones
+        return
 
 
 @lru_cache(maxsize=1024)

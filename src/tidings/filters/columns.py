@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time
+from decimal import Decimal
 from typing import Any
 
-from tidings.filters.expression import Atom, AtomOperator, Expression, all_of, any_of
+from tidings.filters.expression import Atom, AtomOperator, Expression, any_of
 from tidings.schema import ResourceType, ValueProblem, cast
-from tidings.schema.types import TypeName
+from tidings.schema.types import TEXT_TYPES, TypeName
 
 
 def column_type(resource: ResourceType, column: str) -> TypeName:
     """The type of a column of the resource's table, ``id`` included."""
     return "id" if column == "id" else resource.fields[column].type
+
+
+def holds_text(resource: ResourceType, column: str) -> bool:
+    """Tell whether the column has text to look into, rather than the id of a record."""
+    if column == "id" or resource.fields[column].references is not None:
+        return False
+    return resource.fields[column].type in TEXT_TYPES
 
 
 def cast_column(resource: ResourceType, column: str, value: Any) -> Any:
@@ -23,7 +31,19 @@ def cast_column(resource: ResourceType, column: str, value: Any) -> Any:
     """
     if column == "id":
         return resource.cast_id(value)
-    return resource.fields[column].cast(value)
+    found = resource.fields[column]
+    result = found.cast(value)
+    if found.type == "decimal" and _is_too_fine(result, found.scale):
+        raise ValueProblem(f"must have at most {found.scale} digits after the point")
+    return result
+
+
+def _is_too_fine(value: Decimal, scale: int) -> bool:
+    """Smaller numbers may have more digits than the column: no float (SQLite) tells large ones
+    apart from their neighbours.
+    """
+    exponent = value.normalize().as_tuple().exponent
+    return value.adjusted() + scale > 14 and isinstance(exponent, int) and -exponent > scale
 
 
 def cast_operand(resource: ResourceType, column: str, type_name: TypeName, value: Any) -> Any:
@@ -42,26 +62,18 @@ def cast_operand(resource: ResourceType, column: str, type_name: TypeName, value
 def compare(column: str, operator: AtomOperator, value: Any, *, moment: bool) -> Expression:
     """``column operator value``; with ``moment`` the column holds dateTimes, the value maybe a day.
 
-    Raises:
-        ValueProblem: the day is the last one there is.
+    A day lasts to its last microsecond: what comes after the last day there is has no name.
     """
     if not moment or isinstance(value, datetime):
         return Atom(column, operator, value)
-    start, end = _day(value)
+    start = datetime.combine(value, time.min, UTC)
+    end = datetime.combine(value, time.max, UTC)
     match operator:
         case "=":
-            return all_of([Atom(column, ">=", start), Atom(column, "<", end)])
+            return Atom(column, "between", (start, end))
         case "!=":
-            return any_of([Atom(column, "<", start), Atom(column, ">=", end)])
+            return any_of([Atom(column, "<", start), Atom(column, ">", end)])
         case ">" | "<=":
-            return Atom(column, ">=" if operator == ">" else "<", end)
+            return Atom(column, operator, end)
         case _:
             return Atom(column, operator, start)
-
-
-def _day(day: date) -> tuple[datetime, datetime]:
-    start = datetime.combine(day, time(), UTC)
-    try:
-        return start, start + timedelta(days=1)
-    except OverflowError:
-        raise ValueProblem("the date is out of range") from None

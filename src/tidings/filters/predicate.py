@@ -87,6 +87,8 @@ def _compile_atom(atom: Atom) -> _Ternary:
         return lambda record: record[column] is None
     if atom.operator == "is not null":
         return lambda record: record[column] is not None
+    if atom.operator == "in" and not value:
+        return lambda record: False  # also for NULL, as in SQL
     test = _test(atom.operator, value)
     return lambda record: None if (found := record[column]) is None else test(found)
 

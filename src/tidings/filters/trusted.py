@@ -11,10 +11,10 @@ from typing import Any, Final
 from typing import cast as typing_cast
 
 from tidings.errors import ConfigurationError
-from tidings.filters.columns import cast_column, column_type
+from tidings.filters.columns import cast_column, column_type, holds_text
 from tidings.filters.expression import Atom, AtomOperator, Expression, Not, all_of, any_of
 from tidings.schema import ResourceType, ValueProblem
-from tidings.schema.types import CONTAINER_TYPES, TEXT_TYPES
+from tidings.schema.types import CONTAINER_TYPES
 
 _OPERATORS: Final = frozenset({"=", "!=", ">", ">=", "<", "<=", "in", "between", "like"})
 
@@ -48,6 +48,10 @@ def _term(resource: ResourceType, key: object, value: object) -> Expression:
     if not isinstance(key, str) or (key != "id" and key not in resource.fields):
         raise ConfigurationError(f"clause on {resource.name!r}: there is no column {key!r}")
     if isinstance(value, Mapping):
+        if not value:
+            raise ConfigurationError(
+                f"clause on {resource.name!r}, column {key!r}: the dict names no operator"
+            )
         return all_of(_atom(resource, key, name, item) for name, item in value.items())
     return _atom(resource, key, "in" if isinstance(value, list | tuple | set) else "=", value)
 
@@ -60,7 +64,7 @@ def _atom(resource: ResourceType, column: str, name: str, value: Any) -> Express
         known = ", ".join(sorted(_OPERATORS | {"is null"}))
         raise ConfigurationError(f"{place}: unknown operator {name!r} (known: {known})")
     kind = column_type(resource, column)
-    if kind in CONTAINER_TYPES or (name == "like" and kind not in TEXT_TYPES):
+    if kind in CONTAINER_TYPES or (name == "like" and not holds_text(resource, column)):
         raise ConfigurationError(f"{place}: {name!r} cannot be used on a {kind}")
     operator = typing_cast(AtomOperator, name)
     if name not in ("in", "between"):

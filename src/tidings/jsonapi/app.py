@@ -26,7 +26,7 @@ from tidings.jsonapi.errors import error_document, internal_error_document
 from tidings.jsonapi.negotiation import MEDIA_TYPE, check_accept, check_content_type
 from tidings.jsonapi.parameters import ParameterReader, Parameters, parse_parameters
 from tidings.jsonapi.requests import WriteRequest, parse_write
-from tidings.resources import Found, Operations
+from tidings.resources import Fieldsets, Found, Operations
 from tidings.schema import ResourceRegistry, ResourceType
 
 Authenticate = Callable[[str | None], Awaitable[Identity]]
@@ -165,6 +165,7 @@ class JsonApiApp:
 
     async def _create(self, request: Request) -> Response:
         include = self._reader.include(request.resource, request.parameters)
+        fields = self._reader.fieldsets(request.parameters)
         found = await self._operations.post(
             request.resource,
             request.write.values,
@@ -172,10 +173,11 @@ class JsonApiApp:
             include=include,
             auth=request.identity,
         )
-        return self._written(request, found)
+        return self._written(request, found, fields)
 
     async def _write(self, request: Request) -> Response:
         include = self._reader.include(request.resource, request.parameters)
+        fields = self._reader.fieldsets(request.parameters)
         operation = self._operations.put if request.method == "PUT" else self._operations.patch
         found = await operation(
             request.resource,
@@ -184,10 +186,9 @@ class JsonApiApp:
             include=include,
             auth=request.identity,
         )
-        return self._written(request, found)
+        return self._written(request, found, fields)
 
-    def _written(self, request: Request, found: Found) -> Response:
-        fields = self._reader.fieldsets(request.parameters)
+    def _written(self, request: Request, found: Found, fields: Fieldsets) -> Response:
         document = self._documents.item(request.resource, found, fields, request.base)
         response = _response(201 if found.created else 200, document)
         if found.created:

@@ -65,12 +65,14 @@ class Operations:
         self._publish = publish
 
     @asynccontextmanager
-    async def transaction(self, outer: TransactionLike = None) -> AsyncIterator[UnitOfWork]:
+    async def transaction(
+        self, outer: TransactionLike = None, *, writing: bool = True
+    ) -> AsyncIterator[UnitOfWork]:
         """A unit of work: a new one, the given one, or one around the application's own."""
         if isinstance(outer, UnitOfWork):
             yield outer
         elif outer is not None:
-            yield await join(outer, self._publish)
+            yield await join(outer, self._publish, writing=writing)
         else:
             async with unit_of_work(self.store.database, self._publish) as uow:
                 yield uow
@@ -354,7 +356,7 @@ class Operations:
             async with self.store.database.reading(snapshot=snapshot) as connection:
                 yield connection
         else:
-            async with self.transaction(transaction) as uow:
+            async with self.transaction(transaction, writing=False) as uow:
                 yield uow.connection
 
     async def _locked(self, uow: UnitOfWork, resource: ResourceType, key: object) -> Row | None:

@@ -76,7 +76,8 @@ def fields_of_class(where: str, declaration: type) -> tuple[dict[str, Any], dict
     schema: dict[str, Any] = {}
     relationships: dict[str, Any] = {}
     hints = get_type_hints(declaration)
-    for name, value in vars(declaration).items():
+    declared = _declared(declaration)
+    for name, value in declared.items():
         if not isinstance(value, _Declared):
             continue
         if value.kind == "hasMany":
@@ -86,9 +87,15 @@ def fields_of_class(where: str, declaration: type) -> tuple[dict[str, Any], dict
     for name, hint in hints.items():
         if name.startswith("_"):
             continue
-        value = vars(declaration).get(name, MISSING)
+        value = declared.get(name, MISSING)
         schema[name] = _field_options(f"{where}, field {name!r}", hint, value)
     return schema, relationships
+
+
+def _declared(declaration: type) -> dict[str, Any]:
+    """What stands in the class body and in those of its bases."""
+    bodies = (vars(base) for base in reversed(declaration.__mro__))
+    return {name: value for body in bodies for name, value in body.items()}
 
 
 def _field_options(place: str, hint: Any, value: Any) -> dict[str, Any]:
@@ -98,7 +105,7 @@ def _field_options(place: str, hint: Any, value: Any) -> dict[str, Any]:
     if isinstance(value, _Declared):
         options.update(value.options)
     elif value is not MISSING:
-        options["default"] = value
+        options["default"] = value.value if isinstance(value, enum.Enum) else value
     if "default" not in options and not nullable:
         options.setdefault("required", True)
     return options

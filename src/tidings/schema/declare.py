@@ -13,7 +13,15 @@ from tidings.schema.fields import MISSING, Field, Relationship
 from tidings.schema.options import as_mapping, check_keys
 from tidings.schema.resource import ResourceType
 from tidings.schema.search import declare_search
-from tidings.schema.types import CONTAINER_TYPES, TYPE_NAMES, ValueProblem
+from tidings.schema.types import (
+    CONTAINER_TYPES,
+    ORDERED_TYPES,
+    TEXT_TYPES,
+    TYPE_NAMES,
+    TypeName,
+    ValueProblem,
+    cast,
+)
 
 FIELD_OPTIONS = frozenset(
     {
@@ -38,6 +46,7 @@ FIELD_OPTIONS = frozenset(
 _RELATIONSHIP_OPTIONS = frozenset({"type", "target", "foreign_key", "constraint"})
 _RESOURCE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 _FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+_BOUNDED_BY_VALUE = ORDERED_TYPES - TEXT_TYPES
 _RESERVED = frozenset({"id", "type", "links", "relationships"})
 
 
@@ -116,6 +125,9 @@ def _declare_field(place: str, name: str, options: dict[str, Any]) -> Field:
     enum = options.pop("enum", None)
     required = bool(options.get("required", False))
     options.setdefault("nullable", not required)
+    for bound in ("min", "max"):
+        if options.get(bound) is not None and type_name in _BOUNDED_BY_VALUE:
+            options[bound] = _bound(f"{place}, {bound}", type_name, options[bound])
     field = Field(
         name,
         type_name,
@@ -126,6 +138,13 @@ def _declare_field(place: str, name: str, options: dict[str, Any]) -> Field:
     )
     _check_field(place, field)
     return field
+
+
+def _bound(place: str, type_name: TypeName, value: object) -> Any:
+    try:
+        return cast(type_name, value)
+    except ValueProblem as problem:
+        raise ConfigurationError(f"{place}: {problem.message}") from None
 
 
 def _check_field(place: str, field: Field) -> None:

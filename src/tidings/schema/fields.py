@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
-from tidings.schema.types import TypeName, ValueProblem, cast
+from tidings.schema.types import TypeName, ValueProblem, cast, cast_uuid
 
 IdType = Literal["integer", "uuid", "string"]
 
@@ -58,6 +58,8 @@ class Field:
         """Cast a value that is not None, without the checks; see `check`."""
         if self.reference_type == "integer":
             return cast("integer", value)
+        if self.reference_type == "uuid":
+            return cast_uuid(value)
         return cast(self.type, value)
 
     def accept(self, value: object) -> Any:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from tidings.errors import ConfigurationError
 from tidings.schema.fields import Field, IdType, Relationship, SearchField
-from tidings.schema.types import ValueProblem, cast, cast_integer
+from tidings.schema.types import cast, cast_integer, cast_uuid
 
 CheckPermissions = Callable[[Any], Awaitable[bool | None] | bool | None]
 
@@ -51,12 +51,7 @@ class ResourceType:
         """
         if self.id_type == "integer":
             return cast_integer(value)
-        text: str = cast("id", value)
-        if self.id_type == "uuid":
-            try:
-                return str(UUID(text))
-            except ValueError:
-                raise ValueProblem("expected a UUID") from None
+        text: str = cast_uuid(value) if self.id_type == "uuid" else cast("id", value)
         return text
 
     def new_id(self) -> str | None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Literal, get_args
+from uuid import UUID
 
 TypeName = Literal[
     "string",
@@ -47,6 +48,7 @@ MAX_DEPTH: Final = 32
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 _MAX_NUMBER_LENGTH = 64
+_MAX_DECIMAL_DIGITS = 28
 
 
 class ValueProblem(ValueError):
@@ -161,6 +163,9 @@ def _cast_decimal(value: object) -> Decimal:
         raise ValueProblem("expected a decimal number") from None
     if not number.is_finite():
         raise ValueProblem("must be a finite number")
+    # Beyond the precision of Python's decimal context, arithmetic would round in silence.
+    if len(number.as_tuple().digits) > _MAX_DECIMAL_DIGITS:
+        raise ValueProblem(f"must have at most {_MAX_DECIMAL_DIGITS} digits")
     return number
 
 
@@ -274,6 +279,16 @@ _CASTS: Final[dict[str, Callable[[object], Any]]] = {
     "array": _cast_array,
     "object": _cast_object,
 }
+
+
+def cast_uuid(value: object) -> str:
+    """Take a UUID in any of its spellings; they all come to the usual one."""
+    try:
+        return str(UUID(_cast_id(value)))
+    except ValueProblem:
+        raise
+    except ValueError:
+        raise ValueProblem("expected a UUID") from None
 
 
 def cast(type_name: TypeName, value: object) -> Any:

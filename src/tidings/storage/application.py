@@ -9,65 +9,96 @@ rollback and savepoint goes through, whoever asks for it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from sqlalchemy import Dialect
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from tidings.errors import ConfigurationError
-from tidings.storage.core import CoreConnection, prepare
+from tidings.storage.core import CoreConnection, begin_writing, prepare
 from tidings.storage.unit_of_work import ChangeLog, Publish, UnitOfWork
+from tidings.storage.waiting import uninterrupted
 
 _KEY: Final = "tidings_joined"
 _watched: WeakSet[Dialect] = WeakSet()
 
 
 class _Joined:
-    """The change log of one application transaction; kept in the connection's ``info``."""
+    """The change log of one application transaction; kept in the connection's ``info``.
 
-    def __init__(self, connection: AsyncConnection, publish: Publish) -> None:
+    It holds no connection: one whose session was dropped without a close must be given back to
+    its pool, and that happens when nothing refers to it any more.
+    """
+
+    def __init__(self, publish: Publish) -> None:
         self.log = ChangeLog()
-        self.unit_of_work = UnitOfWork(CoreConnection(connection), self.log)
         self._publish = publish
+        self._unit_of_work: Callable[[], UnitOfWork | None] = lambda: None
+
+    def unit_of_work(self, connection: AsyncConnection) -> UnitOfWork:
+        found = self._unit_of_work()
+        if found is None:
+            found = UnitOfWork(CoreConnection(connection), self.log)
+            self._unit_of_work = ref(found)
+        return found
 
     def committed(self) -> None:
-        self.unit_of_work.end()
+        self._end()
         self._publish(self.log.take())
 
     def rolled_back(self) -> None:
-        self.unit_of_work.end()
+        self._end()
         self.log.clear()
 
+    def _end(self) -> None:
+        found = self._unit_of_work()
+        if found is not None:
+            found.end()
 
-async def join(handle: AsyncSession | AsyncConnection, publish: Publish) -> UnitOfWork:
+
+async def join(
+    handle: AsyncSession | AsyncConnection | async_scoped_session[Any],
+    publish: Publish,
+    *,
+    writing: bool = True,
+) -> UnitOfWork:
     """The unit of work of the transaction that the handle is in (or now begins).
 
     Pending objects of a session are flushed first, so that operations see them.
 
     Raises:
-        ConfigurationError: the connection commits every statement by itself.
+        ConfigurationError: it is no session or connection, or it commits every statement by itself.
     """
-    if isinstance(handle, AsyncSession):
-        if handle.sync_session.autoflush:
-            await handle.flush()
-        connection = await handle.connection()
-    else:
-        connection = handle
+    owner: object = handle() if isinstance(handle, async_scoped_session) else handle
+    if isinstance(owner, AsyncSession):
+        if owner.sync_session.autoflush:
+            await owner.flush()
+        connection = await owner.connection()
+    elif isinstance(owner, AsyncConnection):
+        connection = owner
         if not connection.in_transaction():
             await connection.begin()
+    else:
+        raise ConfigurationError(
+            "transaction= takes an AsyncSession, an AsyncConnection or what 'async with "
+            f"api.transaction()' gives, not {type(handle).__name__}"
+        )
     options = (
         connection.sync_connection.get_execution_options() if connection.sync_connection else {}
     )
     if options.get("isolation_level") == "AUTOCOMMIT":
         raise ConfigurationError("transaction=: the connection is in AUTOCOMMIT mode")
-    joined = connection.info.get(_KEY)
+    joined: _Joined | None = connection.info.get(_KEY)
     if joined is None:
         watch(connection.dialect)
         await prepare(connection)
-        joined = connection.info[_KEY] = _Joined(connection, publish)
-    unit_of_work: UnitOfWork = joined.unit_of_work
-    return unit_of_work
+        joined = connection.info[_KEY] = _Joined(publish)
+    if writing:
+        await begin_writing(connection)
+    return joined.unit_of_work(connection)
 
 
 def watch(dialect: Dialect) -> None:
@@ -75,19 +106,17 @@ def watch(dialect: Dialect) -> None:
     if dialect in _watched:
         return
     _watched.add(dialect)
-    _after(dialect, "do_commit", lambda source: _finish(source, committed=True))
-    _after(dialect, "do_rollback", lambda source: _finish(source, committed=False))
-    _after(dialect, "do_commit_twophase", lambda source, *_: _finish(source, committed=True))
-    _after(dialect, "do_rollback_twophase", lambda source, *_: _finish(source, committed=False))
+    _around_commit(dialect, "do_commit", dialect.do_rollback)
+    _around_commit(dialect, "do_commit_twophase", None)
+    _after(dialect, "do_rollback", _rolled_back)
+    _after(dialect, "do_rollback_twophase", _rolled_back)
     _after(dialect, "do_savepoint", lambda source, name: _mark(source, ChangeLog.savepoint, name))
     _after(
         dialect,
         "do_rollback_to_savepoint",
         lambda source, name: _mark(source, ChangeLog.rollback_to, name),
     )
-    _after(
-        dialect, "do_release_savepoint", lambda source, name: _mark(source, ChangeLog.release, name)
-    )
+    _after(dialect, "do_release_savepoint", _released)
 
 
 def _after(dialect: Dialect, method: str, then: Callable[..., None]) -> None:
@@ -101,13 +130,51 @@ def _after(dialect: Dialect, method: str, then: Callable[..., None]) -> None:
     setattr(dialect, method, wrapped)
 
 
-def _finish(source: Any, *, committed: bool) -> None:
-    joined = source.info.pop(_KEY, None)
+def _around_commit(dialect: Dialect, method: str, rollback: Callable[[Any], object] | None) -> None:
+    original = getattr(dialect, method)
+
+    def wrapped(source: Any, *arguments: Any, **options: Any) -> None:
+        # Taken out first: a two-phase commit ends with a rollback of what is left, which is none.
+        joined: _Joined | None = source.info.pop(_KEY, None)
+        if joined is None:
+            original(source, *arguments, **options)
+            return
+
+        async def commit_and_publish() -> None:
+            try:
+                await greenlet_spawn(original, source, *arguments, **options)
+            except BaseException:
+                joined.rolled_back()
+                if rollback is not None:
+                    # SQLAlchemy takes a failed commit for the end, SQLite goes on after it.
+                    with suppress(Exception):
+                        await greenlet_spawn(rollback, source)
+                raise
+            joined.committed()
+
+        # A cancelled request must not part a commit from its notifications: it is waited for.
+        await_only(uninterrupted(commit_and_publish()))
+
+    setattr(dialect, method, wrapped)
+
+
+def _rolled_back(source: Any, *_: object) -> None:
+    joined: _Joined | None = source.info.pop(_KEY, None)
     if joined is not None:
-        joined.committed() if committed else joined.rolled_back()
+        joined.rolled_back()
 
 
 def _mark(source: Any, act: Callable[[ChangeLog, str], None], name: str) -> None:
-    joined = source.info.get(_KEY)
+    joined: _Joined | None = source.info.get(_KEY)
     if joined is not None:
         act(joined.log, name)
+
+
+def _released(source: Any, name: str) -> None:
+    _mark(source, ChangeLog.release, name)
+    # Python's SQLite driver begins no transaction for a savepoint, so that one set before the
+    # first write *is* the transaction, and its release the commit.
+    if source.dialect.name == "sqlite" and not source.connection.driver_connection.in_transaction:
+        joined: _Joined | None = source.info.pop(_KEY, None)
+        if joined is not None:
+            joined.committed()

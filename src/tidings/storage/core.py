@@ -10,11 +10,12 @@ from typing import Any
 from sqlalchemy import Table, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from tidings.errors import ConfigurationError
+from tidings.errors import ConfigurationError, DatabaseBusy
 from tidings.filters.sql import SQLITE_LOWER
 from tidings.storage.errors import translate
 from tidings.storage.sqlite import sqlite_lower
 from tidings.storage.statements import Row, Statement
+from tidings.storage.waiting import uninterrupted
 
 _log = logging.getLogger("tidings.storage")
 
@@ -27,6 +28,26 @@ async def prepare(connection: AsyncConnection) -> None:
     driver: Any = raw.driver_connection
     await driver.create_function(SQLITE_LOWER, 1, sqlite_lower, deterministic=True)
     connection.info["tidings_prepared"] = True
+
+
+async def begin_writing(connection: AsyncConnection, *, anew: bool = False) -> None:
+    """On SQLite, begin with the write lock: one that is taken later can only fail.
+
+    SQLAlchemy begins no transaction in the driver until something is written, except where the
+    application has an event handler that does; with ``anew`` what that has begun is replaced.
+    """
+    if connection.dialect.name != "sqlite":
+        return
+    raw = await connection.get_raw_connection()
+    driver: Any = raw.driver_connection
+    try:
+        if driver.in_transaction:
+            if not anew:
+                return
+            await connection.exec_driver_sql("ROLLBACK")
+        await connection.exec_driver_sql("BEGIN IMMEDIATE")
+    except exc.DBAPIError as error:
+        raise translate(error) from error
 
 
 class CoreConnection:
@@ -58,6 +79,8 @@ class CoreConnection:
         await self.connection.exec_driver_sql(f"SAVEPOINT {name}")
 
     async def rollback_to(self, name: str) -> None:
+        if self.connection.invalidated:
+            return  # SQLAlchemy gives up a connection whose statement was cancelled: all is undone
         await self.connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {name}")
         await self.release(name)
 
@@ -106,18 +129,27 @@ class CoreDatabase:
         engine = self._engine
         if snapshot and self.dialect_name == "postgresql":
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
-        async with engine.connect() as connection:
+        async with _connected(engine) as connection:
             await prepare(connection)
             yield CoreConnection(connection)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[CoreConnection]:
-        async with self._engine.connect() as connection:
+        async with _connected(self._engine) as connection:
             await prepare(connection)
-            if self.dialect_name == "sqlite":
-                # Taking the write lock at once: a lock upgraded later can only fail.
-                try:
-                    await connection.exec_driver_sql("BEGIN IMMEDIATE")
-                except exc.DBAPIError as error:
-                    raise translate(error) from error
+            await connection.begin()
+            await begin_writing(connection, anew=True)
             yield CoreConnection(connection)
+
+
+@asynccontextmanager
+async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    connection = engine.connect()
+    try:
+        await connection.start()
+    except exc.TimeoutError as error:  # no connection of the pool became free
+        raise DatabaseBusy("The database is busy; try again") from error
+    try:
+        yield connection
+    finally:
+        await uninterrupted(connection.close())

@@ -17,12 +17,12 @@ import aiosqlite
 from sqlalchemy import Table, make_url
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
-from sqlalchemy.sql.ddl import sort_tables
 
 from tidings.errors import ConfigurationError, DatabaseBusy
 from tidings.filters.sql import SQLITE_LOWER
 from tidings.storage.errors import translate
 from tidings.storage.statements import Row, Statement
+from tidings.storage.waiting import uninterrupted
 
 _log = logging.getLogger("tidings.storage")
 _dialect = sqlite_dialect(paramstyle="named")
@@ -58,8 +58,9 @@ class _SqliteConnection:
         await self.run("COMMIT")
 
     async def rollback(self) -> None:
-        if self.raw.in_transaction:
-            await self.run("ROLLBACK")
+        # The driver looks whether there is a transaction only when its turn comes, so that a
+        # BEGIN that was cancelled but still runs is undone as well.
+        await self.raw.rollback()
 
     async def savepoint(self, name: str) -> None:
         await self.run(f"SAVEPOINT {name}")
@@ -99,9 +100,19 @@ class SqliteDatabase:
             )
         if self._writer is not None:
             return
-        self._writer = await self._connect()
-        for _ in range(self._reader_count):
-            self._readers.put_nowait(await self._connect())
+        # Made anew: they belong to the event loop they were first waited for in.
+        self._write_lock, self._readers = asyncio.Lock(), asyncio.LifoQueue()
+        opened: list[_SqliteConnection] = []
+        try:
+            for _ in range(1 + self._reader_count):
+                opened.append(await self._connect())  # noqa: PERF401  kept for the handler below
+        except BaseException:
+            for connection in opened:
+                await connection.raw.close()
+            raise
+        self._writer, *readers = opened
+        for reader in readers:
+            self._readers.put_nowait(reader)
 
     async def close(self) -> None:
         if self._writer is None:
@@ -118,13 +129,17 @@ class SqliteDatabase:
         except sqlite3.Error as error:
             raise ConfigurationError(f"cannot open the database {self._path!r}: {error}") from None
         milliseconds = int(self._busy_timeout * 1000)
-        for pragma in (
-            f"PRAGMA busy_timeout = {milliseconds}",
-            "PRAGMA journal_mode = WAL",
-            "PRAGMA synchronous = NORMAL",
-            "PRAGMA foreign_keys = ON",
-        ):
-            await raw.execute_fetchall(pragma)
+        try:
+            for pragma in (
+                f"PRAGMA busy_timeout = {milliseconds}",
+                "PRAGMA journal_mode = WAL",
+                "PRAGMA synchronous = NORMAL",
+                "PRAGMA foreign_keys = ON",
+            ):
+                await raw.execute_fetchall(pragma)
+        except sqlite3.Error as error:
+            await raw.close()  # its thread would keep the process alive
+            raise ConfigurationError(f"cannot open the database {self._path!r}: {error}") from None
         await raw.create_function(SQLITE_LOWER, 1, sqlite_lower, deterministic=True)
         return _SqliteConnection(raw)
 
@@ -132,7 +147,7 @@ class SqliteDatabase:
         async with self.writing() as connection:
             assert isinstance(connection, _SqliteConnection)
             try:
-                for table in sort_tables(tables):
+                for table in tables:  # SQLite lets them refer to those that come later
                     await connection.run(_ddl(CreateTable(table, if_not_exists=True)))
                     for index in table.indexes:
                         await connection.run(_ddl(CreateIndex(index, if_not_exists=True)))
@@ -147,21 +162,26 @@ class SqliteDatabase:
             async with self._locked() as connection:
                 yield connection
             return
-        self._check_open()
-        connection = await self._readers.get()
+        connection = await self._reader()
         try:
             if snapshot:
                 await connection.run("BEGIN")
             yield connection
         finally:
-            if snapshot:
-                await asyncio.shield(connection.rollback())
-            self._readers.put_nowait(connection)
+            try:
+                if snapshot:
+                    await uninterrupted(connection.rollback())
+            finally:
+                self._readers.put_nowait(connection)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[_SqliteConnection]:
         async with self._locked() as connection:
-            await connection.run("BEGIN IMMEDIATE")
+            try:
+                await connection.run("BEGIN IMMEDIATE")
+            except BaseException:
+                await uninterrupted(connection.rollback())
+                raise
             yield connection
 
     @asynccontextmanager
@@ -177,6 +197,17 @@ class SqliteDatabase:
             yield writer
         finally:
             self._write_lock.release()
+
+    async def _reader(self) -> _SqliteConnection:
+        self._check_open()
+        try:
+            async with asyncio.timeout(self._busy_timeout):
+                return await self._readers.get()
+        except TimeoutError:
+            _log.warning(
+                "waited in vain for a read to end; all %d readers hang", self._reader_count
+            )
+            raise DatabaseBusy("The database is busy; try again") from None
 
     def _check_open(self) -> _SqliteConnection:
         if self._writer is None:

@@ -75,26 +75,29 @@ class Statement:
     def _compile_inline(
         self, dialect: Dialect, values: Mapping[str, Any]
     ) -> tuple[NativeStatement, Any]:
-        clause: Any = self.clause
-        compiled = clause.params(**values).compile(
-            dialect=dialect, compile_kwargs={"render_postcompile": True}
+        compiled = self.clause.compile(dialect=dialect)
+        assert isinstance(compiled, SQLCompiler)
+        state = compiled.construct_expanded_state(dict(values))
+        native = NativeStatement(
+            state.statement,
+            {name: state.processors.get(name) for name in state.parameters},
+            self._result_processors(dialect),
         )
-        native = self._finish(dialect, compiled)
-        return native, native.bind({**compiled.params, **values})
+        return native, native.bind(state.parameters)
 
     def _finish(self, dialect: Dialect, compiled: Any) -> NativeStatement:
         assert isinstance(compiled, SQLCompiler)
         binds = {
             name: bind.type.dialect_impl(dialect).bind_processor(dialect)
-            for name, bind in compiled.binds.items()
-            if not bind.expanding
+            for bind, name in compiled.bind_names.items()
         }
-        expanded = {name: None for name in compiled.params if name not in compiled.binds}
-        results = tuple(
+        return NativeStatement(str(compiled), binds, self._result_processors(dialect))
+
+    def _result_processors(self, dialect: Dialect) -> tuple[_Processor, ...]:
+        return tuple(
             column.type.dialect_impl(dialect).result_processor(dialect, None)
             for column in self.columns
         )
-        return NativeStatement(str(compiled), {**binds, **expanded}, results)
 
 
 class StatementCache:

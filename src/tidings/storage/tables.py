@@ -19,13 +19,14 @@ def build_tables(resources: Iterable[ResourceType]) -> dict[str, Table]:
 
 def _table(resource: ResourceType, resources: dict[str, ResourceType], metadata: MetaData) -> Table:
     numbered = resource.id_type == "integer"
+    # Names are quoted always: no list of a database's reserved words is complete.
     key: Column[object] = Column(
-        "id", id_column_type(resource.id_type), primary_key=True, autoincrement=numbered
+        "id", id_column_type(resource.id_type), primary_key=True, autoincrement=numbered, quote=True
     )
     columns = [_column(field, resources) for field in resource.fields.values()]
     # Without AUTOINCREMENT SQLite gives the id of a deleted last row to the next one, and a
     # client that still holds the old id would find a stranger behind it.
-    return Table(resource.table, metadata, key, *columns, sqlite_autoincrement=numbered)
+    return Table(resource.table, metadata, key, *columns, quote=True, sqlite_autoincrement=numbered)
 
 
 def _column(field: Field, resources: dict[str, ResourceType]) -> Column[object]:
@@ -40,4 +41,5 @@ def _column(field: Field, resources: dict[str, ResourceType]) -> Column[object]:
         nullable=field.nullable,
         unique=field.unique or None,
         index=(field.references is not None and not field.unique) or None,
+        quote=True,
     )

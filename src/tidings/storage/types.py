@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -23,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from tidings.schema import Field
-from tidings.schema.types import MAX_ID_LENGTH
+from tidings.schema.types import INT64_MAX, MAX_ID_LENGTH
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -79,8 +80,12 @@ class ExactDecimal(TypeDecorator[Decimal]):
         if value is None or dialect.name != "sqlite":
             return value
         scaled = value.scaleb(self.scale)
-        # A filter's operand may have more digits than the column: compare with it as it is.
-        return int(scaled) if scaled == scaled.to_integral_value() else float(scaled)
+        if abs(scaled) > INT64_MAX:
+            return float(scaled)
+        # A filter's operand may have more digits than the column: then anything between the two
+        # neighbours compares as it does, and a half is exact where its last digits are not.
+        whole = math.floor(scaled)
+        return whole if whole == scaled else whole + 0.5
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
         if value is None:

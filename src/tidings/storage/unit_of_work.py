@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from typing import Literal
 from tidings.errors import ConfigurationError
 from tidings.feed import Change
 from tidings.storage.database import Connection, Database, Transaction
+from tidings.storage.waiting import uninterrupted
 
 _log = logging.getLogger("tidings.storage")
 Publish = Callable[[Sequence[Change]], None]
@@ -114,7 +114,7 @@ class UnitOfWork:
             yield
         except BaseException:
             self._log.rollback_to(name)
-            await self._connection.rollback_to(name)
+            await uninterrupted(self._connection.rollback_to(name))
             raise
         self._log.release(name)
         await self._connection.release(name)
@@ -134,27 +134,19 @@ async def unit_of_work(database: Database, publish: Publish) -> AsyncIterator[Un
             yield uow
         except BaseException:
             log.clear()
-            await asyncio.shield(connection.rollback())
+            await uninterrupted(connection.rollback())
             raise
         finally:
             uow.end()
-        await _commit(connection, log, publish)
+        # A cancelled request must not part a commit from its notifications: it is waited for.
+        await uninterrupted(_commit(connection, log, publish))
 
 
 async def _commit(connection: Transaction, log: ChangeLog, publish: Publish) -> None:
-    async def commit_and_publish() -> None:
-        try:
-            await connection.commit()
-        except BaseException:
-            log.clear()
-            await connection.rollback()
-            raise
-        publish(log.take())
-
-    # A cancelled request must not part a commit from its notifications: it is waited for.
-    task = asyncio.ensure_future(commit_and_publish())
     try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
+        await connection.commit()
+    except BaseException:
+        log.clear()
+        await connection.rollback()
         raise
+    publish(log.take())

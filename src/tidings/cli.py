@@ -1,0 +1,221 @@
+"""The command ``tidings``: run the demo, serve an api, make a token for development."""
+
+from __future__ import annotations
+
+import errno
+import json
+import operator
+import os
+import signal
+import socket
+import sys
+import tempfile
+from datetime import UTC, datetime, timedelta
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import click
+import jwt
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+
+from tidings import Api, ConfigurationError, __version__
+from tidings.demo import build_demo
+
+GRACE: Final = 3
+"""Seconds that open connections have when the server stops."""
+_SECRET_BYTES: Final = 32
+_NAMED_CLAIMS: Final = {"sub": "--sub", "roles": "--role", "exp": "--expires"}
+
+_host = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+_port = click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    envvar="PORT",
+    show_default=True,
+    show_envvar=True,
+    help="Port to listen on; 0 takes a free one.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tidings")
+def main() -> None:
+    """Resources as JSON:API over SQL, and word over Socket.IO that something has changed."""
+
+
+@main.command()
+@_host
+@_port
+def demo(host: str, port: int) -> None:
+    """Run a live board of posts, with a database that is gone when it stops."""
+    with tempfile.TemporaryDirectory(prefix="tidings-demo-", ignore_cleanup_errors=True) as folder:
+        _run(build_demo(Path(folder)).app, host, port, "The demo")
+
+
+@main.command()
+@click.argument("target", metavar="MODULE:ATTRIBUTE")
+@_host
+@_port
+def serve(target: str, host: str, port: int) -> None:
+    """Serve an Api, or any ASGI app, by the name of its module and its own.
+
+    For example: tidings serve blog:api
+    """
+    _run(_load(target), host, port, target)
+
+
+@main.command()
+@click.option(
+    "--secret",
+    envvar="JWT_SECRET",
+    show_envvar=True,
+    required=True,
+    help="The secret that the api verifies with: 32 bytes or more.",
+)
+@click.option("--sub", required=True, help="The user's id.")
+@click.option("--role", "roles", multiple=True, help="A role; may be given more than once.")
+@click.option(
+    "--claim",
+    "claims",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help='A further claim. VALUE is read as JSON where it is JSON (3, true, ["a"]), else as text.',
+)
+@click.option("--expires", type=click.IntRange(1), metavar="SECONDS", help="How long it is valid.")
+def token(
+    secret: str, sub: str, roles: tuple[str, ...], claims: tuple[str, ...], expires: int | None
+) -> None:
+    """Print a JSON Web Token (HS256) for development."""
+    if len(secret.encode()) < _SECRET_BYTES:
+        raise click.UsageError(f"the secret is shorter than {_SECRET_BYTES} bytes")
+    now = datetime.now(UTC)
+    payload: dict[str, Any] = dict(_claim(text) for text in claims)
+    payload |= {"sub": sub, "iat": now}
+    if roles:
+        payload["roles"] = list(roles)
+    if expires is not None:
+        payload["exp"] = now + timedelta(seconds=expires)
+    click.echo(jwt.encode(payload, secret, algorithm="HS256"))
+
+
+def _claim(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--claim")
+    if key in _NAMED_CLAIMS:
+        raise click.BadParameter(f"use {_NAMED_CLAIMS[key]} for {key!r}", param_hint="--claim")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def _load(target: str) -> Any:
+    """The ASGI app that ``module:attribute`` names; an Api gives its own."""
+    module_name, _, attribute = target.partition(":")
+    if not module_name or not attribute:
+        raise click.UsageError(f"{target!r} is not MODULE:ATTRIBUTE, as in blog:api")
+    sys.path.insert(0, os.getcwd())
+    module = _import(module_name)
+    try:
+        found = operator.attrgetter(attribute)(module)
+    except AttributeError as error:
+        raise click.ClickException(f"module {module_name!r} has no {attribute!r}") from error
+    if isinstance(found, Api):
+        return found.asgi()
+    if not callable(found):
+        kind = type(found).__name__
+        raise click.ClickException(f"{target!r} is neither an Api nor an ASGI app, but a {kind}")
+    return found
+
+
+def _import(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from error
+    except ModuleNotFoundError as error:
+        # Where the module is there but lacks one that it imports, the traceback says so best.
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        message = f"there is no module {error.name!r} here or in the environment"
+        raise click.ClickException(message) from error
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens, once it does."""
+
+    def __init__(self, config: uvicorn.Config, what: str) -> None:
+        super().__init__(config)
+        self._what = what
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started and sockets:
+            host, port = sockets[0].getsockname()[:2]
+            address = f"[{host}]" if ":" in host else host
+            click.echo(f"{self._what} is at http://{address}:{port} (Ctrl+C stops it)")
+
+
+def _run(app: Any, host: str, port: int, what: str) -> None:
+    """Serve until told to stop.
+
+    Raises:
+        ClickException: the address cannot be listened on.
+        SystemExit: the app did not start; uvicorn has logged why.
+    """
+    listener = _listen(host, port)
+    config = uvicorn.Config(
+        app,
+        lifespan="on",
+        log_level="warning",
+        timeout_graceful_shutdown=GRACE,
+        ws_per_message_deflate=False,
+    )
+    server = _Server(config, what)
+    # uvicorn stops in order and then raises the signal again; by default that would end the
+    # process at once and leave the demo's database behind.
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        return
+    finally:
+        listener.close()
+    if not server.started:  # older versions of uvicorn come back here, newer ones leave
+        raise SystemExit(STARTUP_FAILURE)
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "that is no host name"
+        raise click.ClickException(f"cannot listen on {host}: {reason}") from error
+    try:
+        if os.name != "nt":  # there it would let two servers share the port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # A second server may bind the same address as long as neither listens.
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise click.ClickException(_refusal(host, port, error)) from error
+    return listener
+
+
+def _refusal(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use; choose another one with --port or PORT"
+    return f"cannot listen on port {port} of {host}: {error.strerror}"
