@@ -237,10 +237,10 @@ class Api:
 
     async def open(self) -> None:
         """Connect to the database and begin to deliver; may be nested."""
+        parts = self._assembled
         self._opened += 1
         if self._opened > 1:
             return
-        parts = self._assembled
         try:
             await parts.database.open()
             if self._creates_tables:
@@ -255,13 +255,17 @@ class Api:
 
     async def close(self) -> None:
         """Undo `open`."""
+        if not self._opened:
+            return
         self._opened -= 1
         if self._opened:
             return
-        if self._sockets is not None:
-            await self._sockets.close()
-        await self._hooks.run("shutdown", self)
-        await self._assembled.database.close()
+        try:
+            if self._sockets is not None:
+                await self._sockets.close()
+            await self._hooks.run("shutdown", self)
+        finally:
+            await self._assembled.database.close()
 
     async def __aenter__(self) -> Api:
         await self.open()

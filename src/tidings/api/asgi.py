@@ -100,14 +100,16 @@ class ApiApp:
             await send(message)
 
         try:
-            await self._beside(scope, replay, notice)
-        except Exception:
-            if has_lifespan:
-                raise
-            # Apps without a lifespan refuse the scope by raising; ours goes on alone.
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            await send({"type": "lifespan.shutdown.complete"})
+            try:
+                await self._beside(scope, replay, notice)
+            except Exception:
+                if has_lifespan:
+                    raise
+            if not has_lifespan:
+                # Apps without a lifespan refuse the scope or ignore it; ours goes on alone.
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+                await send({"type": "lifespan.shutdown.complete"})
         finally:
             await self.api.close()
 

@@ -111,7 +111,9 @@ class JsonApiApp:
         # The raw path keeps an encoded slash inside an id apart from a real one; it is of no use
         # where a middleware has rewritten the path alone.
         path = raw if unquote(raw) == scope["path"] else quote(scope["path"])
-        segments = path.removeprefix(base).strip("/").split("/")
+        # FastAPI(root_path=...) names a prefix that a proxy has taken off the path already.
+        cut = base if path.startswith(base) else base.removeprefix(scope.get("app_root_path", ""))
+        segments = path.removeprefix(cut).strip("/").split("/")
         name, *rest = [unquote(segment) for segment in segments]
         resource = self._registry.get(name)
         if resource is None or len(rest) > 1:
@@ -120,7 +122,7 @@ class JsonApiApp:
 
     async def _body(self, receive: Receive, headers: Headers) -> bytes:
         declared = headers.get("content-length", "0")
-        if declared.isdigit() and int(declared) > self._max_body:
+        if declared.isascii() and declared.isdigit() and int(declared) > self._max_body:
             raise self._too_large()
         chunks: list[bytes] = []
         size = 0

@@ -81,7 +81,10 @@ class Index:
     def collect(self, record: Record, found: set[Node]) -> None:
         """Add the nodes that the record matches."""
         for key_of, buckets in self._shapes.values():
-            bucket = buckets.table.get(key_of(record))
+            try:
+                bucket = buckets.table.get(key_of(record))
+            except TypeError:  # an array or object is no key; looked for was that it is null
+                continue
             if bucket is not None:
                 _take(bucket, record, found)
         for column, ranges in self._ranges.items():

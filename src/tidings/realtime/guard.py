@@ -38,9 +38,9 @@ class EngineGuard:
         if scope["type"] == "websocket":
             await self._app(scope, _guarded(receive), send)
         elif scope["method"] == "POST":
-            await self._post(scope, receive, send)
+            await self._post(scope, receive, _lower_case(send))
         else:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, _lower_case(send))
 
     async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await _read(receive)
@@ -57,6 +57,18 @@ class EngineGuard:
             return waiting.pop() if waiting else await receive()
 
         await self._app(_with_length(scope, body or b""), replay, send)
+
+
+def _lower_case(send: Send) -> Send:
+    """Header names as ASGI wants them: middleware that replaces a header would double it else."""
+
+    async def send_lower_case(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [(name.lower(), value) for name, value in message["headers"]]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return send_lower_case
 
 
 def _guarded(receive: Receive) -> Receive:

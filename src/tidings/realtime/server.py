@@ -251,7 +251,7 @@ class SocketServer:
         self.io.start_background_task(self.io.eio.disconnect, engine_id)
 
 
-def _origins(cors: Mapping[str, Any]) -> str | list[str]:
+def _origins(cors: Mapping[str, Any]) -> str | list[str] | None:
     unknown = set(cors) - {"origin", "methods"}
     if unknown:
         raise ConfigurationError(
@@ -261,5 +261,6 @@ def _origins(cors: Mapping[str, Any]) -> str | list[str]:
     if isinstance(origin, str):
         return origin if origin == "*" else [origin]
     if isinstance(origin, list | tuple) and all(isinstance(item, str) for item in origin):
-        return list(origin)
+        # To Engine.IO an empty list means "do not check"; None, that only its own origin may.
+        return list(origin) or None
     raise ConfigurationError("cors: origin is '*', one origin or a list of origins")

@@ -71,11 +71,17 @@ def fields_of_class(where: str, declaration: type) -> tuple[dict[str, Any], dict
     """The schema and the relationships of a class, in the form that dicts have.
 
     Raises:
-        ConfigurationError: an annotation has no field type.
+        ConfigurationError: an annotation cannot be read or has no field type.
     """
     schema: dict[str, Any] = {}
     relationships: dict[str, Any] = {}
-    hints = get_type_hints(declaration)
+    try:
+        hints = get_type_hints(declaration)
+    except NameError as error:
+        raise ConfigurationError(
+            f"{where}: an annotation of {declaration.__name__} cannot be read ({error}); "
+            "what it names must be known at the top of the module"
+        ) from None
     declared = _declared(declaration)
     for name, value in declared.items():
         if not isinstance(value, _Declared):

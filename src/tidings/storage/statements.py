@@ -78,19 +78,18 @@ class Statement:
         compiled = self.clause.compile(dialect=dialect)
         assert isinstance(compiled, SQLCompiler)
         state = compiled.construct_expanded_state(dict(values))
+        # The state knows the processors of what it has expanded, not of the other parameters.
+        processors = {**_bind_processors(dialect, compiled), **state.processors}
         native = NativeStatement(
             state.statement,
-            {name: state.processors.get(name) for name in state.parameters},
+            {name: processors.get(name) for name in state.parameters},
             self._result_processors(dialect),
         )
         return native, native.bind(state.parameters)
 
     def _finish(self, dialect: Dialect, compiled: Any) -> NativeStatement:
         assert isinstance(compiled, SQLCompiler)
-        binds = {
-            name: bind.type.dialect_impl(dialect).bind_processor(dialect)
-            for bind, name in compiled.bind_names.items()
-        }
+        binds = _bind_processors(dialect, compiled)
         return NativeStatement(str(compiled), binds, self._result_processors(dialect))
 
     def _result_processors(self, dialect: Dialect) -> tuple[_Processor, ...]:
@@ -98,6 +97,13 @@ class Statement:
             column.type.dialect_impl(dialect).result_processor(dialect, None)
             for column in self.columns
         )
+
+
+def _bind_processors(dialect: Dialect, compiled: SQLCompiler) -> dict[str, _Processor]:
+    return {
+        name: bind.type.dialect_impl(dialect).bind_processor(dialect)
+        for bind, name in compiled.bind_names.items()
+    }
 
 
 class StatementCache:

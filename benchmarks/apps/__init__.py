@@ -1,0 +1,1 @@
+"""The apps under measurement, each served by a process of its own."""

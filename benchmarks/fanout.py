@@ -1,0 +1,136 @@
+"""fanout: one change to many sockets, against a room broadcast of the Socket.IO libraries."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+from benchmarks.machine import Effort
+from benchmarks.requests import HttpConnection, post
+from benchmarks.servers import Server, Unavailable, node_server, python_server
+from benchmarks.sockets import SocketClient, open_many
+from benchmarks.tables import Table, median
+
+_PATIENCE = 30.0
+_COLUMNS = ["CPU µs each", "wall ms to the last"]
+
+
+@dataclass(slots=True)
+class _Audience:
+    """The sockets of one server, and how many notifications they still wait for."""
+
+    missing: int = 0
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def notified(self) -> None:
+        self.missing -= 1
+        if self.missing == 0:
+            self.arrived.set()
+
+    def expect(self, count: int) -> None:
+        self.missing = count
+        self.arrived.clear()
+
+
+@dataclass(slots=True)
+class _Contender:
+    """One way to tell everybody: a request that makes the server do it, and what that took."""
+
+    name: str
+    server: Server
+    request: bytes
+    audience: _Audience
+    connection: HttpConnection
+    cpu: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+
+    async def round(self, sockets: int, changes: int) -> None:
+        """So many changes, one after the other; each waits until the last socket has it."""
+        busy = self.server.processor_seconds()
+        for _ in range(changes):
+            self.audience.expect(sockets)
+            begin = time.perf_counter()
+            await self.connection.send(self.request)
+            async with asyncio.timeout(_PATIENCE):
+                await self.audience.arrived.wait()
+            self.wall.append(1000 * (time.perf_counter() - begin))
+        used = self.server.processor_seconds() - busy
+        self.cpu.append(1e6 * used / (sockets * changes))
+
+
+async def run(effort: Effort) -> Table:
+    """Run the benchmark."""
+    count = effort.sockets
+    table = Table(f"fanout: one change to {count:,} WebSockets", [*_COLUMNS])
+    async with AsyncExitStack() as stack:
+        contenders = await _tidings(stack, count)
+        contenders.append(await _room(stack, "python-socketio, room", "room_app", count))
+        try:
+            contenders.append(await _room(stack, "Node socket.io 4.8, room", None, count))
+        except Unavailable as reason:
+            table.notes.append(f"Node's socket.io was left out: {reason}.")
+        for contender in contenders:
+            await contender.round(count, 3)
+            contender.cpu.clear()
+            contender.wall.clear()
+        for _ in range(effort.rounds):
+            for contender in contenders:
+                await contender.round(count, effort.changes)
+    for contender in contenders:
+        table.add(contender.name, _figures(contender))
+    table.notes.append("tidings' figures hold the whole write (HTTP, SQL, matching); the rooms' an")
+    table.notes.append("empty POST. CPU is the server's, per notification that arrived.")
+    return table
+
+
+def _figures(contender: _Contender) -> dict[str, float]:
+    return dict(zip(_COLUMNS, (median(contender.cpu), median(contender.wall)), strict=True))
+
+
+async def _tidings(stack: AsyncExitStack, count: int) -> list[_Contender]:
+    server = await stack.enter_async_context(python_server("tidings_app"))
+    audience = _Audience()
+    sockets = await open_many(server, count, audience.notified)
+    await _subscribe(sockets, lambda number: {"filters": {"status": "equal"}})
+    await _subscribe(
+        sockets,
+        lambda number: {"filters": {"status": "own"}, "subscriptionId": f"mine-{number}"},
+    )
+    return [
+        _Contender(
+            f"tidings, {what}",
+            server,
+            post("/api/posts", {"data": {"type": "posts", "attributes": attributes}}),
+            audience,
+            await HttpConnection.open(server),
+        )
+        for what, attributes in (
+            ("equal subscriptions", {"title": "x", "status": "equal"}),
+            ("own subscription ids", {"title": "x", "status": "own"}),
+        )
+    ]
+
+
+async def _subscribe(
+    sockets: list[SocketClient], request: Callable[[int], dict[str, object]]
+) -> None:
+    answers = await asyncio.gather(
+        *(
+            socket.call("subscribe", {"resource": "posts", **request(number)})
+            for number, socket in enumerate(sockets)
+        )
+    )
+    refused = [answer for answer in answers if "data" not in answer]
+    assert not refused, refused[0]
+
+
+async def _room(stack: AsyncExitStack, name: str, app: str | None, count: int) -> _Contender:
+    running = node_server() if app is None else python_server(app)
+    server = await stack.enter_async_context(running)
+    audience = _Audience()
+    await open_many(server, count, audience.notified)
+    connection = await HttpConnection.open(server)
+    return _Contender(name, server, post("/emit"), audience, connection)

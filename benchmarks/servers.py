@@ -1,0 +1,117 @@
+"""Servers under measurement: each a process of its own, on a free port."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.machine import processor_seconds
+
+ROOT = Path(__file__).parent.parent
+NODE = Path(__file__).parent / "node"
+_START_TIMEOUT = 20.0
+HOST = "127.0.0.1"
+
+
+class Unavailable(Exception):
+    """A baseline cannot run here; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server process."""
+
+    pid: int
+    port: int
+
+    def processor_seconds(self) -> float:
+        """How much processor time it has had so far; NaN where the system does not tell."""
+        seconds = processor_seconds(self.pid)
+        return float("nan") if seconds is None else seconds
+
+
+@asynccontextmanager
+async def python_server(app: str) -> AsyncIterator[Server]:
+    """Run ``benchmarks.apps.<app>`` with uvicorn, on a database file of its own."""
+    options = ["--log-level", "warning", "--no-access-log", "--ws-per-message-deflate", "false"]
+    with tempfile.TemporaryDirectory(prefix="tidings-bench-") as directory:
+        database = {"BENCH_DATABASE": str(Path(directory) / "bench.db")}
+        port = _free_port()
+        command = [sys.executable, "-m", "uvicorn", f"benchmarks.apps.{app}:app", *options]
+        async with _running([*command, "--port", str(port)], port, database) as server:
+            yield server
+
+
+@asynccontextmanager
+async def node_server() -> AsyncIterator[Server]:
+    """Run Node's own socket.io; its package is installed at the first use.
+
+    Raises:
+        Unavailable: there is no Node, or the package cannot be installed.
+    """
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        raise Unavailable("Node.js is not installed")
+    if not (NODE / "node_modules").is_dir():
+        await _install(npm)
+    port = _free_port()
+    async with _running([node, str(NODE / "server.mjs"), str(port)], port, {}) as server:
+        yield server
+
+
+async def _install(npm: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        npm,
+        "ci",
+        "--no-audit",
+        "--no-fund",
+        cwd=NODE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    if await process.wait():
+        shutil.rmtree(NODE / "node_modules", ignore_errors=True)
+        raise Unavailable("npm ci in benchmarks/node failed")
+
+
+@asynccontextmanager
+async def _running(
+    command: Sequence[str], port: int, environment: Mapping[str, str]
+) -> AsyncIterator[Server]:
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, env={**os.environ, **environment}
+    )
+    try:
+        await _accepting(process, port)
+        yield Server(process.pid, port)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def _accepting(process: asyncio.subprocess.Process, port: int) -> None:
+    async with asyncio.timeout(_START_TIMEOUT):
+        while True:
+            if process.returncode is not None:
+                raise RuntimeError(f"a server ended with {process.returncode}")
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection(HOST, port)
+                writer.close()
+                return
+            await asyncio.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
