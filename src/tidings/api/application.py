@@ -428,8 +428,10 @@ def _set_log_level(options: Mapping[str, str] | None) -> None:
     if options is None:
         return
     level = str(options.get("level", "warning")).lower()
-    if level not in _LEVELS:
-        raise ConfigurationError(f"logging: level is one of {', '.join(_LEVELS)}, not {level!r}")
+    if level not in _LEVELS or set(options) - {"level"}:
+        raise ConfigurationError(
+            f"logging takes {{'level': ...}} with one of {', '.join(_LEVELS)}, not {dict(options)}"
+        )
     logger = logging.getLogger("tidings")
     logger.setLevel(level.upper())
     if not logger.handlers:

@@ -50,7 +50,7 @@ class MemoryFeed:
     """
 
     def __init__(self, window: int = 10_000) -> None:
-        self._epoch = "".join(secrets.choice(_ALPHABET) for _ in range(6))
+        self._epoch = "".join(secrets.choice(_ALPHABET) for _ in range(5))
         self._history: deque[Change] = deque(maxlen=window)
         self._offset = 0
         self._arrived = asyncio.Event()

@@ -125,9 +125,11 @@ class SqliteDatabase:
 
     async def _connect(self) -> _SqliteConnection:
         try:
-            raw = await aiosqlite.connect(self._path, isolation_level=None)
+            # Not the driver's thread finds out: it would live on for a moment after the failure.
+            sqlite3.connect(self._path).close()
         except sqlite3.Error as error:
             raise ConfigurationError(f"cannot open the database {self._path!r}: {error}") from None
+        raw = await aiosqlite.connect(self._path, isolation_level=None)
         milliseconds = int(self._busy_timeout * 1000)
         try:
             for pragma in (
