@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 
 class TidingsError(Exception):
@@ -50,6 +50,10 @@ class MissingExtraError(ConfigurationError):
             f"{purpose} needs the package {package!r}, which is not installed: "
             f'run pip install "tidings[{extra}]"'
         )
+
+
+MAX_PROBLEMS: Final = 100
+"""How many problems one answer lists: an answer must not be many times as long as its request."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import column as column_named
 from sqlalchemy import table
 
-from tidings.errors import FilterError, Problem
+from tidings.errors import MAX_PROBLEMS, FilterError, Problem
 from tidings.filters.columns import cast_operand, column_type, compare
 from tidings.filters.expression import Atom, AtomOperator, Expression, Opaque, all_of, any_of
 from tidings.identity import Identity
@@ -50,10 +50,12 @@ def build_filters(
     terms: list[Expression] = []
     problems: list[Problem] = []
     for name, value in filters.items():
+        if len(problems) >= MAX_PROBLEMS:
+            break
         entry = (resource.search or {}).get(name)
         if entry is None:
             message = "Field not defined in searchSchema"
-            problems.append(Problem(name, message, "UNKNOWN_FIELD"))
+            problems.append(Problem(name[:100], message, "UNKNOWN_FIELD"))
             continue
         try:
             normalised[name], term = _build(resource, entry, value, identity, text=text)

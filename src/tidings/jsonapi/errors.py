@@ -38,13 +38,13 @@ def _objects(error: RequestError, pointers: Mapping[str, str]) -> list[dict[str,
     status = str(error.status)
     if isinstance(error, ValidationFailed | RelatedNotFound) and error.problems:
         return [
-            _object(status, problem.code, error.title, f"{problem.field}: {problem.message}")
+            _object(status, problem.code, error.title, f"{problem.field[:100]}: {problem.message}")
             | {"source": {"pointer": _pointer(problem, pointers)}}
             for problem in error.problems
         ]
     if isinstance(error, FilterError) and error.problems:
         return [
-            _object(status, problem.code, error.title, f"{problem.field}: {problem.message}")
+            _object(status, problem.code, error.title, f"{problem.field[:100]}: {problem.message}")
             | {"source": {"parameter": f"filter[{problem.field[:100]}]"}}
             for problem in error.problems
         ]

@@ -77,8 +77,7 @@ class Dispatcher:
         for subscription in members:
             # Members may have left while other work had its turn.
             if subscription.is_active:
-                subscription.subscriber.connection.send(frame)
-                _log.debug("%s notified of %s", subscription.subscriber.id, subscription.id)
+                _hand_over(subscription, frame)
             self._sent += 1
             if self._sent % _TURN == 0:
                 await asyncio.sleep(0)
@@ -87,6 +86,16 @@ class Dispatcher:
         for subscription in service.active():
             frame = resync_frame(subscription, "window", self.position)
             await self._send(frame, [subscription])
+
+
+def _hand_over(subscription: Subscription, frame: Frame) -> None:
+    subscriber = subscription.subscriber
+    try:
+        subscriber.connection.send(frame)
+    except Exception:  # noqa: BLE001  one broken connection must not cost others theirs
+        _log.exception("%s could not be notified", subscriber.id)
+    else:
+        _log.debug("%s notified of %s", subscriber.id, subscription.id)
 
 
 def resync_frame(subscription: Subscription, reason: str, cursor: Cursor) -> Frame:

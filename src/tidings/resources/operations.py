@@ -8,9 +8,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from tidings.errors import (
-    Conflict,
-)
+from tidings.errors import Conflict, InvalidRequest
 from tidings.feed import Action, Change
 from tidings.hooks import HookRegistry
 from tidings.identity import ANONYMOUS, Identity
@@ -86,7 +84,7 @@ class Operations:
         transaction: TransactionLike = None,
     ) -> Page:
         """The records of one page."""
-        await self._permit(resource, "query", auth)
+        await self._permit(resource, "query", auth, uow=_given(transaction))
         await self._permit_include(resource, selection.include, auth)
         snapshot = bool(selection.include) or selection.number > 1
         async with self._reading(transaction, snapshot=snapshot) as connection:
@@ -117,13 +115,23 @@ class Operations:
             NotFound: there is none of this id.
         """
         await self._permit_include(resource, include or {}, auth)
+        included, too_large = Included(), None
         async with self._reading(transaction, snapshot=bool(include)) as connection:
             key = key_or_none(resource, record_id)
             row = None if key is None else await self.store.get(connection, resource, key)
-            await self._permit(resource, "get", auth, record_id=record_id, record=row)
-            if row is None:
-                raise not_found(resource, record_id)
-            return Found(row, await self._load(connection, resource, [row], include or {}))
+            if row is not None:
+                try:
+                    included = await self._load(connection, resource, [row], include or {})
+                except InvalidRequest as error:
+                    too_large = error  # told only to those who may know of the record
+        # Asked after the connection is given back: a check may read for itself.
+        uow = _given(transaction)
+        await self._permit(resource, "get", auth, record_id=record_id, record=row, uow=uow)
+        if row is None:
+            raise not_found(resource, record_id)
+        if too_large is not None:
+            raise too_large
+        return Found(row, included)
 
     async def post(
         self,
@@ -426,3 +434,8 @@ class Operations:
             return
         for name in included_resources(self.registry, resource, tree):
             await self._permit(self.registry[name], "query", auth)
+
+
+def _given(transaction: TransactionLike) -> UnitOfWork | None:
+    """What a permission check of a read can read through, too."""
+    return transaction if isinstance(transaction, UnitOfWork) else None

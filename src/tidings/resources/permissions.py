@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 
-from tidings.errors import AuthenticationError, PermissionDenied
+from tidings.errors import AuthenticationError, DatabaseBusy, PermissionDenied
 from tidings.resources.context import OperationContext
 from tidings.schema import ResourceType
 
@@ -18,6 +18,7 @@ async def check_permission(resource: ResourceType, context: OperationContext) ->
     Raises:
         AuthenticationError: it is not, and nobody is signed in.
         PermissionDenied: it is not.
+        DatabaseBusy: the check could not look, so that trying again may help.
     """
     try:
         allowed = await _allowed(resource, context)
@@ -43,7 +44,7 @@ async def _allowed(resource: ResourceType, context: OperationContext) -> bool:
         answer = resource.check_permissions(context)
         if inspect.isawaitable(answer):
             answer = await answer
-    except PermissionDenied:
+    except (PermissionDenied, DatabaseBusy):
         raise
     except Exception:  # noqa: BLE001  a check that fails in any way has not said yes
         _log.exception("permission check of %r failed and denies", resource.name)

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from tidings.errors import ConfigurationError
 from tidings.schema.fields import Field, IdType, Relationship, SearchField
-from tidings.schema.types import cast, cast_integer, cast_uuid
+from tidings.schema.types import TEXT_TYPES, cast, cast_integer, cast_uuid
 
 CheckPermissions = Callable[[Any], Awaitable[bool | None] | bool | None]
 
@@ -120,6 +120,13 @@ class ResourceRegistry:
         if relationship.to_many and key.references not in (None, resource.name):
             raise ConfigurationError(
                 f"{where}: {target.name}.{key.name} belongs to {key.references!r}"
+            )
+
+        fits = key.type == "integer" if resource.id_type == "integer" else key.type in TEXT_TYPES
+        if relationship.to_many and key.references is None and not fits:
+            raise ConfigurationError(
+                f"{where}: {target.name}.{key.name} cannot hold ids of {resource.name!r}; "
+                f"declare it with belongs_to={resource.name!r}"
             )
 
     def _with_reference_types(self, resource: ResourceType) -> ResourceType:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from tidings.errors import ProblemList
+from tidings.errors import MAX_PROBLEMS, ProblemList
 from tidings.schema.fields import MISSING, Field
 from tidings.schema.resource import ResourceType
 from tidings.schema.types import ValueProblem
@@ -70,6 +70,8 @@ def _accept_given(
 ) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, value in values.items():
+        if len(problems.problems) >= MAX_PROBLEMS:
+            break
         field = resource.fields.get(name)
         if field is None:
             problems.add(name, _unknown(resource, name), "UNKNOWN_FIELD")
@@ -85,6 +87,6 @@ def _accept_given(
 
 def _unknown(resource: ResourceType, name: str) -> str:
     visible = [known for known, field in resource.fields.items() if not field.hidden]
-    close = get_close_matches(name, visible, n=1)
+    close = get_close_matches(name[:100], visible, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"is no field of {resource.name!r}{hint}"

@@ -1,0 +1,62 @@
+"""An api with sockets, driven without a network: subscribers whose wires are lists."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from tidings import Api, Identity, JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
+from tidings.realtime.subscriptions import Frame, Subscriber
+
+SECRET = "a-secret-of-thirty-two-bytes-or-more"
+
+
+@dataclass
+class Wire:
+    """A connection that keeps what it was given."""
+
+    frames: list[Frame] = field(default_factory=list)
+
+    def send(self, frame: Frame) -> None:
+        self.frames.append(frame)
+
+    def events(self, name: str = "subscription.update") -> list[dict[str, Any]]:
+        packets = [json.loads(str(frame.encode())[2:]) for frame in self.frames]
+        return [payload for event, payload in packets if event == name]
+
+
+def subscriber(name: str = "s1", user: str = "u1") -> tuple[Subscriber, Wire]:
+    wire = Wire()
+    return Subscriber(name, Identity(user_id=user), wire), wire
+
+
+def make_api(**options: Any) -> Api:
+    api = Api(name="kit", **options)
+    api.use(RestApiPlugin())
+    api.use(SqlAlchemyPlugin("sqlite+aiosqlite://", create_tables=True))
+    api.use(JWTAuthPlugin(secret=SECRET))
+    api.use(SocketIOPlugin())
+    api.add_resource(
+        "posts",
+        schema={"title": "string", "status": "string", "views": {"type": "integer", "default": 0}},
+        search_schema={"status": "string", "views": {"type": "integer", "filter_operator": ">"}},
+    )
+    return api
+
+
+@asynccontextmanager
+async def running(api: Api | None = None) -> AsyncIterator[Api]:
+    async with api or make_api() as opened:
+        yield opened
+
+
+async def delivered(api: Api) -> None:
+    """Wait until every change that is in the feed has been matched and sent."""
+    dispatcher = api.socket_server._dispatcher
+    while dispatcher.position.offset < api._feed.position.offset:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
