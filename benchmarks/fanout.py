@@ -43,22 +43,23 @@ class _Contender:
     server: Server
     request: bytes
     audience: _Audience
-    connection: HttpConnection
     cpu: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
 
     async def round(self, sockets: int, changes: int) -> None:
         """So many changes, one after the other; each waits until the last socket has it."""
+        connection = await HttpConnection.open(self.server)
         busy = self.server.processor_seconds()
         for _ in range(changes):
             self.audience.expect(sockets)
             begin = time.perf_counter()
-            await self.connection.send(self.request)
+            await connection.send(self.request)
             async with asyncio.timeout(_PATIENCE):
                 await self.audience.arrived.wait()
             self.wall.append(1000 * (time.perf_counter() - begin))
         used = self.server.processor_seconds() - busy
         self.cpu.append(1e6 * used / (sockets * changes))
+        connection.close()
 
 
 async def run(effort: Effort) -> Table:
@@ -105,7 +106,6 @@ async def _tidings(stack: AsyncExitStack, count: int) -> list[_Contender]:
             server,
             post("/api/posts", {"data": {"type": "posts", "attributes": attributes}}),
             audience,
-            await HttpConnection.open(server),
         )
         for what, attributes in (
             ("equal subscriptions", {"title": "x", "status": "equal"}),
@@ -132,5 +132,4 @@ async def _room(stack: AsyncExitStack, name: str, app: str | None, count: int) -
     server = await stack.enter_async_context(running)
     audience = _Audience()
     await open_many(server, count, audience.notified)
-    connection = await HttpConnection.open(server)
-    return _Contender(name, server, post("/emit"), audience, connection)
+    return _Contender(name, server, post("/emit"), audience)

@@ -46,12 +46,14 @@ class HttpConnection(asyncio.Protocol):
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(exc or ConnectionError("the server hung up"))
 
     async def send(self, request: bytes) -> bytes:
         """Send an encoded request; gives the body of its answer."""
-        assert self._transport is not None
+        if self._transport is None:
+            raise ConnectionError("the server hung up")
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await self._answer

@@ -55,6 +55,11 @@ class SocketClient(asyncio.Protocol):
         self._transport = transport
         transport.write(_HANDSHAKE)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        for waiting in (self._accepted, *self._acks.values()):
+            if not waiting.done():
+                waiting.set_exception(exc or ConnectionError("the server hung up"))
+
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer + data if self._buffer else data
         if not self._is_open:

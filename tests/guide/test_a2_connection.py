@@ -210,6 +210,7 @@ async def test_a2_20_a_reconnected_client_starts_with_no_subscriptions(
 
 async def test_a2_20_a_reconnect_with_a_bad_token_is_refused(connect_by: Connect):
     socket: Socket = await connect_by()
+    await socket.wait("connected")
     await socket.node.drop(hold=True, socket=socket.name)
     with pytest.raises(NodeClientError, match="Invalid authentication token"):
         await socket.node.reconnect("nonsense", socket=socket.name)

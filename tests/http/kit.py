@@ -14,9 +14,9 @@ from typing import Any
 
 import httpx
 import jwt
+from tests.support.server import REPOSITORY, serve
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from tests.support.server import REPOSITORY, serve
 from tidings import Api, JWTAuthPlugin, RestApiPlugin, SqlAlchemyPlugin
 
 MEDIA_TYPE = "application/vnd.api+json"
@@ -33,9 +33,7 @@ def bearer(user: str = "u1", **claims: Any) -> dict[str, str]:
     return {"authorization": f"Bearer {token(user, **claims)}"}
 
 
-def make_api(
-    database: str | Path | None = None, *, jwt_auth: bool = False, **rest: Any
-) -> Api:
+def make_api(database: str | Path | None = None, *, jwt_auth: bool = False, **rest: Any) -> Api:
     """An api without resources, over SQLite in a file or in memory."""
     api = Api(name="test")
     api.use(RestApiPlugin(**rest))
@@ -61,15 +59,22 @@ class Client(httpx.AsyncClient):
         return await self.request(method, url, content=content, headers=headers, **options)
 
     async def create(
-        self, resource: str, attributes: Any = None, *, id: Any = None, **links: Any
+        self, resource: str, attributes: Any = None, *, record_id: Any = None, **links: Any
     ) -> httpx.Response:
-        return await self.write("POST", f"/{resource}", document(resource, attributes, id, **links))
+        return await self.write(
+            "POST", f"/{resource}", document(resource, attributes, record_id, **links)
+        )
 
     async def change(
-        self, resource: str, id: Any, attributes: Any = None, method: str = "PATCH", **links: Any
+        self,
+        resource: str,
+        record_id: Any,
+        attributes: Any = None,
+        method: str = "PATCH",
+        **links: Any,
     ) -> httpx.Response:
-        body = document(resource, attributes, id, **links)
-        return await self.write(method, f"/{resource}/{id}", body)
+        body = document(resource, attributes, record_id, **links)
+        return await self.write(method, f"/{resource}/{record_id}", body)
 
     async def made(self, resource: str, attributes: Any = None, **links: Any) -> dict[str, Any]:
         response = await self.create(resource, attributes, **links)
@@ -86,12 +91,12 @@ class Client(httpx.AsyncClient):
 
 
 def document(
-    resource: str, attributes: Any = None, id: Any = None, **links: Any
+    resource: str, attributes: Any = None, record_id: Any = None, **links: Any
 ) -> dict[str, Any]:
     """A document with one resource object; ``links`` are (type, id), or None."""
     data: dict[str, Any] = {"type": resource, "attributes": attributes or {}}
-    if id is not None:
-        data["id"] = str(id)
+    if record_id is not None:
+        data["id"] = str(record_id)
     if links:
         data["relationships"] = {
             name: {"data": None if to is None else {"type": to[0], "id": str(to[1])}}
@@ -185,7 +190,9 @@ def _validator() -> Any:
     if not path.exists():
         return None
     # The schema's empty pattern means "every name", which jsonschema takes for "no pattern".
-    text = path.read_text().replace('"patternProperties": {\n        "":', '"patternProperties": {".*":')
+    text = path.read_text().replace(
+        '"patternProperties": {\n        "":', '"patternProperties": {".*":'
+    )
     return Draft202012Validator(json.loads(text))
 
 
@@ -252,5 +259,8 @@ PROMPTLY: dict[str, Any] = {"http": Prompt, "log_config": None}
 @contextlib.asynccontextmanager
 async def serving(api: Api, **options: Any) -> AsyncIterator[Client]:
     """A client of the api's resources, on a real server."""
-    async with serve(api.asgi(), **PROMPTLY) as url, Client(f"{url}{api.prefix}", **options) as client:
+    async with (
+        serve(api.asgi(), **PROMPTLY) as url,
+        Client(f"{url}{api.prefix}", **options) as client,
+    ):
         yield client

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-
 from tests.http.kit import Client, error, has_schema
+
 from tidings import Api
 
 

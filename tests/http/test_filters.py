@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-
 from tests.http.kit import Client, error, errors
+
 from tidings import Api
 
 POSTS = {
@@ -106,6 +106,7 @@ FILTERS = [
     ("filter[published_at]=2026-01-15T22:00:00Z", "ab"),
     ("filter[published_on]=2026-01-15", "ab"),
     ("filter[published_on]=2026-01-16", ""),
+    ("filter[published_on]=9999-12-31", ""),
     ("filter[published_on]=2026-01-15T22:00:00Z", "b"),
     # like: contains, without case, without wildcards
     ("filter[title]=under", "bc"),
@@ -177,7 +178,7 @@ BAD_VALUES = [
     ("views", ""),
     ("views", "9" * 25),
     ("views", "1_000"),
-    ("views", "٣"),
+    ("views", "\u0663"),
     ("rating", "NaN"),
     ("rating", "Infinity"),
     ("rating", "1e999"),
@@ -192,7 +193,6 @@ BAD_VALUES = [
     ("opens", "25:00"),
     ("published_at", "soon"),
     ("published_on", "2026-02-30"),
-    ("published_on", "9999-12-31"),
     ("views_between", "1"),
     ("views_between", "1,2,3"),
     ("views_between", ""),
@@ -226,7 +226,9 @@ async def test_decimals_beyond_the_column_match_nothing_or_are_refused(
 
 
 async def test_every_wrong_filter_is_reported(http: Client) -> None:
-    response = await http.get("/posts?filter[views]=x&filter[nothing]=1&filter[day]=x&filter[a][b]=1")
+    response = await http.get(
+        "/posts?filter[views]=x&filter[nothing]=1&filter[day]=x&filter[a][b]=1"
+    )
     found = {entry["source"]["parameter"]: entry["code"] for entry in errors(response, 400)}
     assert found == {
         "filter[views]": "INVALID_VALUE",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from tests.http.kit import error, make_api, serving
+
 from tidings.errors import PermissionDenied
 
 

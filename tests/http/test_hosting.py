@@ -18,7 +18,6 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
-
 from tests.http.kit import (
     PROMPTLY,
     SECRET,
@@ -31,6 +30,7 @@ from tests.http.kit import (
     watched_logs,
 )
 from tests.support.server import serve
+
 from tidings import Api, JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
 from tidings.errors import ConfigurationError, MissingDependencyError, TidingsError
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-
 from tests.http.kit import Client, error
+
 from tidings import Api
 
 
@@ -107,7 +107,9 @@ async def test_a_circle_of_includes_ends(http: Client, blog: dict[str, Any]) -> 
 
 
 async def test_sparse_fields_of_included_records(http: Client, blog: dict[str, Any]) -> None:
-    url = f"/posts/{blog['posts'][0]}?include=author,comments&fields[users]=name&fields[posts]=author"
+    url = (
+        f"/posts/{blog['posts'][0]}?include=author,comments&fields[users]=name&fields[posts]=author"
+    )
     body = (await http.get(url)).json()
     found = included(body)
     assert found["users", blog["ada"]]["attributes"] == {"name": "Ada"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from tests.http.kit import MEDIA_TYPE, Client, document, error
 
 BODY = json.dumps(document("plain", {"name": "a"}))

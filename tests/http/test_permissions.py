@@ -8,7 +8,6 @@ from typing import Any
 
 import jwt
 import pytest
-
 from tests.http.kit import (
     SECRET,
     Client,
@@ -21,6 +20,7 @@ from tests.http.kit import (
     tracebacks,
     watched_logs,
 )
+
 from tidings.errors import PermissionDenied
 
 METHODS = ("query", "get", "post", "put", "patch", "delete")

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-
 from tests.http.kit import Client, document, error, errors
 
 
 @pytest.fixture
-async def ada(http: Client) -> AsyncIterator[str]:
-    made = await http.made("users", {"name": "Ada"})
-    yield made["id"]
+async def ada(http: Client) -> str:
+    return (await http.made("users", {"name": "Ada"}))["id"]
 
 
 async def test_post_makes_a_record_and_says_where(http: Client) -> None:
@@ -101,11 +98,11 @@ async def test_delete(http: Client) -> None:
 
 async def test_client_ids_where_they_are_allowed(http: Client) -> None:
     chosen = str(uuid.uuid4())
-    assert (await http.made("tokens", {"name": "a"}, id=chosen))["id"] == chosen
-    response = await http.create("tokens", {"name": "b"}, id=chosen)
+    assert (await http.made("tokens", {"name": "a"}, record_id=chosen))["id"] == chosen
+    response = await http.create("tokens", {"name": "b"}, record_id=chosen)
     error(response, 409, "ID_TAKEN", pointer="/data/id")
     other = str(uuid.uuid4()).upper()
-    assert (await http.made("tokens", {"name": "a"}, id=other))["id"] == other.lower()
+    assert (await http.made("tokens", {"name": "a"}, record_id=other))["id"] == other.lower()
     assert uuid.UUID((await http.made("tokens", {"name": "c"}))["id"])
     assert uuid.UUID((await http.made("pages", {"name": "c"}))["id"])
 
@@ -114,13 +111,13 @@ async def test_client_ids_that_cannot_be(http: Client) -> None:
     cases = [("tokens", "1"), ("tokens", ""), ("pages", ""), ("pages", "x" * 256)]
     cases += [("pages", "a\0b")]
     for resource, chosen in cases:
-        response = await http.create(resource, {"name": "a"}, id=chosen)
+        response = await http.create(resource, {"name": "a"}, record_id=chosen)
         error(response, 400, "INVALID_ID", pointer="/data/id")
 
 
 async def test_client_ids_where_they_are_not_allowed(http: Client) -> None:
     for chosen in ("1", "nonsense", ""):
-        response = await http.create("posts", {"title": "a"}, id=chosen)
+        response = await http.create("posts", {"title": "a"}, record_id=chosen)
         error(response, 403, "CLIENT_ID_NOT_ALLOWED", pointer="/data/id")
 
 
@@ -205,7 +202,9 @@ async def test_to_many_relationships_cannot_be_replaced(http: Client) -> None:
 async def test_a_relationship_given_twice_must_agree(http: Client, ada: str) -> None:
     response = await http.create("posts", {"title": "a", "author_id": ada}, author=("users", ada))
     assert response.status_code == 201
-    response = await http.create("posts", {"title": "a", "author_id": "1234"}, author=("users", ada))
+    response = await http.create(
+        "posts", {"title": "a", "author_id": "1234"}, author=("users", ada)
+    )
     error(response, 400, "INVALID_DOCUMENT", pointer="/data/relationships/author")
 
 

@@ -287,6 +287,14 @@ def test_links_are_checked_against_their_targets() -> None:
         )
 
 
+def test_a_key_of_another_type_cannot_lead_back() -> None:
+    comments = {"comments": {"type": "hasMany", "target": "comments", "foreign_key": "post_id"}}
+    for id_type, key in (("integer", "id"), ("integer", "string"), ("uuid", "integer")):
+        posts = declared(relationships=comments, id_type=id_type)
+        with pytest.raises(ConfigurationError, match="declare it with belongs_to='posts'"):
+            linked(posts, declare_resource("comments", {"post_id": key}))
+
+
 def test_the_registry_knows_names_only() -> None:
     registry = linked(declared())
     assert registry.get("posts") is registry["posts"]

@@ -71,8 +71,8 @@ async def test_what_is_older_than_the_window_is_a_gap() -> None:
 
 
 def test_each_feed_is_an_epoch_of_its_own() -> None:
-    epochs = {MemoryFeed().position.epoch for _ in range(50)}
-    assert len(epochs) == 50
+    epochs = {MemoryFeed().position.epoch for _ in range(5)}
+    assert len(epochs) == 5
     for epoch in epochs:
         assert Cursor.parse(f"{epoch}.7") == Cursor(epoch, 7)
 

@@ -39,12 +39,13 @@ from tidings.schema import ResourceType, validate_new
 from tidings.storage import RecordStore, Row, SqliteDatabase, build_tables
 
 EXAMPLES = int(os.environ.get("TIDINGS_PROVE", "300"))
-proof = settings(
+long_proof = settings(
     max_examples=EXAMPLES,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     print_blob=True,
 )
+proof = settings(long_proof, max_examples=EXAMPLES // 2)
 
 
 class Bench:
@@ -135,7 +136,7 @@ def custom_filter(world: World, rows: list[Row]) -> Expression:
     )
 
 
-@proof
+@long_proof
 @given(world=worlds())
 def test_sql_and_python_select_the_same_records(bench: Bench, world: World) -> None:
     store, rows = bench.rows(world)
