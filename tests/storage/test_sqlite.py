@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,21 @@ def api_on(database: Any) -> Api:
 
 
 @pytest.fixture
+async def opened(url: str) -> AsyncIterator[Callable[..., Any]]:
+    """Opens databases, and closes them also where the test fails: their threads would stay."""
+    databases: list[SqliteDatabase] = []
+
+    async def open_database(**options: Any) -> SqliteDatabase:
+        databases.append(SqliteDatabase(url, **options))
+        await databases[-1].open()
+        return databases[-1]
+
+    yield open_database
+    for database in databases:
+        await database.close()
+
+
+@pytest.fixture
 def held(path: Path) -> Iterator[sqlite3.Connection]:
     """Another program that can hold the write lock."""
     connection = sqlite3.connect(path, isolation_level=None)
@@ -44,24 +59,20 @@ async def pragma(connection: Any, name: str) -> Any:
     return next(iter(rows))[0]
 
 
-async def test_every_connection_has_its_settings(url: str) -> None:
-    database = SqliteDatabase(url, readers=3, busy_timeout=1.5)
-    await database.open()
-    connections: list[Any] = [database._writer]
-    connections += [database._readers.get_nowait() for _ in range(3)]
-    for connection in connections:
+async def test_every_connection_has_its_settings(opened: Any) -> None:
+    database = await opened(readers=3, busy_timeout=1.5)
+    readers = [database._readers.get_nowait() for _ in range(3)]
+    for reader in readers:
+        database._readers.put_nowait(reader)
+    for connection in (database._writer, *readers):
         assert await pragma(connection, "journal_mode") == "wal"
         assert await pragma(connection, "foreign_keys") == 1
         assert await pragma(connection, "busy_timeout") == 1500
         assert await pragma(connection, "synchronous") == 1
-    for connection in connections[1:]:
-        database._readers.put_nowait(connection)
-    await database.close()
 
 
-async def test_opening_twice_is_opening_once(url: str) -> None:
-    database = SqliteDatabase(url)
-    await database.open()
+async def test_opening_twice_is_opening_once(opened: Any) -> None:
+    database = await opened()
     writer = database._writer
     await database.open()
     assert database._writer is writer
@@ -142,16 +153,14 @@ async def test_a_pool_without_a_free_connection_ends_busy(url: str) -> None:
             await api.resources.notes.query()
 
 
-async def test_readers_that_wait_for_each_other_end_busy(url: str) -> None:
+async def test_readers_that_wait_for_each_other_end_busy(opened: Any) -> None:
     """As a permission check does that queries while its own read goes on."""
-    database = SqliteDatabase(url, readers=2, busy_timeout=0.01)
-    await database.open()
+    database = await opened(readers=2, busy_timeout=0.01)
     async with database.reading(snapshot=False), database.reading(snapshot=True):
         with pytest.raises(DatabaseBusy):
             await database.reading(snapshot=False).__aenter__()
     async with database.reading(snapshot=True), database.reading(snapshot=True):
         pass
-    await database.close()
 
 
 async def test_a_snapshot_stays_as_it_was(url: str) -> None:
@@ -190,9 +199,8 @@ async def test_tables_that_refer_to_each_other_are_created(url: str) -> None:
             await api.resources.people.delete(person["id"])
 
 
-async def test_creating_tables_that_fails_leaves_nothing(url: str) -> None:
-    database = SqliteDatabase(url)
-    await database.open()
+async def test_creating_tables_that_fails_leaves_nothing(opened: Any) -> None:
+    database = await opened()
     metadata = MetaData()
     good = Table("good", metadata, Column("id", Integer, primary_key=True))
     bad = Table("sqlite_bad", metadata, Column("id", Integer, primary_key=True))
@@ -202,7 +210,6 @@ async def test_creating_tables_that_fails_leaves_nothing(url: str) -> None:
         assert await pragma(connection, "schema_version") == 0
         await connection.rollback()
     await database.create_tables([])
-    await database.close()
 
 
 async def test_ids_of_deleted_records_are_not_given_again(url: str) -> None:

@@ -1,0 +1,39 @@
+"""One api with sockets, served for the tests of a module; it must end with empty books."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from tests.http.kit import tracebacks, watched_logs
+from tests.sockets.kit import NOTHING, Socket, eventually, leftovers, live_api, served
+
+from tidings import Api
+
+
+@pytest.fixture(scope="module")
+async def api() -> Api:
+    return live_api()
+
+
+@pytest.fixture(scope="module")
+async def url(api: Api) -> AsyncIterator[str]:
+    async with served(api) as address:
+        yield address
+        await eventually(lambda: leftovers(api) == NOTHING)
+
+
+@pytest.fixture
+async def socket(url: str) -> AsyncIterator[Socket]:
+    async with await Socket.connected(url) as connected:
+        yield connected
+
+
+@pytest.fixture
+def quiet(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """Nothing at all is logged at the default level, and nothing written to the error output."""
+    with watched_logs() as records:
+        yield
+    assert tracebacks(records) == []
+    assert [record for record in records if record.name.startswith("tidings")] == []
+    assert "Traceback" not in capfd.readouterr().err
