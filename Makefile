@@ -36,6 +36,8 @@ lint: setup ## Style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy examples/guide/app.py
+	$(BIN)/mypy examples/quickstart/app.py
 
 bench: setup ## The benchmarks
 	$(BIN)/python -m benchmarks

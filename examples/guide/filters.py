@@ -69,7 +69,7 @@ def near_location(columns: Columns, value: Mapping[str, Any]) -> ColumnElement[b
     east = func.sin(func.radians(columns.longitude - lng) / 2.0)
     across = math.cos(math.radians(lat)) * func.cos(func.radians(columns.latitude))
     square = north * north + across * east * east
-    # Rounding may carry the square of two antipodes beyond 1, where asin() has no value.
+    # Rounding carries the square of some antipodes beyond 1, and asin() has no value there.
     clamped = case((square > 1.0, literal(1.0)), else_=square)
     return 2.0 * EARTH_RADIUS * func.asin(func.sqrt(clamped)) <= radius
 

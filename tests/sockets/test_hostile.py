@@ -809,7 +809,6 @@ async def test_any_origin_by_default(url: str) -> None:
             "/socket.io/?EIO=4&transport=polling", headers={"origin": "https://any.example"}
         )
         assert response.headers["access-control-allow-origin"] == "https://any.example"
-        assert "access-control-allow-credentials" not in response.headers or True
 
 
 # What trusted code does wrong

@@ -17,6 +17,7 @@ from tests.storage.recording import make_api
 from tidings import Api, ConfigurationError, Conflict, SqlAlchemyPlugin
 from tidings.errors import DatabaseBusy
 from tidings.storage import ConstraintViolation, CoreDatabase, SqliteDatabase
+from tidings.storage.core import commits_by_itself
 from tidings.storage.errors import translate
 
 
@@ -134,6 +135,30 @@ async def test_a_lock_held_by_another_program_ends_busy(
         await api.resources.notes.post({"title": "b"})
 
 
+@pytest.mark.parametrize("kind", ["url", "engine"])
+async def test_the_row_before_is_read_under_the_write_lock(
+    url: str, held: sqlite3.Connection, kind: str
+) -> None:
+    engine = create_async_engine(url)
+    database = SqliteDatabase(url) if kind == "url" else CoreDatabase(engine, owned=True)
+    api = api_on(database)
+    held.execute("PRAGMA busy_timeout = 1")
+    refused: list[str] = []
+
+    def meanwhile(context: Any) -> None:
+        if context.method == "patch":
+            with pytest.raises(sqlite3.OperationalError) as caught:
+                held.execute("UPDATE notes SET title = 'b'")
+            refused.append(str(caught.value))
+
+    api.add_hook("before_write", "meanwhile", meanwhile)
+    async with api:
+        await api.resources.notes.post({"title": "a"})
+        await api.resources.notes.patch(1, {"body": "x"})
+    assert refused == ["database is locked"]
+    await engine.dispose()
+
+
 async def test_so_it_does_through_an_engine(path: Path, url: str, held: sqlite3.Connection) -> None:
     engine = create_async_engine(url, connect_args={"timeout": 0.01})
     api = api_on(CoreDatabase(engine, owned=True))
@@ -157,8 +182,9 @@ async def test_readers_that_wait_for_each_other_end_busy(opened: Any) -> None:
     """As a permission check does that queries while its own read goes on."""
     database = await opened(readers=2, busy_timeout=0.01)
     async with database.reading(snapshot=False), database.reading(snapshot=True):
-        with pytest.raises(DatabaseBusy):
-            await database.reading(snapshot=False).__aenter__()
+        async with asyncio.timeout(5):
+            with pytest.raises(DatabaseBusy):
+                await database.reading(snapshot=False).__aenter__()
     async with database.reading(snapshot=True), database.reading(snapshot=True):
         pass
 
@@ -247,7 +273,7 @@ def garbage(path: Path) -> None:
 
 async def test_a_file_that_is_no_database_is_named(garbage: None, url: str) -> None:
     threads = set(threading.enumerate())
-    with pytest.raises(ConfigurationError, match="cannot open.*not a database"):
+    with pytest.raises(ConfigurationError, match=r"cannot open.*not a database"):
         await SqliteDatabase(url).open()
     no_new_threads(threads)
 
@@ -257,6 +283,31 @@ async def test_an_engine_that_cannot_connect_is_named_without_its_password() -> 
     with pytest.raises(ConfigurationError, match="cannot connect to postgresql") as caught:
         await CoreDatabase(engine, owned=True).open()
     assert "secret" not in str(caught.value)
+
+
+async def test_an_engine_that_commits_by_itself_is_refused(url: str) -> None:
+    engine = create_async_engine(url, execution_options={"isolation_level": "AUTOCOMMIT"})
+    with pytest.raises(ConfigurationError, match="the engine is in AUTOCOMMIT mode"):
+        await CoreDatabase(engine, owned=True).open()
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("answer", [True, False, NotImplementedError])
+async def test_other_databases_are_asked_whether_they_commit_by_themselves(
+    url: str, answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = create_async_engine(url)
+
+    def detect(connection: Any) -> bool:
+        if answer is NotImplementedError:
+            raise NotImplementedError
+        return bool(answer)
+
+    async with engine.connect() as connection:
+        monkeypatch.setattr(engine.dialect, "name", "other")
+        monkeypatch.setattr(engine.dialect, "detect_autocommit_setting", detect)
+        assert await commits_by_itself(connection) == (answer is True)
+    await engine.dispose()
 
 
 async def test_opening_that_fails_halfway_closes_what_was_opened(

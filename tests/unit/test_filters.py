@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import or_
 
 from tidings import ConfigurationError, FilterError, Identity
+from tidings.feed import Change
 from tidings.filters import (
     EVERYTHING,
     NOTHING,
@@ -31,6 +32,7 @@ from tidings.filters import (
 from tidings.filters.build import MAX_VALUES
 from tidings.filters.sql import parameters, shape, to_sql
 from tidings.identity import ANONYMOUS
+from tidings.matching import Matcher
 from tidings.schema import ResourceRegistry, ResourceType, declare_resource
 from tidings.storage import RecordStore, Row, SqliteDatabase, build_tables
 from tidings.storage.statements import StatementCache
@@ -113,6 +115,7 @@ SEARCH = {
     "tag_sql": {"type": "string", "filter_operator": has_tag},
     "mine": {"type": "boolean", "filter_operator": mine, "filter_record": is_mine},
     "near": {"type": "object", "filter_operator": near},
+    "odd": {"type": "string", "filter_operator": lambda c, value: c.views == int(value)},
     "list": {"type": "array", "filter_operator": lambda c, value: c.views.in_(value)},
     "days_listed": {"type": "array", "filter_operator": lambda c, v: c.day.in_(map_days(v))},
 }
@@ -551,6 +554,7 @@ def test_every_wrong_filter_is_named(posts: ResourceType) -> None:
         ("on", "someday", "expected a date and time (ISO 8601)"),
         ("near", [1], "expected an object, got an array"),
         ("tag", 7, "expected a string, got a number"),
+        ("odd", "x", "invalid literal for int() with base 10: 'x'"),
     ],
 )
 def test_wrong_values(posts: ResourceType, name: str, value: Any, message: str) -> None:
@@ -712,6 +716,16 @@ def test_filters_that_differ_never_share_a_form() -> None:
 def test_a_value_of_an_unknown_type_has_no_form() -> None:
     with pytest.raises(TypeError, match="a filter cannot hold a value of type object"):
         canonical(Atom("a", "=", object()))
+
+
+def test_arrays_and_objects_can_only_be_asked_whether_they_are_null(posts: ResourceType) -> None:
+    matcher = Matcher()
+    empty = matcher.acquire("posts", build_clause(posts, {"tags": {"is null": True}, "views": 1}))
+    alone = matcher.acquire("posts", build_clause(posts, {"tags": {"is null": True}}))
+    there = matcher.acquire("posts", build_clause(posts, {"tags": {"is null": False}}))
+    before, after = NULLS | {"views": 1}, NULLS | {"views": 1, "tags": [{"a": 1}]}
+    found = matcher.match(Change("posts", "1", "patch", before, after))
+    assert (set(found.leave), set(found.enter)) == ({empty, alone}, {there})
 
 
 # Statements

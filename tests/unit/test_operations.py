@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,32 @@ async def test_post_gives_the_record_with_what_the_database_made_of_it(world: Wo
     assert await world.posts.get("1") == made
     assert world.changes == [("post", None, made | {"id": 1})]
     assert world.feed.changes[0].id == "1"
+
+
+async def test_values_have_the_types_of_their_fields_from_everywhere() -> None:
+    api = Api()
+    api.use(SqlAlchemyPlugin("sqlite+aiosqlite://", create_tables=True))
+    values = {
+        "number": 7.0,
+        "decimal": Decimal(7),
+        "boolean": True,
+        "dateTime": datetime(2024, 1, 1, tzinfo=UTC),
+        "date": date(2024, 1, 1),
+        "time": time(7),
+        "array": [],
+        "object": {},
+    }
+    api.add_resource("all", schema={name: name for name in values})
+    async with api:
+        made = await api.resources["all"].post(values)
+        patched = await api.resources["all"].patch(1, {"number": 8})
+        for record in (made, patched, await api.resources["all"].get(1)):
+            assert {name: type(record[name]) for name in values} == {
+                name: type(value) for name, value in values.items()
+            }
+        change = (await api._feed.read(0, 1))[0][1]
+    assert change.after is not None
+    assert type(change.after["number"]) is float
 
 
 async def test_patch_changes_what_is_given(world: World) -> None:
@@ -303,6 +329,31 @@ async def test_what_is_referred_to_cannot_be_deleted(world: World) -> None:
         await world.users.delete(user)
     assert caught.value.code == "STILL_REFERENCED"
     assert len(await world.users.query()) == 1
+
+
+async def test_where_update_gives_no_rows_the_row_is_read_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on MySQL."""
+    monkeypatch.setattr(type(world.api._database), "update_returning", False)
+    record_id = await post(world)
+    assert (await world.posts.patch(record_id, {"title": "b"}))["title"] == "b"
+    assert world.changes[1:] == [("patch", row(), row(title="b"))]
+
+
+async def test_what_the_database_alone_refuses_is_a_conflict(world: World) -> None:
+    database: Any = world.api._database
+    async with database.writing() as connection:
+        await connection.run(
+            "CREATE TRIGGER t BEFORE INSERT ON posts BEGIN SELECT RAISE(ABORT, 'secret rule'); END"
+        )
+        await connection.commit()
+    with pytest.raises(Conflict) as caught:
+        await world.posts.post({"title": "a"})
+    assert (caught.value.code, str(caught.value)) == (
+        "CONSTRAINT",
+        "The database refused the values",
+    )
 
 
 # Queries

@@ -7,7 +7,9 @@ is ended in order.
 
 from __future__ import annotations
 
+import asyncio
 import re
+from contextlib import suppress
 from typing import Any, Final
 
 from starlette.responses import JSONResponse
@@ -40,7 +42,26 @@ class EngineGuard:
         elif scope["method"] == "POST":
             await self._post(scope, receive, _lower_case(send))
         else:
-            await self._app(scope, receive, _lower_case(send))
+            await self._get(scope, receive, _lower_case(send))
+
+    async def _get(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A poll waits for packets; one whose client has gone is ended at once, and in order."""
+        waiting = [await receive()]
+
+        async def replay() -> Message:
+            return waiting.pop() if waiting else await receive()
+
+        serving = asyncio.ensure_future(self._app(scope, replay, send))
+        watching = asyncio.create_task(_gone(receive))
+        # A server that ends cancels its requests; Engine.IO answers that with an error, as it
+        # does when it is told so here, and the cancellation has done what it was for.
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({serving, watching}, return_when=asyncio.FIRST_COMPLETED)
+        watching.cancel()
+        serving.cancel()
+        await asyncio.gather(serving, watching, return_exceptions=True)
+        if not serving.cancelled():
+            serving.result()
 
     async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await _read(receive)
@@ -57,6 +78,11 @@ class EngineGuard:
             return waiting.pop() if waiting else await receive()
 
         await self._app(_with_length(scope, body or b""), replay, send)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _lower_case(send: Send) -> Send:

@@ -171,7 +171,10 @@ class ResourceHandle:
 
 
 class ResourceHandles:
-    """``api.resources``: a handle per resource, as attribute or, for any name, by subscript."""
+    """``api.resources``: a handle per resource, as attribute or, for any name, by subscript.
+
+    Iterating gives the names.
+    """
 
     def __init__(
         self, find: Callable[[str], ResourceHandle | None], names: Callable[[], list[str]]
@@ -186,6 +189,9 @@ class ResourceHandles:
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise NotFound(f"There is no resource {name!r}{hint}", code="RESOURCE_NOT_FOUND")
         return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
 
     def __getattr__(self, name: str) -> ResourceHandle:
         if name.startswith("_"):

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_s
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from tidings.errors import ConfigurationError
-from tidings.storage.core import CoreConnection, begin_writing, prepare
+from tidings.storage.core import CoreConnection, begin_writing, commits_by_itself, prepare
 from tidings.storage.unit_of_work import ChangeLog, Publish, UnitOfWork
 from tidings.storage.waiting import uninterrupted
 
@@ -86,10 +86,7 @@ async def join(
             "transaction= takes an AsyncSession, an AsyncConnection or what 'async with "
             f"api.transaction()' gives, not {type(handle).__name__}"
         )
-    options = (
-        connection.sync_connection.get_execution_options() if connection.sync_connection else {}
-    )
-    if options.get("isolation_level") == "AUTOCOMMIT":
+    if await commits_by_itself(connection):
         raise ConfigurationError("transaction=: the connection is in AUTOCOMMIT mode")
     joined: _Joined | None = connection.info.get(_KEY)
     if joined is None:

@@ -30,6 +30,21 @@ async def prepare(connection: AsyncConnection) -> None:
     connection.info["tidings_prepared"] = True
 
 
+async def commits_by_itself(connection: AsyncConnection) -> bool:
+    """Tell whether every statement is committed at once, so that nothing can be rolled back."""
+    assert connection.sync_connection is not None
+    options = connection.sync_connection.get_execution_options()
+    if options.get("isolation_level") == "AUTOCOMMIT":
+        return True
+    if connection.dialect.name == "sqlite":
+        return False  # whatever its driver says: `begin_writing` begins
+    raw = await connection.get_raw_connection()
+    try:
+        return connection.dialect.detect_autocommit_setting(raw.dbapi_connection)  # type: ignore[arg-type]  # it is connected
+    except NotImplementedError:
+        return False
+
+
 async def begin_writing(connection: AsyncConnection, *, anew: bool = False) -> None:
     """On SQLite, begin with the write lock: one that is taken later can only fail.
 
@@ -111,6 +126,10 @@ class CoreDatabase:
         try:
             async with self._engine.connect() as connection:
                 await connection.exec_driver_sql("SELECT 1")
+                if await commits_by_itself(connection):
+                    raise ConfigurationError(
+                        "the engine is in AUTOCOMMIT mode: tidings needs transactions"
+                    )
         except (exc.SQLAlchemyError, OSError) as error:
             where = self._engine.url.render_as_string(hide_password=True)
             raise ConfigurationError(f"cannot connect to {where}: {error}") from error
