@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import json
 import shutil
 import subprocess
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.docs.blocks import PAGES, Block, blocks, name_of
+from tidings import Api
 
 pytestmark = pytest.mark.anyio
 
@@ -36,9 +41,22 @@ async def run(block: Block, page: Path, namespace: dict[str, Any]) -> None:
 async def test_python_blocks_run_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JWT_SECRET", "a secret for tests, of 32 bytes or more")
-    namespace: dict[str, Any] = {"__name__": page.stem}
-    for block in of_language(page, "python"):
-        await run(block, page, namespace)
+    async with AsyncExitStack() as stack, asyncio.timeout(60):
+        namespace: dict[str, Any] = {"__name__": page.stem, "stack": stack}
+        stack.push_async_callback(close_all, namespace)
+        for block in of_language(page, "python"):
+            await run(block, page, namespace)
+
+
+async def close_all(namespace: dict[str, Any]) -> None:
+    """What a page leaves open where one of its blocks fails; threads would outlive the test."""
+    for found in namespace.values():
+        if isinstance(found, Api):
+            await found.close()
+        elif isinstance(found, httpx.AsyncClient):
+            await found.aclose()
+        elif isinstance(found, AsyncEngine):
+            await found.dispose()
 
 
 @every_page

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tidings import Api, SocketIOPlugin
 
-TIMEOUT = 15.0
+TIMEOUT = 5.0
 
 
 def live_api(**options: Any) -> Api:

@@ -33,6 +33,7 @@ from websockets.exceptions import InvalidStatus
 
 from tidings import Api
 from tidings.errors import PermissionDenied
+from tidings.realtime.packets import MAX_MESSAGE
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -58,7 +59,7 @@ CODES = {
 LEAKS = re.compile(r"Traceback|\.py\b|sqlite|msgspec|socketio|engineio|object at 0x|Error\(", re.I)
 EVENTS = ("subscribe", "unsubscribe", "restore-subscriptions")
 NAMES = ["__proto__", "constructor", "toString", "hasOwnProperty", "__class__", "", " ", "\0", "🦆"]
-NAMES += ["x" * 50_000, "posts ", "Posts", "posts\0", "../posts", "sqlite_master", "$or", "id"]
+NAMES += ["x" * 50_000, "posts ", "Posts", "posts\0", "../posts", "information_schema", "$or", "id"]
 SHAPES: list[Any] = [None, True, False, 0, -1, 1.5, 10**30, "", "text", [], [[]], {}, {"a": {}}]
 SHAPES += [[{}], ["posts"], {"resource": None}, {"": ""}, "posts", [None, None]]
 
@@ -82,7 +83,7 @@ def assert_refused(answer: Any, *codes: str) -> dict[str, Any]:
 async def test_every_json_type_as_payload(socket: Socket, event: str) -> None:
     for shape in SHAPES:
         assert_refused(await socket.call(event, shape))
-        if event != "unsubscribe":
+        if event == "subscribe":
             assert "code" in await socket.event("subscription.error")
     assert_refused(await socket.call(event))
     await socket.assert_healthy()
@@ -203,9 +204,9 @@ async def test_payloads_that_cannot_be_read(socket: Socket, event: str, payload:
 
 @pytest.mark.parametrize("event", EVENTS)
 async def test_payloads_that_are_too_large(socket: Socket, event: str) -> None:
-    large = {"resource": "posts", "filters": {"title": "x" * 1_000_000}}
+    large = {"resource": "posts", "filters": {"title": "x" * MAX_MESSAGE}}
     assert_refused(await socket.call(event, large), "PAYLOAD_TOO_LARGE")
-    many = {"subscriptions": [{"resource": "posts"}] * 20_000}
+    many = {"subscriptions": [{"resource": "posts"}] * (MAX_MESSAGE // 20)}
     assert_refused(await socket.call(event, many), "PAYLOAD_TOO_LARGE")
     await socket.assert_healthy()
 
@@ -458,11 +459,11 @@ async def test_auth_payloads_of_nonsense_are_refused(url: str, api: Api, auth: A
             "Authentication required",
             "Invalid authentication token",
         )
-        await socket.send('421["subscribe",{"resource":"posts"}]')
+        await socket.send('4277["subscribe",{"resource":"posts"}]')
         # The same connection may try again.
         await socket.connect({"token": token()})
         await socket.assert_healthy()
-        assert not any(frame.startswith("431[") for frame in socket.frames)
+        assert not any(frame.startswith("4377[") for frame in socket.frames)
 
 
 async def test_auth_payloads_that_cannot_be_read(url: str) -> None:
@@ -471,7 +472,7 @@ async def test_auth_payloads_that_cannot_be_read(url: str) -> None:
         "[" * 50_000,
         '{"token":"\\ud800"}',
         "NaN",
-        '"' + "x" * 200_000 + '"',
+        '"' + "x" * MAX_MESSAGE + '"',
     ):
         async with await Socket.open(url) as socket:
             await socket.send(f"40{payload}")

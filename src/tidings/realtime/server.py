@@ -79,10 +79,21 @@ class _Server(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio is
         try:
             await super()._handle_eio_message(eio_sid, data)
         except MalformedPacket:
+            if eio_sid not in self.environ:
+                return  # it has been disconnected already
             self._malformed[eio_sid] = self._malformed.get(eio_sid, 0) + 1
             if self._malformed[eio_sid] > MAX_MALFORMED:
                 _log.debug("%s disconnected: too many malformed packets", eio_sid)
-                await self.eio.disconnect(eio_sid)
+                await self.end(eio_sid)
+
+    async def end(self, eio_sid: str) -> None:
+        """Disconnect a client; the library's own way waits until it has read everything, and
+        leaves it to the client to close the connection.
+        """
+        engine_socket = self.eio.sockets.get(eio_sid)
+        if engine_socket is not None:
+            await engine_socket.close(wait=False, reason=self.reason.SERVER_DISCONNECT)
+            engine_socket.queue.put_nowait(None)
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         self._malformed.pop(eio_sid, None)
@@ -95,8 +106,10 @@ class _Server(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio is
     async def _handle_event(self, eio_sid: str, namespace: Any, id: Any, data: Any) -> None:  # noqa: A002
         name, *arguments = data
         if namespace not in (None, "/") or name not in EVENTS:
-            # An application may have events of its own; what could not be read is not for it.
-            if not any(isinstance(argument, Unreadable) for argument in arguments):
+            # An application may have events of its own; what could not be read is not for it, and
+            # the library would let a client call the handlers of connect and disconnect.
+            is_readable = not any(isinstance(argument, Unreadable) for argument in arguments)
+            if is_readable and name not in self.reserved_events:
                 await super()._handle_event(eio_sid, namespace, id, data)
             return
         sid = self.manager.sid_from_eio_sid(eio_sid, "/")
@@ -248,7 +261,7 @@ class SocketServer:
 
     def _drop(self, engine_id: str) -> None:
         _log.warning("%s disconnected: it reads too slowly", engine_id)
-        self.io.start_background_task(self.io.eio.disconnect, engine_id)
+        self.io.start_background_task(self.io.end, engine_id)
 
 
 def _origins(cors: Mapping[str, Any]) -> str | list[str] | None:

@@ -50,7 +50,8 @@ def parse_include(
             relationship = place.relationships.get(segment)
             if relationship is None:
                 raise _invalid(
-                    f"{path!r}: '{place.name}' has no relationship {segment!r}", resource
+                    f"{path[:100]!r}: '{place.name}' has no relationship {segment[:100]!r}",
+                    resource,
                 )
             branch = branch.setdefault(segment, {})
             place = registry[relationship.target]
