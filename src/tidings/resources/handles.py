@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from tidings.errors import NotFound, Problem, ValidationFailed
+from tidings.errors import InvalidRequest, NotFound, Problem, ValidationFailed
 from tidings.filters import all_of, build_clause, build_filters
 from tidings.identity import ANONYMOUS, Identity
 from tidings.resources.includes import parse_include
@@ -74,12 +74,15 @@ class ResourceHandle:
         expression = build_filters(resource, filters or {}, auth or ANONYMOUS).expression
         if where is not None:
             expression = all_of([expression, build_clause(resource, where)])
+        size = resource.page_size if size is None else size
+        if page < 1 or size < 1:
+            raise InvalidRequest("page and size are 1 or more", code="INVALID_PARAMETER")
         names = sort.split(",") if isinstance(sort, str) else list(sort)
         selection = Selection(
             expression,
             parse_sort(resource, [name for name in names if name]),
             page,
-            resource.page_size if size is None else size,
+            size,
             parse_include(self._operations.registry, resource, include),
         )
         found = await self._operations.query(

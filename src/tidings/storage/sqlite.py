@@ -129,7 +129,10 @@ class SqliteDatabase:
             sqlite3.connect(self._path).close()
         except sqlite3.Error as error:
             raise ConfigurationError(f"cannot open the database {self._path!r}: {error}") from None
-        raw = await aiosqlite.connect(self._path, isolation_level=None)
+        raw = aiosqlite.connect(self._path, isolation_level=None)
+        # As SQLAlchemy does: a script that fails before it closes the api must still end.
+        raw._thread.daemon = True
+        await raw
         milliseconds = int(self._busy_timeout * 1000)
         try:
             for pragma in (
