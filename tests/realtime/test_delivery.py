@@ -11,8 +11,8 @@ import pytest
 from tests.realtime.kit import delivered, make_api, running, subscriber
 from tidings import Api, InvalidRequest
 from tidings.feed import MemoryFeed
-from tidings.realtime.server import MAX_QUEUE, _Connection
 from tidings.realtime.subscriptions import Frame
+from tidings.realtime.wire import MAX_QUEUE, WireConnection
 
 pytestmark = pytest.mark.anyio
 
@@ -204,7 +204,7 @@ async def test_a_client_that_reads_nothing_costs_a_bounded_queue() -> None:
         queue: asyncio.Queue[object] = asyncio.Queue()
 
     dropped: list[bool] = []
-    connection = _Connection(Socket, lambda: dropped.append(True))
+    connection = WireConnection(Socket, lambda: dropped.append(True))
     frame: Frame = "x"  # type: ignore[assignment]
     for _ in range(MAX_QUEUE + 5):
         connection.send(frame)

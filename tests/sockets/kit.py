@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tidings import Api, SocketIOPlugin
 
-TIMEOUT = 5.0
+TIMEOUT = 10.0
 
 
 def live_api(**options: Any) -> Api:
@@ -73,7 +73,10 @@ def leftovers(api: Api) -> tuple[int, int, int, int, int, int]:
         len(sockets._admitted),
         len(service._members),
         len(sockets._matcher),
-        len(sockets.io.environ) + len(sockets.io._malformed) + len(sockets.io._binary_packet),
+        len(sockets.io.environ)
+        + len(sockets.io._malformed)
+        + len(sockets.io._inboxes)
+        + len(sockets.io._binary_packet),
         sum(len(room) for rooms in manager.rooms.values() for room in rooms.values())
         + sum(map(len, manager.pending_disconnect.values()))
         + sum(map(len, manager.pending_connect.values())),

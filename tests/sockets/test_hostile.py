@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import socketio
-from tests.http.kit import bearer, token, tracebacks, watched_logs
+from tests.http.kit import bearer, token
 from tests.http.raw import connected, head
 from tests.sockets.kit import (
     NOTHING,
@@ -28,11 +28,9 @@ from tests.sockets.kit import (
     polling,
     served,
 )
-from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from tidings import Api
-from tidings.errors import PermissionDenied
 from tidings.realtime.packets import MAX_MESSAGE
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -526,6 +524,7 @@ async def test_bodies_of_nonsense_are_refused_and_the_session_lives(url: str) ->
         response = await http.post(client.url, content=b"4" * 5_000_000)
         assert response.status_code == 413
         await client.assert_healthy()
+        await client.post("1")
 
 
 async def test_well_formed_nonsense_in_a_body(url: str) -> None:
@@ -544,6 +543,7 @@ async def test_well_formed_nonsense_in_a_body(url: str) -> None:
             response = await http.post(client.url, content=body.encode())
             assert response.status_code == 200, body
         await client.assert_healthy()
+        await client.post("1")
 
 
 async def test_a_body_without_content_length(url: str) -> None:
@@ -558,23 +558,23 @@ async def test_a_body_without_content_length(url: str) -> None:
             assert answer.status == 200
         assert any("SUBSCRIPTION_NOT_FOUND" in packet for packet in await client.until("437["))
         await client.assert_healthy()
+        await client.post("1")
 
 
-async def test_requests_that_end_too_soon(url: str) -> None:
-    async with polling(url) as http:
+async def test_requests_that_end_too_soon() -> None:
+    api = live_api()
+    async with served(api) as url, polling(url) as http:
+        api.io.eio.ping_interval = api.io.eio.ping_timeout = 0.2  # sessions without a client end
         client = await Polling.connected(http)
-        for target, body in (
-            (client.url, b"42[" + b"x" * 100),
-            ("/socket.io/?EIO=4&transport=polling", b""),
-            (client.url, b""),
-        ):
+        start = "/socket.io/?EIO=4&transport=polling"
+        for target, body in ((client.url, b"42[" + b"x" * 100), (start, b""), (client.url, b"")):
             for method in ("POST", "GET"):
                 async with connected(url) as connection:
-                    start = head(method, target, None, "Content-Length: 5000")
-                    await connection.send(start + body)
-        async with connected(url) as connection:
-            await connection.send(head("GET", "/socket.io/?EIO=4&transport=polling", None))
-    await asyncio.sleep(0)
+                    await connection.send(head(method, target, None, "Content-Length: 500") + body)
+        for _ in range(20):
+            async with connected(url) as connection:
+                await connection.send(head("GET", start, None))
+        await eventually(lambda: leftovers(api) == NOTHING and not api.io.eio.sockets)
 
 
 async def test_sessions_methods_and_transports_of_nonsense(url: str) -> None:
@@ -668,8 +668,8 @@ async def test_who_leaves_while_a_hook_waits_leaves_nothing() -> None:
             gate.clear()
             reached.clear()
             client = await Polling.connected(http)
-            entry = {"resource": "posts"}
-            request = json.dumps(["restore-subscriptions", {"subscriptions": [entry, entry]}])
+            entries = [{"resource": "posts", "subscriptionId": name} for name in "ab"]
+            request = json.dumps(["restore-subscriptions", {"subscriptions": entries}])
             post = asyncio.create_task(client.post(f"421{request}"))
             await reached.wait()
             await client.post(leaving)
@@ -750,7 +750,6 @@ async def test_bytes_that_are_no_websocket(url: str) -> None:
         b"\x81\xff" + b"\xff" * 20,
         b"GET / HTTP/1.1\r\n\r\n",
         b"\x83\x80\x00\x00\x00\x00",  # a reserved opcode
-        b"\x81\x82\x00\x00\x00\x00\xff\xfe",  # not UTF-8
         b"\x88\x80\x00\x00\x00\x00",
     ):
         async with connected(url) as connection:
@@ -802,86 +801,14 @@ async def test_origins_are_held_to_the_list_on_both_transports() -> None:
         client = await Polling.open(http)
         response = await http.post(client.url, content=b"40", headers={"origin": "https://evil.x"})
         assert response.status_code == 400
+        await client.post("1")
 
 
 async def test_any_origin_by_default(url: str) -> None:
     async with polling(url) as http:
-        response = await http.get(
-            "/socket.io/?EIO=4&transport=polling", headers={"origin": "https://any.example"}
-        )
+        url = "/socket.io/?EIO=4&transport=polling"
+        response = await http.options(url, headers={"origin": "https://any.example"})
         assert response.headers["access-control-allow-origin"] == "https://any.example"
-
-
-# What trusted code does wrong
-
-
-async def test_a_hook_that_breaks_or_injects_nonsense_refuses() -> None:
-    api = live_api()
-    breaks: list[Any] = []
-
-    @api.hook("subscription_filters")
-    async def hook(context: Any) -> None:
-        breaks[-1](context.subscription, context.auth)
-
-    def broken(draft: Any, auth: Any) -> None:
-        raise RuntimeError("a secret of the implementation")
-
-    def refuses(draft: Any, auth: Any) -> None:
-        raise PermissionDenied("Not this one")
-
-    def none(draft: Any, auth: Any) -> None:
-        draft.filters["status"] = auth.workspace_id
-
-    def none_by_require(draft: Any, auth: Any) -> None:
-        draft.require({"status": auth.workspace_id})
-
-    def unknown(draft: Any, auth: Any) -> None:
-        draft.filters["workspace_id"] = 7
-
-    def nonsense(draft: Any, auth: Any) -> None:
-        draft.filters["$or"] = []
-
-    def wrong_type(draft: Any, auth: Any) -> None:
-        draft.filters["views"] = "many"
-
-    def no_dict(draft: Any, auth: Any) -> None:
-        draft.filters = None
-
-    def empty_in(draft: Any, auth: Any) -> None:
-        draft.filters["status"] = [None]
-
-    with watched_logs() as records:
-        async with served(api) as url, await Socket.connected(url) as socket:
-            for breaking in (
-                broken,
-                refuses,
-                none,
-                none_by_require,
-                unknown,
-                nonsense,
-                wrong_type,
-                no_dict,
-                empty_in,
-            ):
-                breaks.append(breaking)
-                answer = await socket.call("subscribe", {"resource": "posts"})
-                error = assert_refused(answer, "PERMISSION_DENIED")
-                expected = "Not this one" if breaking is refuses else "You may not subscribe to"
-                assert expected in error["message"]
-                assert "secret" not in error["message"]
-                entry = {"resource": "posts", "subscriptionId": "s"}
-                answer = await socket.call("restore-subscriptions", {"subscriptions": [entry]})
-                assert answer["restored"] == []
-                assert answer["failed"][0]["error"]["code"] == "PERMISSION_DENIED"
-            assert len(api.socket_server._matcher) == 0
-            breaks.append(lambda draft, auth: None)
-            await socket.assert_healthy()
-        records.clear()
-
-
-@pytest.fixture
-def loud(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    return caplog
 
 
 # Fuzzing
@@ -1014,7 +941,7 @@ async def test_fuzz(api: Api, url: str) -> None:
     await eventually(lambda: leftovers(api) == NOTHING)
 
 
-async def test_a_thousand_sockets_leave_nothing(capfd: Any) -> None:
+async def test_a_thousand_sockets_leave_nothing() -> None:
     api = live_api()
     async with served(api) as url:
         engine = api.io.eio
@@ -1060,6 +987,3 @@ async def test_the_official_python_client_still_works_after_all_this(url: str, a
         pass
     assert received[1]["id"] == made["id"]
     await client.disconnect()
-
-
-_ = (connect, tracebacks)

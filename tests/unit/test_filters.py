@@ -540,7 +540,7 @@ def test_every_wrong_filter_is_named(posts: ResourceType) -> None:
         ("views_in", [1, "x"], "value 1: expected an integer"),
         ("views_in", None, "value 0: expected an integer, got null"),
         ("views_in", list(range(MAX_VALUES + 1)), f"at most {MAX_VALUES} values"),
-        ("words", "a " * (MAX_VALUES + 1), f"at most {MAX_VALUES} values"),
+        ("words", "a " * (MAX_VALUES + 1), f"at most {MAX_VALUES // 2} values"),
         ("words", 7, "expected a string, got a number"),
         ("views_between", 7, "expected an array of two values, got a number"),
         ("views_between", [1], "expected an array of two values, got 1"),
@@ -577,7 +577,6 @@ def test_values_are_shown_as_they_are_meant(posts: ResourceType) -> None:
 
 async def test_clauses_may_use_any_column(bench: Bench) -> None:
     await bench.fill({"title": "a", "views": 1}, {"title": "b", "views": 2}, {"views": 3})
-    assert await bench.clause({}) == [1, 2, 3]
     assert await bench.clause({"title": "a"}) == [1]
     assert await bench.clause({"title": ["a", "b"]}) == [1, 2]
     assert await bench.clause({"id": {1, 3}}) == [1, 3]
@@ -587,13 +586,15 @@ async def test_clauses_may_use_any_column(bench: Bench) -> None:
     assert await bench.clause({"$and": [{"views": {"!=": 1}}, {"views": {"!=": 2}}]}) == [3]
     assert await bench.clause({"$or": [{"title": "a"}], "views": 2}) == []
     assert await bench.clause({"$not": {"$not": {"title": "a"}}}) == [1]
-    assert await bench.clause({"$not": {}}) == []
 
 
 @pytest.mark.parametrize(
     ("clause", "message"),
     [
         (None, "expected a dict, got NoneType"),
+        ({}, "the dict is empty"),
+        ({"$or": [{"title": "a"}, {}]}, "the dict is empty"),
+        ({"$not": {}}, "the dict is empty"),
         ([{"title": "a"}], "expected a dict, got list"),
         ({"nope": 1}, "there is no column 'nope'"),
         ({"author": 1}, "there is no column 'author'"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
@@ -11,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from tidings.api.asgi import ApiApp, attach_sockets, install_into
+from tidings.api.logs import set_log_level
 from tidings.api.parts import Parts, RestOptions, SocketOptions
 from tidings.auth import Checker, CheckerRegistry, Rules
 from tidings.errors import ConfigurationError, MissingDependencyError
@@ -25,7 +25,6 @@ from tidings.schema.resource import CheckPermissions
 from tidings.storage import Database, RecordStore, UnitOfWork, build_tables
 
 HOOKS = ("before_write", "after_write", "subscription_filters", "startup", "shutdown")
-_LEVELS = ("debug", "info", "warning", "error", "critical")
 _HandlerT = TypeVar("_HandlerT", bound=Handler)
 
 
@@ -87,7 +86,7 @@ class Api:
         self._sockets_started = False
         self._is_installed = False
         self.resources = ResourceHandles(self._handle, self._names)
-        _set_log_level(logging)
+        set_log_level(logging)
 
     # Declaring
 
@@ -422,19 +421,3 @@ class Api:
         if self._verifier is None:
             return ANONYMOUS
         return await self._verifier.verify(token)
-
-
-def _set_log_level(options: Mapping[str, str] | None) -> None:
-    if options is None:
-        return
-    level = str(options.get("level", "warning")).lower()
-    if level not in _LEVELS or set(options) - {"level"}:
-        raise ConfigurationError(
-            f"logging takes {{'level': ...}} with one of {', '.join(_LEVELS)}, not {dict(options)}"
-        )
-    logger = logging.getLogger("tidings")
-    logger.setLevel(level.upper())
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logger.addHandler(handler)

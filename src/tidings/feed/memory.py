@@ -53,7 +53,7 @@ class MemoryFeed:
         self._epoch = "".join(secrets.choice(_ALPHABET) for _ in range(5))
         self._history: deque[Change] = deque(maxlen=window)
         self._offset = 0
-        self._arrived = asyncio.Event()
+        self._waiting: set[asyncio.Future[None]] = set()
 
     @property
     def position(self) -> Cursor:
@@ -64,13 +64,19 @@ class MemoryFeed:
         """Append changes and wake the readers."""
         self._history.extend(changes)
         self._offset += len(changes)
-        self._arrived.set()
+        for reader in self._waiting:
+            if not reader.done():
+                reader.set_result(None)
 
     async def read(self, after: int, limit: int) -> Sequence[tuple[int, Change]]:
         """Wait for changes beyond offset ``after``; at most ``limit``, in order."""
         while self._offset <= after:
-            self._arrived.clear()
-            await self._arrived.wait()
+            reader = asyncio.get_running_loop().create_future()
+            self._waiting.add(reader)
+            try:
+                await reader
+            finally:
+                self._waiting.discard(reader)
         oldest = self._offset - len(self._history) + 1
         if after + 1 < oldest:
             raise FeedGap(oldest - 1)

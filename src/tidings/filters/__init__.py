@@ -15,7 +15,7 @@ from tidings.filters.expression import (
     any_of,
     opaque_without_record_test,
 )
-from tidings.filters.predicate import compile_predicate
+from tidings.filters.predicate import comparison, compile_predicate
 from tidings.filters.trusted import build_clause
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "build_clause",
     "build_filters",
     "canonical",
+    "comparison",
     "compile_predicate",
     "opaque_without_record_test",
 ]

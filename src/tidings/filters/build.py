@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 from typing import cast as typing_cast
 
@@ -146,8 +147,8 @@ def _split(
 ) -> tuple[Any, Expression]:
     whole = cast("string", value)
     parts = [part.strip() for part in whole.split(separator) if part.strip()]
-    if len(parts) > MAX_VALUES:
-        raise ValueProblem(f"at most {MAX_VALUES} values")
+    if len(parts) * len(entry.columns) > MAX_VALUES:
+        raise ValueProblem(f"at most {MAX_VALUES // len(entry.columns)} values")
     terms = [_comparison(resource, entry, part)[1] for part in parts]
     return whole, all_of(terms) if entry.match_all else any_of(terms)
 
@@ -189,7 +190,9 @@ def _custom(
         entry.name,
         key,
         lambda columns: operator(columns, value, **sql_extra),
-        None if test is None else (lambda record: test(record, value, **record_extra)),
+        None
+        if test is None
+        else (lambda record: test(MappingProxyType(record), value, **record_extra)),
     )
 
 
@@ -202,6 +205,8 @@ def _try_out(resource: ResourceType, clause: Callable[[Any], Any]) -> None:
         raise
     except ValueError as error:
         raise ValueProblem(str(error)) from error
+    except (LookupError, TypeError) as error:
+        raise ValueProblem("cannot be used by this filter") from error
     except Exception:  # noqa: BLE001  columns without types may not do; a query has the real ones
         return
 

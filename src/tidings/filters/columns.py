@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, time
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from tidings.filters.expression import Atom, AtomOperator, Expression, any_of
 from tidings.schema import ResourceType, ValueProblem, cast
 from tidings.schema.types import TEXT_TYPES, TypeName
+
+MAX_TEXT: Final = 1_000
+"""How many characters a filter's value may have: every subscription keeps its own."""
 
 
 def column_type(resource: ResourceType, column: str) -> TypeName:
@@ -51,6 +54,8 @@ def cast_operand(resource: ResourceType, column: str, type_name: TypeName, value
 
     A filter of type ``date`` on a ``dateTime`` column takes a day, and then means all of it.
     """
+    if isinstance(value, str) and len(value) > MAX_TEXT:
+        raise ValueProblem(f"must have at most {MAX_TEXT} characters")
     if type_name == "date" and column_type(resource, column) == "dateTime":
         try:
             return cast("date", value)

@@ -85,14 +85,12 @@ def any_of(terms: Iterable[Expression]) -> Expression:
 def _joined(
     kind: type[AllOf] | type[AnyOf], absorbing: Expression, terms: Iterable[Expression]
 ) -> Expression:
-    flat: list[Expression] = []
+    flat: dict[Expression, None] = {}
     for term in terms:
         if term == absorbing:
             return absorbing
-        for part in term.terms if isinstance(term, kind) else (term,):
-            if part not in flat:
-                flat.append(part)
-    return flat[0] if len(flat) == 1 else kind(tuple(flat))
+        flat.update(dict.fromkeys(term.terms if isinstance(term, kind) else (term,)))
+    return next(iter(flat)) if len(flat) == 1 else kind(tuple(flat))
 
 
 def opaque_without_record_test(expression: Expression) -> str | None:

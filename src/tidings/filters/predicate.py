@@ -89,19 +89,31 @@ def _compile_atom(atom: Atom) -> _Ternary:
         return lambda record: record[column] is not None
     if atom.operator == "in" and not value:
         return lambda record: False  # also for NULL, as in SQL
-    test = _test(atom.operator, value)
-    return lambda record: None if (found := record[column]) is None else test(found)
+    test, operand = comparison(atom)
+    return lambda record: None if (found := record[column]) is None else test(found, operand)
 
 
-def _test(name: str, value: Any) -> Callable[[Any], bool]:
-    if name == "in":
-        values = frozenset(value)
-        return lambda found: found in values
-    if name == "between":
-        low, high = value
-        return lambda found: bool(low <= found <= high)
-    if name == "like":
-        part = value.lower()
-        return lambda found: part in found.lower()
-    compare = _COMPARE[name]
-    return lambda found: compare(found, value)
+def comparison(atom: Atom) -> tuple[Callable[[Any, Any], bool], Any]:
+    """How an atom compares a value that is not NULL: a test of value and operand, and the operand.
+
+    For every operator but ``is null`` and ``is not null``.
+    """
+    if atom.operator == "in":
+        return _is_in, frozenset(atom.value)
+    if atom.operator == "between":
+        return _is_between, atom.value
+    if atom.operator == "like":
+        return _contains, atom.value.lower()
+    return _COMPARE[atom.operator], atom.value
+
+
+def _is_in(found: Any, values: frozenset[Any]) -> bool:
+    return found in values
+
+
+def _is_between(found: Any, bounds: tuple[Any, Any]) -> bool:
+    return bool(bounds[0] <= found <= bounds[1])
+
+
+def _contains(found: str, part: str) -> bool:
+    return part in found.lower()

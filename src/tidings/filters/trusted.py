@@ -32,6 +32,10 @@ def build_clause(resource: ResourceType, clause: object) -> Expression:
         raise ConfigurationError(
             f"clause on {resource.name!r}: expected a dict, got {type(clause).__name__}"
         )
+    if not clause:
+        raise ConfigurationError(
+            f"clause on {resource.name!r}: the dict is empty (is a claim missing?)"
+        )
     return all_of(_term(resource, key, value) for key, value in clause.items())
 
 

@@ -6,12 +6,11 @@ over AND and OR, so the disjunctive form matches exactly what the filter matches
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any, Final
 
-from tidings.filters import AllOf, AnyOf, Atom, Expression, compile_predicate
+from tidings.filters import AllOf, AnyOf, Atom, Expression, comparison, compile_predicate
 
 MAX_CONJUNCTIONS: Final = 64
 """A filter that would come to more keeps its ORs as checks."""
@@ -19,15 +18,6 @@ MAX_CONJUNCTIONS: Final = 64
 Record = Mapping[str, Any]
 Check = tuple[str | None, Callable[[Any, Any], bool], Any]
 """Column, test and operand; without a column the test gets the whole record."""
-
-_COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
-    "=": operator.eq,
-    "!=": operator.ne,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-}
 
 
 def conjunctions(expression: Expression) -> list[tuple[Expression, ...]]:
@@ -61,20 +51,11 @@ def check_of(term: Expression) -> Check:
     if not isinstance(term, Atom):
         test = compile_predicate(term)
         return None, lambda record, _: test(record), None
-    column, value = term.column, term.value
-    match term.operator:
-        case "in":
-            return column, _is_in, frozenset(value)
-        case "between":
-            return column, _is_between, value
-        case "like":
-            return column, _contains, value.lower()
-        case "is null":
-            return None, lambda record, name: record[name] is None, column
-        case "is not null":
-            return None, lambda record, name: record[name] is not None, column
-        case compare:
-            return column, _COMPARE[compare], value
+    if term.operator == "is null":
+        return None, lambda record, name: record[name] is None, term.column
+    if term.operator == "is not null":
+        return None, lambda record, name: record[name] is not None, term.column
+    return (term.column, *comparison(term))
 
 
 def holds(checks: tuple[Check, ...], record: Record) -> bool:
@@ -88,15 +69,3 @@ def holds(checks: tuple[Check, ...], record: Record) -> bool:
             if found is None or not test(found, operand):
                 return False
     return True
-
-
-def _is_in(found: Any, values: frozenset[Any]) -> bool:
-    return found in values
-
-
-def _is_between(found: Any, bounds: tuple[Any, Any]) -> bool:
-    return bool(bounds[0] <= found <= bounds[1])
-
-
-def _contains(found: str, part: str) -> bool:
-    return part in found.lower()

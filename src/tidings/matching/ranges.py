@@ -17,6 +17,8 @@ from tidings.matching.buckets import Bucket, Buckets, Nest
 from tidings.matching.node import Entry
 
 _BLOCK: Final = 1000
+_FINEST: Final = -1000
+"""A finer grid's cells could not be counted from 1: floats end at 2**1024."""
 
 
 class SortedKeys:
@@ -145,7 +147,7 @@ class Ranges:
 def _level(low: float, high: float) -> int:
     """The exponent of the cells: wider than the range, and coarse enough for floats to count."""
     width = frexp(max(high / 2 - low / 2, 0.0))[1] + 1
-    return max(width, frexp(max(abs(low), abs(high)))[1] - 50)
+    return max(width, frexp(max(abs(low), abs(high)))[1] - 50, _FINEST)
 
 
 def _cell(level: int, place: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -18,6 +19,8 @@ _log = logging.getLogger("tidings.realtime")
 _BATCH: Final = 100
 _TURN: Final = 250
 """After so many frames other work gets a turn."""
+_TURN_SECONDS: Final = 0.005
+_PAUSE: Final = 0.1
 
 
 class Dispatcher:
@@ -30,6 +33,7 @@ class Dispatcher:
         self._matched = feed.position.offset
         self._task: asyncio.Task[None] | None = None
         self._sent = 0
+        self._turn_ends = 0.0
 
     @property
     def position(self) -> Cursor:
@@ -52,12 +56,23 @@ class Dispatcher:
         while True:
             try:
                 for offset, change in await self._feed.read(self._matched, _BATCH):
-                    await self._deliver(service, offset, change)
+                    await self._deliver_or_resync(service, offset, change)
             except FeedGap as gap:
                 self._matched = gap.resume
-                await self._resync_all(service)
-            except Exception:  # noqa: BLE001  one bad change must not end all notifications
-                _log.exception("a change could not be delivered")
+                await self._resync(service.active())
+            except Exception:  # noqa: BLE001  notifications must go on
+                _log.exception("the feed could not be read")
+                await asyncio.sleep(_PAUSE)
+
+    async def _deliver_or_resync(
+        self, service: SubscriptionService, offset: int, change: Change
+    ) -> None:
+        try:
+            await self._deliver(service, offset, change)
+        except Exception:  # noqa: BLE001  one bad change must not end all notifications
+            _log.exception("a change could not be delivered; its subscriptions are to refetch")
+            watching = service.active()
+            await self._resync([one for one in watching if one.resource == change.resource])
 
     async def _deliver(self, service: SubscriptionService, offset: int, change: Change) -> None:
         self._matched = offset
@@ -72,6 +87,13 @@ class Dispatcher:
         encode = _encoder(change, str(Cursor(self._epoch, offset)))
         for way, subscription_id, members in packets:
             await self._send(encode(way, subscription_id), members)
+        await self._give_way()
+
+    async def _give_way(self) -> None:
+        """Other work gets a turn every few milliseconds, however much there is to match."""
+        if time.monotonic() > self._turn_ends:
+            await asyncio.sleep(0)
+            self._turn_ends = time.monotonic() + _TURN_SECONDS
 
     async def _send(self, frame: Frame, members: list[Subscription]) -> None:
         for subscription in members:
@@ -82,8 +104,8 @@ class Dispatcher:
             if self._sent % _TURN == 0:
                 await asyncio.sleep(0)
 
-    async def _resync_all(self, service: SubscriptionService) -> None:
-        for subscription in service.active():
+    async def _resync(self, subscriptions: list[Subscription]) -> None:
+        for subscription in subscriptions:
             frame = resync_frame(subscription, "window", self.position)
             await self._send(frame, [subscription])
 

@@ -47,6 +47,8 @@ class EngineGuard:
     async def _get(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A poll waits for packets; one whose client has gone is ended at once, and in order."""
         waiting = [await receive()]
+        if waiting[0]["type"] == "http.disconnect":
+            return  # the library fails where there is nobody to be answered
 
         async def replay() -> Message:
             return waiting.pop() if waiting else await receive()

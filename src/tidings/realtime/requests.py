@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tidings.errors import FilterError, InvalidRequest, NotFound, PayloadTooLarge
+from tidings.errors import FilterError, InvalidRequest, NotFound, PayloadTooLarge, Problem
 from tidings.feed import Cursor
 from tidings.resources import parse_fieldsets, parse_include
 from tidings.schema import ResourceRegistry, ResourceType, describe
@@ -36,16 +36,16 @@ class SubscribeRequest:
     has_cursor: bool
 
 
-def readable(payload: object) -> object:
-    """The payload itself; an unreadable one is an error.
+def readable(payload: object, code: str) -> object:
+    """The payload itself; an unreadable one is an error of this code.
 
     Raises:
-        RequestError: ``PAYLOAD_TOO_LARGE`` or ``INVALID_SUBSCRIPTION``.
+        RequestError: ``PAYLOAD_TOO_LARGE``, or the code.
     """
     if isinstance(payload, Unreadable):
         if payload.too_large:
             raise PayloadTooLarge("The message is too large")
-        raise InvalidRequest("The message is not valid JSON", code="INVALID_SUBSCRIPTION")
+        raise InvalidRequest("The message is not valid JSON", code=code)
     return payload
 
 
@@ -55,7 +55,7 @@ def parse_subscribe(registry: ResourceRegistry, payload: object) -> SubscribeReq
     Raises:
         RequestError: with the code that WIRE.md has for it.
     """
-    payload = readable(payload)
+    payload = readable(payload, "INVALID_SUBSCRIPTION")
     if not isinstance(payload, dict):
         raise InvalidRequest(
             f"Expected an object, got {describe(payload)}", code="INVALID_SUBSCRIPTION"
@@ -73,8 +73,10 @@ def parse_subscribe(registry: ResourceRegistry, payload: object) -> SubscribeReq
     if filters is None:
         filters = {}
     if not isinstance(filters, dict):
-        message = f"Filters must be an object, not {describe(filters)}"
-        raise FilterError(message, resource=resource.name)
+        raise FilterError(
+            problems=[Problem("filters", f"expected an object, got {describe(filters)}")],
+            resource=resource.name,
+        )
     cursor = payload.get("cursor")
     return SubscribeRequest(
         resource,
@@ -124,7 +126,7 @@ def _fields(registry: ResourceRegistry, fields: object) -> dict[str, list[str]]:
         return {}
     parse_fieldsets(registry, fields)
     assert isinstance(fields, dict)
-    return {name: list(wanted) for name, wanted in fields.items()}
+    return {name: list(dict.fromkeys(wanted)) for name, wanted in fields.items()}
 
 
 def parse_id(value: object) -> str:

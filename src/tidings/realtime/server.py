@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import socketio
-from engineio.payload import Payload
 from starlette.types import Receive, Scope, Send
 
 from tidings.errors import AuthenticationError, ConfigurationError
@@ -19,10 +18,10 @@ from tidings.matching import Matcher
 from tidings.realtime.delivery import Dispatcher, resync_frame, timestamp
 from tidings.realtime.errors import error_payload
 from tidings.realtime.guard import EngineGuard
-from tidings.realtime.packets import MalformedPacket, Packet, event_frame
-from tidings.realtime.requests import Unreadable
+from tidings.realtime.packets import Packet, event_frame
 from tidings.realtime.service import Subscribed, SubscriptionService
 from tidings.realtime.subscriptions import Frame, Subscriber
+from tidings.realtime.wire import WireConnection, WireManager, WireServer
 from tidings.schema import ResourceRegistry
 
 _log = logging.getLogger("tidings.realtime")
@@ -30,97 +29,6 @@ AuthenticateToken = Callable[[object], Awaitable[Identity]]
 """What ``auth.token`` of the handshake was (None where there was none), to an identity."""
 
 DEFAULT_CORS: Final[Mapping[str, Any]] = {"origin": "*", "methods": ["GET", "POST"]}
-EVENTS: Final = frozenset({"subscribe", "unsubscribe", "restore-subscriptions"})
-MAX_MALFORMED: Final = 20
-MAX_QUEUE: Final = 10_000
-"""A client with so many unsent packets is disconnected; it will come back and restore."""
-
-# A client that emits much before its first poll sends all of it in one payload; the library
-# refuses more than 16 packets, silently.
-Payload.max_decode_packets = 512
-
-
-class _Connection:
-    """The wire to one client: the queue of its Engine.IO socket."""
-
-    def __init__(self, engine_socket: Any, overflow: Callable[[], None]) -> None:
-        self._queue = engine_socket.queue
-        self._overflow = overflow
-
-    def send(self, frame: Frame) -> None:
-        if self._queue.qsize() >= MAX_QUEUE:
-            self._overflow()
-        else:
-            self._queue.put_nowait(frame)
-
-
-class _Manager(socketio.AsyncManager):  # type: ignore[misc]  # python-socketio is untyped
-    """Tells when a client has been accepted, which the ``connect`` handler comes too early for."""
-
-    def __init__(self, accepted: Callable[[str, str], None]) -> None:
-        super().__init__()
-        self._accepted = accepted
-
-    async def connect(self, sid: str, namespace: str) -> Any:
-        result = await super().connect(sid, namespace)
-        self._accepted(sid, self.eio_sid_from_sid(sid, namespace))
-        return result
-
-
-class _Server(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio is untyped
-    """Events go to one handler, in order, and an answer is sent before what follows from it."""
-
-    def __init__(self, face: SocketServer, **options: Any) -> None:
-        super().__init__(**options)
-        self._face = face
-        self._malformed: dict[str, int] = {}
-
-    async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
-        try:
-            await super()._handle_eio_message(eio_sid, data)
-        except MalformedPacket:
-            if eio_sid not in self.environ:
-                return  # it has been disconnected already
-            self._malformed[eio_sid] = self._malformed.get(eio_sid, 0) + 1
-            if self._malformed[eio_sid] > MAX_MALFORMED:
-                _log.debug("%s disconnected: too many malformed packets", eio_sid)
-                await self.end(eio_sid)
-
-    async def end(self, eio_sid: str) -> None:
-        """Disconnect a client; the library's own way waits until it has read everything, and
-        leaves it to the client to close the connection.
-        """
-        engine_socket = self.eio.sockets.get(eio_sid)
-        if engine_socket is not None:
-            await engine_socket.close(wait=False, reason=self.reason.SERVER_DISCONNECT)
-            engine_socket.queue.put_nowait(None)
-
-    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
-        self._malformed.pop(eio_sid, None)
-        await super()._handle_eio_disconnect(eio_sid, reason)
-        engine_socket = self.eio.sockets.get(eio_sid)
-        if engine_socket is not None and reason != self.reason.SERVER_DISCONNECT:
-            # The library lets the poll of a client that has gone wait until it times out.
-            engine_socket.queue.put_nowait(None)
-
-    async def _handle_event(self, eio_sid: str, namespace: Any, id: Any, data: Any) -> None:  # noqa: A002
-        name, *arguments = data
-        if namespace not in (None, "/") or name not in EVENTS:
-            # An application may have events of its own; what could not be read is not for it, and
-            # the library would let a client call the handlers of connect and disconnect.
-            is_readable = not any(isinstance(argument, Unreadable) for argument in arguments)
-            if is_readable and name not in self.reserved_events:
-                await super()._handle_event(eio_sid, namespace, id, data)
-            return
-        sid = self.manager.sid_from_eio_sid(eio_sid, "/")
-        if not self.manager.is_connected(sid, "/"):
-            return
-        answer, after = await self._face.handle(sid, name, arguments[0] if arguments else None)
-        if id is not None and answer is not None:
-            packet = self.packet_class(packet_type=3, namespace=namespace, id=id, data=[answer])
-            await self._send_packet(eio_sid, packet)
-        for frame in after:
-            await self._send_eio_packet(eio_sid, frame)
 
 
 class SocketServer:
@@ -152,10 +60,10 @@ class SocketServer:
         # The libraries report every bad frame with a traceback; what matters is reported here.
         quiet = logging.getLogger("tidings.realtime.wire")
         quiet.setLevel(logging.CRITICAL + 1)
-        self.io: socketio.AsyncServer = _Server(
-            self,
+        self.io: WireServer = WireServer(
+            self.handle,
             async_mode="asgi",
-            client_manager=_Manager(self._accepted),
+            client_manager=WireManager(self._accepted),
             serializer=Packet,
             cors_allowed_origins=_origins(cors or DEFAULT_CORS),
             max_http_buffer_size=4_000_000,
@@ -168,6 +76,8 @@ class SocketServer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
+        if scope["type"] == "websocket":
+            self.io.forget_failed_upgrade(scope.get("query_string", b""))
 
     def serves(self, path: str) -> bool:
         """Tell whether a URL path is this server's."""
@@ -175,6 +85,8 @@ class SocketServer:
 
     async def open(self) -> None:
         """Begin to deliver."""
+        # The library starts looking for clients that have gone once, and not again after a close.
+        self.io.eio.start_service_task = True
         self._dispatcher.start(self._service)
 
     async def close(self) -> None:
@@ -185,7 +97,7 @@ class SocketServer:
         await self.io.shutdown()
 
     async def handle(self, sid: str, event: str, payload: object) -> tuple[Any, list[Frame]]:
-        """Handle one of `EVENTS`; gives the ack's answer, and frames to be sent after it."""
+        """Handle one of the wire's events; gives the ack's answer and frames to follow it."""
         subscriber = self._subscribers.get(sid)
         if subscriber is None:
             return None, []
@@ -241,7 +153,7 @@ class SocketServer:
         engine_socket = self.io.eio.sockets.get(engine_id)
         if identity is None or engine_socket is None or engine_socket.closed:
             return
-        connection = _Connection(engine_socket, lambda: self._drop(engine_id))
+        connection = WireConnection(engine_socket, lambda: self._drop(engine_id))
         self._subscribers[sid] = Subscriber(sid, identity, connection)
         now = timestamp(datetime.now(UTC))
         greeting = {

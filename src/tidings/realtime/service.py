@@ -2,48 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import logging
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from tidings.errors import (
-    ConfigurationError,
-    Conflict,
-    FilterError,
-    InvalidRequest,
-    NotFound,
-    PermissionDenied,
-    RequestError,
-)
+from tidings.errors import Conflict, InvalidRequest, NotFound, RequestError
 from tidings.feed import Cursor
-from tidings.filters import (
-    Expression,
-    all_of,
-    build_clause,
-    build_filters,
-    opaque_without_record_test,
-)
 from tidings.hooks import HookRegistry
 from tidings.matching import Matcher, Node
+from tidings.realtime.admission import Admission, Admitted
 from tidings.realtime.errors import error_payload
-from tidings.realtime.requests import SubscribeRequest, parse_id, parse_subscribe, readable
-from tidings.realtime.subscriptions import (
-    Subscriber,
-    Subscription,
-    SubscriptionContext,
-    SubscriptionDraft,
-)
-from tidings.resources import OperationContext, check_permission
-from tidings.schema import ResourceRegistry, ResourceType
+from tidings.realtime.requests import SubscribeRequest, parse_id, readable
+from tidings.realtime.subscriptions import Subscriber, Subscription
+from tidings.schema import ResourceRegistry
 
 _log = logging.getLogger("tidings.realtime")
 Data = dict[str, Any]
+_RESTORE_FACTOR: Final = 10
+"""A restore may name so many times more subscriptions than a socket may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +58,7 @@ class SubscriptionService:
         *,
         limit: int = 100,
     ) -> None:
-        self._registry = registry
-        self._hooks = hooks
+        self._admission = Admission(registry, hooks)
         self._matcher = matcher
         self._position = position
         self._limit = limit
@@ -100,13 +82,10 @@ class SubscriptionService:
         Raises:
             RequestError: with the code that WIRE.md has for it; then nothing has changed.
         """
-        request = parse_subscribe(self._registry, payload)
-        filters, expression = await self._admit(request, subscriber)
+        admitted = await self._admission.admit(subscriber.identity, payload)
         # From here on nothing waits, so that limit, id and activation are one step.
-        subscription = self._activate(request, subscriber, filters, expression)
-        cursor = self._position()
-        _log.debug("%s subscribed %s %s", subscriber.id, subscription.id, filters)
-        return Subscribed(subscription, subscription.data(str(cursor)), _missed(request, cursor))
+        subscription = self._activate(admitted, subscriber)
+        return self._subscribed(subscription, admitted.request)
 
     async def unsubscribe(self, subscriber: Subscriber, payload: object) -> None:
         """End a subscription.
@@ -114,7 +93,7 @@ class SubscriptionService:
         Raises:
             RequestError: ``MISSING_SUBSCRIPTION_ID`` or ``SUBSCRIPTION_NOT_FOUND``.
         """
-        payload = readable(payload)
+        payload = readable(payload, "MISSING_SUBSCRIPTION_ID")
         found = payload.get("subscriptionId") if isinstance(payload, dict) else None
         if not isinstance(found, str) or not found:
             raise InvalidRequest("'subscriptionId' is required", code="MISSING_SUBSCRIPTION_ID")
@@ -134,22 +113,32 @@ class SubscriptionService:
         Every entry goes the whole way of a subscribe; one that fails does not touch the others.
 
         Raises:
-            InvalidRequest: ``INVALID_DATA``, the payload holds no array.
+            InvalidRequest: ``INVALID_DATA``, the payload holds no array, or far too long a one.
         """
-        payload = readable(payload)
+        payload = readable(payload, "INVALID_DATA")
         entries = payload.get("subscriptions") if isinstance(payload, dict) else None
         if not isinstance(entries, list):
             raise InvalidRequest("'subscriptions' must be an array", code="INVALID_DATA")
+        most = _RESTORE_FACTOR * self._limit
+        if len(entries) > most:
+            raise InvalidRequest(f"'subscriptions' has more than {most}", code="INVALID_DATA")
+        admitted: list[Admitted] = []
         restored: list[Subscribed] = []
         failed: list[Data] = []
-        for number, entry in enumerate(entries):
-            given_id = entry.get("subscriptionId") if isinstance(entry, dict) else None
+        for entry in entries:
             try:
-                if number >= 2 * self._limit:
-                    raise self._limit_exceeded()
-                restored.append(await self._restore_one(subscriber, entry))
+                one = await self._admission.admit(subscriber.identity, entry)
+                parse_id(one.request.id)
+                admitted.append(one)
             except Exception as error:  # noqa: BLE001  one bad entry must not touch the others
-                failed.append({"subscriptionId": given_id, "error": error_payload(error)})
+                failed.append(_failure(entry, error))
+            await asyncio.sleep(0)
+        # From here on nothing waits: no notification comes between two of them, or before the ack.
+        for one in admitted:
+            try:
+                restored.append(self._reactivate(one, subscriber))
+            except RequestError as error:
+                failed.append(_failure({"subscriptionId": one.request.id}, error))
         return restored, failed
 
     def forget(self, subscriber: Subscriber) -> None:
@@ -158,88 +147,57 @@ class SubscriptionService:
         for subscription in list(subscriber.subscriptions.values()):
             self._deactivate(subscription)
 
-    async def _restore_one(self, subscriber: Subscriber, entry: object) -> Subscribed:
-        request = parse_subscribe(self._registry, entry)
-        active = subscriber.subscriptions.get(parse_id(request.id))
+    def _reactivate(self, admitted: Admitted, subscriber: Subscriber) -> Subscribed:
+        request = admitted.request
+        active = subscriber.subscriptions.get(request.id or "")
         if active is None:
-            return await self.subscribe(subscriber, entry)
-        filters, expression = await self._admit(request, subscriber)
+            active = self._activate(admitted, subscriber)
+            return self._subscribed(active, request, restored=True)
         same = (active.resource, active.include, dict(active.fields), dict(active.filters)) == (
             request.resource.name,
             request.include,
             request.fields,
-            filters,
+            admitted.filters,
         )
-        if not same or active.node is not self._matcher.find(active.resource, expression):
+        if not same or active.node is not self._matcher.find(active.resource, admitted.expression):
             raise _exists(active.id)
-        cursor = self._position()
-        reason = _missed(request, cursor)
-        return Subscribed(active, active.data(str(cursor)), reason, is_new=False)
+        return self._subscribed(active, request, restored=True, is_new=False)
 
-    async def _admit(
-        self, request: SubscribeRequest, subscriber: Subscriber
-    ) -> tuple[Data, Expression]:
-        """Permission, the client's filters, the hooks' clauses: who may watch what."""
-        resource, identity = request.resource, subscriber.identity
-        await check_permission(resource, OperationContext("query", resource.name, identity))
-        client = build_filters(resource, request.filters, identity)
-        draft = SubscriptionDraft(resource.name, client.normalised, request.include, request.fields)
-        clauses = await self._clauses(resource, SubscriptionContext(draft, identity))
-        unsupported = opaque_without_record_test(client.expression)
-        if unsupported is not None:
-            raise FilterError(
-                f"Filter '{unsupported}' requires 'filterRecord' (filter_record) "
-                "for WebSocket support",
-                code="UNSUPPORTED_FILTER",
-                resource=resource.name,
-            )
-        return client.normalised, all_of([*clauses, client.expression])
-
-    async def _clauses(
-        self, resource: ResourceType, context: SubscriptionContext
-    ) -> list[Expression]:
-        """Run the hooks; whatever goes wrong in them refuses the subscription."""
-        draft = context.subscription
-        refusal = PermissionDenied(
-            f"You may not subscribe to '{resource.name}'", resource=resource.name
-        )
-        try:
-            await self._hooks.run("subscription_filters", context)
-            return [build_clause(resource, clause) for clause in (draft.filters, *draft.clauses)]
-        except PermissionDenied as error:
-            error.resource = error.resource or resource.name
-            raise
-        except PermissionError as error:  # Python's own, for hooks that import nothing
-            if error.args and isinstance(error.args[0], str):
-                refusal = PermissionDenied(error.args[0], resource=resource.name)
-            raise refusal from error
-        except ConfigurationError as error:
-            _log.warning("subscription refused: %s", error)
-            raise refusal from error
-        except Exception as error:
-            _log.exception("a subscription_filters hook failed, which refuses the subscription")
-            raise refusal from error
-
-    def _activate(
+    def _subscribed(
         self,
+        subscription: Subscription,
         request: SubscribeRequest,
-        subscriber: Subscriber,
-        filters: Data,
-        expression: Expression,
-    ) -> Subscription:
+        *,
+        restored: bool = False,
+        is_new: bool = True,
+    ) -> Subscribed:
+        cursor = self._position()
+        _log.debug(
+            "%s subscribed %s %s",
+            subscription.subscriber.id,
+            subscription.id,
+            subscription.filters,
+        )
+        reason = None
+        if request.has_cursor or restored:
+            reason = _missed(request.cursor, cursor)
+        return Subscribed(subscription, subscription.data(str(cursor)), reason, is_new)
+
+    def _activate(self, admitted: Admitted, subscriber: Subscriber) -> Subscription:
+        request = admitted.request
         if not subscriber.is_open:  # it went while permissions and hooks were asked
             raise InvalidRequest("The socket is closed", code="INVALID_SUBSCRIPTION")
         if len(subscriber.subscriptions) >= self._limit:
             raise self._limit_exceeded()
         if request.id is not None and request.id in subscriber.subscriptions:
             raise _exists(request.id)
-        node = self._matcher.acquire(request.resource.name, expression)
-        subscription_id = request.id or self._new_id(request, subscriber, filters, node)
+        node = self._matcher.acquire(request.resource.name, admitted.expression)
+        subscription_id = request.id or self._new_id(admitted, subscriber, node)
         subscription = Subscription(
             subscription_id,
             subscriber,
             request.resource.name,
-            filters,
+            admitted.filters,
             request.include,
             request.fields,
             node,
@@ -260,11 +218,10 @@ class SubscriptionService:
             del self._members[subscription.node]
         self._matcher.release(subscription.node)
 
-    def _new_id(
-        self, request: SubscribeRequest, subscriber: Subscriber, filters: Data, node: Node
-    ) -> str:
+    def _new_id(self, admitted: Admitted, subscriber: Subscriber, node: Node) -> str:
         """Equal subscriptions get equal ids, and with them the same packets."""
-        content = [node.resource, node.key, filters, request.include, request.fields]
+        request = admitted.request
+        content = [node.resource, node.key, admitted.filters, request.include, request.fields]
         encoded = msgspec.json.encode(content, order="deterministic")
         # Short, for the sake of the packets: where two differ on one socket, a number tells them
         # apart, and nowhere else do they meet.
@@ -290,10 +247,13 @@ def _exists(subscription_id: str) -> Conflict:
     )
 
 
-def _missed(request: SubscribeRequest, now: Cursor) -> str | None:
-    """Why the client must refetch, if it may have missed something since its cursor."""
-    if not request.has_cursor or request.cursor == now:
+def _failure(entry: object, error: Exception) -> Data:
+    given = entry.get("subscriptionId") if isinstance(entry, dict) else None
+    return {"subscriptionId": given, "error": error_payload(error)}
+
+
+def _missed(seen: Cursor | None, now: Cursor) -> str | None:
+    """Why the client must refetch, if it may have missed something since what it has seen."""
+    if seen == now:
         return None
-    if request.cursor is None or request.cursor.epoch != now.epoch:
-        return "epoch"
-    return "window"
+    return "window" if seen is None or seen.epoch == now.epoch else "epoch"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -73,6 +74,16 @@ class Operations:
             yield await join(outer, self._publish, writing=writing)
         else:
             async with unit_of_work(self.store.database, self._publish) as uow:
+                yield uow
+
+    @asynccontextmanager
+    async def _writing(self, outer: TransactionLike) -> AsyncIterator[UnitOfWork]:
+        """The unit of work of one write."""
+        if outer is not None:
+            async with self.transaction(outer) as uow:
+                yield uow
+        else:
+            async with unit_of_work(self.store.database, self._publish, single=True) as uow:
                 yield uow
 
     async def query(
@@ -153,7 +164,7 @@ class Operations:
         if record_id is not None:
             key = client_id(resource, record_id, trusted=auth is None)
         await self._permit_include(resource, include or {}, auth)
-        async with self.transaction(transaction) as uow:
+        async with self._writing(transaction) as uow:
             context = self._context(resource, "post", auth, values=dict(values), uow=uow)
             row = await self._create(resource, key, values, context, auth)
             included = await self._load(uow.connection, resource, [row], include or {})
@@ -176,7 +187,7 @@ class Operations:
         needs permission to post as well.
         """
         await self._permit_include(resource, include or {}, auth)
-        async with self.transaction(transaction) as uow:
+        async with self._writing(transaction) as uow:
             key = key_or_none(resource, record_id)
             before = await self._locked(uow, resource, key)
             context = self._context(
@@ -210,7 +221,7 @@ class Operations:
             ValidationFailed: with every problem of every field.
         """
         await self._permit_include(resource, include or {}, auth)
-        async with self.transaction(transaction) as uow:
+        async with self._writing(transaction) as uow:
             before = await self._locked(uow, resource, key_or_none(resource, record_id))
             context = self._context(
                 resource, "patch", auth, record_id=record_id, record=before, values=values, uow=uow
@@ -237,7 +248,7 @@ class Operations:
             NotFound: there is none of this id.
             Conflict: other records refer to it.
         """
-        async with self.transaction(transaction) as uow:
+        async with self._writing(transaction) as uow:
             before = await self._locked(uow, resource, key_or_none(resource, record_id))
             context = self._context(
                 resource, "delete", auth, record_id=record_id, record=before, uow=uow
@@ -344,13 +355,18 @@ class Operations:
         assert image is not None
         assert context.transaction is not None
         context.transaction.record(Change(resource.name, str(image["id"]), action, before, after))
-        context.id, context.after = str(image["id"]), after
+        context.id = str(image["id"])
+        context.after = None if after is None else MappingProxyType(after)
         await self.hooks.run("after_write", context)
 
     @asynccontextmanager
     async def _step(self, uow: UnitOfWork) -> AsyncIterator[None]:
-        """The write and the hooks after it stand or fall together, also in a larger transaction."""
-        if self.hooks.has("after_write"):
+        """The write, its change and the hooks after it stand or fall together.
+
+        In a larger transaction that needs a savepoint: a write that is cancelled while it runs
+        would stay without its change, and PostgreSQL goes on after no other error.
+        """
+        if not uow.is_single:
             async with uow.savepoint():
                 yield
         else:
@@ -404,7 +420,7 @@ class Operations:
             resource.name,
             auth or ANONYMOUS,
             None if record_id is None else str(record_id),
-            record,
+            None if record is None else MappingProxyType(record),
             None if values is None else dict(values),
             None,
             resource.owner_field,

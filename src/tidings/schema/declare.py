@@ -106,7 +106,8 @@ def _declare_fields(
         check_keys(place, options, FIELD_OPTIONS)
         fields[name] = _declare_field(place, name, dict(options))
         target = options.get("belongs_to")
-        if target is not None:
+        # A hidden key has no relationship: what it points at would tell its value.
+        if target is not None and not options.get("hidden"):
             link = options.get("as_") or name.removesuffix("_id")
             links[link] = Relationship(link, "belongsTo", target, name)
     return fields, links
@@ -191,6 +192,10 @@ def _as_reference(
     found = fields.get(key)
     if found is None or found.type != "id":
         raise ConfigurationError(f"{place}: foreign_key {key!r} is no field of type 'id'")
+    if found.hidden:
+        raise ConfigurationError(
+            f"{place}: foreign_key {key!r} is hidden, and the relationship would show it"
+        )
     return replace(found, references=target, constraint=constraint)
 
 

@@ -117,6 +117,10 @@ class ResourceRegistry:
             raise ConfigurationError(
                 f"{where}: {holder.name!r} has no field {relationship.foreign_key!r}"
             )
+        if relationship.to_many and key.hidden:
+            raise ConfigurationError(
+                f"{where}: {target.name}.{key.name} is hidden, and the relationship would show it"
+            )
         if relationship.to_many and key.references not in (None, resource.name):
             raise ConfigurationError(
                 f"{where}: {target.name}.{key.name} belongs to {key.references!r}"

@@ -191,7 +191,7 @@ class SqliteDatabase:
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[_SqliteConnection]:
-        writer = self._check_open()
+        self._check_open()
         try:
             async with asyncio.timeout(self._busy_timeout):
                 await self._write_lock.acquire()
@@ -199,7 +199,9 @@ class SqliteDatabase:
             _log.warning("waited in vain for a transaction to end; inside one, pass transaction=")
             raise DatabaseBusy("The database is busy; try again") from None
         try:
-            yield writer
+            if self._writer is None:
+                raise DatabaseBusy("The database has been closed")
+            yield self._writer
         finally:
             self._write_lock.release()
 
@@ -214,10 +216,9 @@ class SqliteDatabase:
             )
             raise DatabaseBusy("The database is busy; try again") from None
 
-    def _check_open(self) -> _SqliteConnection:
+    def _check_open(self) -> None:
         if self._writer is None:
             raise ConfigurationError("the database is not open: use 'async with api:'")
-        return self._writer
 
 
 def _ddl(element: CreateTable | CreateIndex) -> str:

@@ -109,7 +109,7 @@ def _bind_processors(dialect: Dialect, compiled: SQLCompiler) -> dict[str, _Proc
 class StatementCache:
     """The statements by shape; the least recently used go first, since clients choose shapes."""
 
-    def __init__(self, limit: int = 1000) -> None:
+    def __init__(self, limit: int = 300) -> None:
         self._limit = limit
         self._statements: OrderedDict[Hashable, Statement] = OrderedDict()
 

@@ -79,9 +79,11 @@ class UnitOfWork:
     ``transaction=session``. Not to be shared by tasks that run at the same time.
     """
 
-    def __init__(self, connection: Transaction, log: ChangeLog) -> None:
+    def __init__(self, connection: Transaction, log: ChangeLog, *, single: bool = False) -> None:
         self._connection = connection
         self._log = log
+        self.is_single = single
+        """Whether it is of one operation alone, with which it stands or falls."""
         self._state: Literal["open", "ended"] = "open"
 
     @property
@@ -121,7 +123,9 @@ class UnitOfWork:
 
 
 @asynccontextmanager
-async def unit_of_work(database: Database, publish: Publish) -> AsyncIterator[UnitOfWork]:
+async def unit_of_work(
+    database: Database, publish: Publish, *, single: bool = False
+) -> AsyncIterator[UnitOfWork]:
     """A transaction of its own: committed at the end, rolled back by any error.
 
     ``publish`` gets the changes after the commit, while the write lock (where there is one) is
@@ -129,7 +133,7 @@ async def unit_of_work(database: Database, publish: Publish) -> AsyncIterator[Un
     """
     async with database.writing() as connection:
         log = ChangeLog()
-        uow = UnitOfWork(connection, log)
+        uow = UnitOfWork(connection, log, single=single)
         try:
             yield uow
         except BaseException:

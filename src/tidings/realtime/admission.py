@@ -1,0 +1,94 @@
+"""Admission: may this identity watch this? The client's filters, and the clauses of the hooks."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from tidings.errors import ConfigurationError, DatabaseBusy, FilterError, PermissionDenied
+from tidings.filters import (
+    Expression,
+    all_of,
+    build_clause,
+    build_filters,
+    opaque_without_record_test,
+)
+from tidings.hooks import HookRegistry
+from tidings.identity import Identity
+from tidings.realtime.requests import SubscribeRequest, parse_subscribe
+from tidings.realtime.subscriptions import SubscriptionContext, SubscriptionDraft
+from tidings.resources import OperationContext, check_permission
+from tidings.schema import ResourceRegistry, ResourceType
+
+_log = logging.getLogger("tidings.realtime")
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that may become a subscription: what the client sees, and what is watched."""
+
+    request: SubscribeRequest
+    filters: dict[str, Any]
+    expression: Expression
+
+
+class Admission:
+    """Holds subscribe requests against the schema, permissions and hooks; it changes nothing."""
+
+    def __init__(self, registry: ResourceRegistry, hooks: HookRegistry) -> None:
+        self._registry = registry
+        self._hooks = hooks
+
+    async def admit(self, identity: Identity, payload: object) -> Admitted:
+        """Check a request whole.
+
+        Raises:
+            RequestError: with the code that WIRE.md has for it.
+        """
+        request = parse_subscribe(self._registry, payload)
+        resource = request.resource
+        context = OperationContext(
+            "query", resource.name, identity, owner_field=resource.owner_field
+        )
+        await check_permission(resource, context)
+        client = build_filters(resource, request.filters, identity)
+        draft = SubscriptionDraft(resource.name, client.normalised, request.include, request.fields)
+        clauses = await self._clauses(resource, SubscriptionContext(draft, identity))
+        unsupported = opaque_without_record_test(client.expression)
+        if unsupported is not None:
+            raise FilterError(
+                f"Filter '{unsupported}' requires 'filterRecord' (filter_record) "
+                "for WebSocket support",
+                code="UNSUPPORTED_FILTER",
+                resource=resource.name,
+            )
+        return Admitted(request, client.normalised, all_of([*clauses, client.expression]))
+
+    async def _clauses(
+        self, resource: ResourceType, context: SubscriptionContext
+    ) -> list[Expression]:
+        """Run the hooks; whatever goes wrong in them refuses the subscription."""
+        draft = context.subscription
+        refusal = PermissionDenied(
+            f"You may not subscribe to '{resource.name}'", resource=resource.name
+        )
+        try:
+            await self._hooks.run("subscription_filters", context)
+            given = [] if draft.filters == {} else [draft.filters]
+            return [build_clause(resource, clause) for clause in (*given, *draft.clauses)]
+        except PermissionDenied as error:
+            error.resource = error.resource or resource.name
+            raise
+        except DatabaseBusy:
+            raise
+        except PermissionError as error:  # Python's own, for hooks that import nothing
+            if error.args and isinstance(error.args[0], str):
+                refusal = PermissionDenied(error.args[0], resource=resource.name)
+            raise refusal from error
+        except ConfigurationError as error:
+            _log.warning("subscription refused: %s", error)
+            raise refusal from error
+        except Exception as error:
+            _log.exception("a subscription_filters hook failed, which refuses the subscription")
+            raise refusal from error
