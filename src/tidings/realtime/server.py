@@ -75,9 +75,11 @@ class SocketServer:
         self._app = EngineGuard(socketio.ASGIApp(self.io, socketio_path=None))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
-        if scope["type"] == "websocket":
-            self.io.forget_failed_upgrade(scope.get("query_string", b""))
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            if scope["type"] == "websocket":
+                self.io.forget_failed_upgrade(scope.get("query_string", b""))
 
     def serves(self, path: str) -> bool:
         """Tell whether a URL path is this server's."""
