@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from tests.http.kit import Client, make_api, serving, tracebacks, watched_logs
 
 from tidings import Api
@@ -105,6 +106,10 @@ def declare_library(api: Api) -> None:
             "near": {
                 "type": "object",
                 "filter_operator": near,
+            },
+            "raw": {
+                "type": "string",
+                "filter_operator": lambda columns, value: text("1 = 1 OR 1 = 1"),
             },
             "any_status": {
                 "type": "array",

@@ -214,6 +214,7 @@ async def test_page_meta_and_links(http: Client, posts: list[str]) -> None:
         assert linked["meta"]["page"]["number"] == number
         assert linked["meta"]["page"]["size"] == 10
         assert "sort=title" in links[name]
+        assert links[name].count("number") == 1
     body = (await http.get(root + links["last"])).json()
     assert (len(body["data"]), body["links"]["next"]) == (5, None)
     body = (await http.get(root + links["first"])).json()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.http.kit import Client, error, errors
+from tests.http.kit import Client, error, errors, make_api, serving
 
 from tidings import Api
 
@@ -141,6 +141,8 @@ FILTERS = [
     ('filter[near]={"at":4.5,"within":0.1}', "b"),
     ("filter[near][at]=-1.5&filter[near][or_title]=100 percent", "de"),
     ("filter[near][at]=-1.5&filter[near][or_title]=100 percent&filter[status]=published", ""),
+    ("filter[raw]=x", "abcde"),
+    ("filter[raw]=x&filter[status]=published", "bc"),
     ("filter[any_status]=draft,archived", "ad"),
     ('filter[any_status]=["draft","archived"]', "ad"),
     ("filter[any_status][]=draft", "a"),
@@ -266,3 +268,21 @@ async def test_objects_and_lists_where_a_value_is_expected_are_refused(http: Cli
         error(await http.get(f"/posts?{query}"), 400, "INVALID_VALUE", parameter=f"filter[{name}]")
     response = await http.get("/posts?filter[statuses][a]=b")
     error(response, 400, "INVALID_VALUE", parameter="filter[statuses]")
+
+
+async def test_a_custom_filter_that_misses_a_member_of_its_value() -> None:
+    """As the guide's near_location does, which is given no lat."""
+    api = make_api()
+    api.add_resource(
+        "places",
+        schema={"lat": "number"},
+        search_schema={
+            "near": {
+                "type": "object",
+                "filter_operator": lambda columns, value: columns.lat > value["lat"],
+            }
+        },
+    )
+    async with serving(api) as http:
+        assert (await http.get("/places?filter[near][lat]=1")).status_code == 200
+        error(await http.get("/places?filter[near][x]=1"), 400, "INVALID_VALUE")

@@ -545,6 +545,12 @@ async def test_queries_of_nonsense(http: Client, posts: list[str], query: str) -
                 check_error(answer)
 
 
+async def test_query_strings_that_are_not_utf_8(http: Client) -> None:
+    for query in ("filter[title]=%ff", "filter[%ff]=1", "sort=%ed%a0%80", "%ff", "include=%C3%28"):
+        response = await http.get(f"/posts?{query}")
+        assert "UTF-8" in error(response, 400, "INVALID_PARAMETER")["detail"]
+
+
 async def test_thousands_of_parameters(http: Client) -> None:
     for name in (
         "x",

@@ -30,6 +30,8 @@ from tests.http.kit import (
     watched_logs,
 )
 from tests.support.server import serve
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from tidings import Api, JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
 from tidings.errors import ConfigurationError, MissingDependencyError, TidingsError
@@ -225,6 +227,13 @@ async def test_prefix_and_socket_path_of_the_plugins() -> None:
                 response = await http.get(path)
                 assert response.status_code == 404
                 check_document(response)
+
+
+async def test_a_websocket_that_is_not_the_sockets_is_refused() -> None:
+    async with hosted(live_api().asgi()) as url:
+        for path in ("/", "/api/posts", "/elsewhere"):
+            with pytest.raises(InvalidStatus):
+                await connect(url.replace("http", "ws") + path)
 
 
 # start_socket_server

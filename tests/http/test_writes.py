@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from tests.http.kit import Client, document, error, errors
+from tests.http.kit import Client, document, error, errors, make_api, serving
 
 
 @pytest.fixture
@@ -272,3 +273,18 @@ async def test_a_misspelt_name_gets_a_suggestion_but_never_a_hidden_one(http: Cl
     details = [entry["detail"] for entry in errors(response, 422)]
     assert "did you mean 'view_count'" in details[0]
     assert "'note'" not in details[1]
+
+
+async def test_a_database_that_stays_busy_asks_to_come_again(tmp_path: Path) -> None:
+    api = make_api(tmp_path / "busy.db")
+    api.add_resource("notes", schema={"text": "string"})
+    async with serving(api) as http:
+        api._database._busy_timeout = 0.05  # type: ignore[union-attr]
+        async with api.transaction() as uow:
+            await api.resources.notes.post({"text": "first"}, transaction=uow)
+            response = await http.create("notes", {"text": "second"})
+            error(response, 503, "DATABASE_BUSY")
+            assert response.headers["retry-after"] == "1"
+            assert await http.data("/notes") == []
+        await http.made("notes", {"text": "second"})
+        assert len(await http.data("/notes")) == 2

@@ -179,3 +179,40 @@ async def test_a_failing_internal_part_is_an_internal_error_with_a_number(
     (logged,) = tracebacks(records)
     assert error["message"].split()[-1] in logged
     assert "secret" not in error["message"]
+
+
+async def test_python_s_own_permission_error_refuses_with_its_text() -> None:
+    api = live_api()
+
+    @api.hook("subscription_filters")
+    def hook(context: Any) -> None:
+        if context.subscription.requested_filters.get("status") == "named":
+            raise PermissionError("Members only")
+        raise PermissionError(13, "a secret of the implementation")
+
+    async with served(api) as url, await Socket.connected(url) as socket:
+        for status, told in (("named", "Members only"), ("x", "You may not subscribe to 'posts'")):
+            request = {"resource": "posts", "filters": {"status": status}}
+            error = (await socket.call("subscribe", request))["error"]
+            assert error == {"code": "PERMISSION_DENIED", "message": told, "resource": "posts"}
+
+
+async def test_a_filter_for_http_only_is_refused_by_its_name() -> None:
+    api = make_api(jwt_auth=True)
+    api.use(SocketIOPlugin())
+    api.add_resource(
+        "posts",
+        schema={"views": "integer"},
+        search_schema={
+            "odd": {
+                "type": "string",
+                "filter_operator": lambda columns, value: columns.views.op("%")(2) == 1,
+            }
+        },
+    )
+    async with served(api) as url, await Socket.connected(url) as socket:
+        request = {"resource": "posts", "filters": {"odd": "x"}}
+        error = (await socket.call("subscribe", request))["error"]
+        assert error["code"] == "UNSUPPORTED_FILTER"
+        assert "'odd'" in error["message"]
+        assert len(api.socket_server._matcher) == 0

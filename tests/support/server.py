@@ -149,7 +149,7 @@ async def serve(app: Any, **config: Any) -> AsyncIterator[str]:
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             async with asyncio.timeout(START_TIMEOUT):
-                while not server.started and not task.done():  # noqa: ASYNC110 - all uvicorn has
+                while not server.started and not task.done():
                     await asyncio.sleep(0.005)
             if task.done():
                 raise RuntimeError(f"the server did not start: {task.exception()!r}")

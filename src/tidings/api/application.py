@@ -215,7 +215,7 @@ class Api:
         async with api.transaction() as uow:
             await api.resources.posts.post({...}, transaction=uow)
         """
-        return self._assembled.operations.transaction()
+        return self._assembled.operations.scopes.transaction()
 
     async def create_tables(self) -> None:
         """Create the tables that do not exist yet; those that do are left as they are."""

@@ -18,7 +18,7 @@ from tidings.hooks import HookRegistry
 from tidings.identity import Identity
 from tidings.realtime.requests import SubscribeRequest, parse_subscribe
 from tidings.realtime.subscriptions import SubscriptionContext, SubscriptionDraft
-from tidings.resources import OperationContext, check_permission
+from tidings.resources import check_permission, operation_context
 from tidings.schema import ResourceRegistry, ResourceType
 
 _log = logging.getLogger("tidings.realtime")
@@ -48,10 +48,7 @@ class Admission:
         """
         request = parse_subscribe(self._registry, payload)
         resource = request.resource
-        context = OperationContext(
-            "query", resource.name, identity, owner_field=resource.owner_field
-        )
-        await check_permission(resource, context)
+        await check_permission(resource, operation_context(resource, "query", identity))
         client = build_filters(resource, request.filters, identity)
         draft = SubscriptionDraft(resource.name, client.normalised, request.include, request.fields)
         clauses = await self._clauses(resource, SubscriptionContext(draft, identity))

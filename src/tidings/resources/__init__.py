@@ -1,12 +1,13 @@
 """The operations on resources and who may do them; one implementation for HTTP and Python."""
 
-from tidings.resources.context import Method, OperationContext
+from tidings.resources.context import Method, OperationContext, operation_context
 from tidings.resources.fieldsets import Fieldsets, is_visible, parse_fieldsets
 from tidings.resources.handles import ResourceHandle, ResourceHandles
 from tidings.resources.includes import Included, IncludeTree, parse_include
-from tidings.resources.operations import Operations, TransactionLike
+from tidings.resources.operations import Operations
 from tidings.resources.permissions import check_permission
 from tidings.resources.results import Found, Page, Selection
+from tidings.resources.scopes import TransactionLike
 
 __all__ = [
     "Fieldsets",
@@ -23,6 +24,7 @@ __all__ = [
     "TransactionLike",
     "check_permission",
     "is_visible",
+    "operation_context",
     "parse_fieldsets",
     "parse_include",
 ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
-from tidings.identity import Identity
-from tidings.storage import UnitOfWork
+from tidings.identity import ANONYMOUS, Identity
+from tidings.schema import ResourceType
+from tidings.storage import Row, UnitOfWork
 
 Method = Literal["query", "get", "post", "put", "patch", "delete"]
 
@@ -30,3 +32,27 @@ class OperationContext:
     after: Mapping[str, Any] | None = None
     owner_field: str | None = None
     transaction: UnitOfWork | None = None
+
+
+def operation_context(
+    resource: ResourceType,
+    method: Method,
+    auth: Identity | None,
+    *,
+    record_id: object = None,
+    record: Row | None = None,
+    values: Mapping[str, Any] | None = None,
+    uow: UnitOfWork | None = None,
+) -> OperationContext:
+    """The context of an operation; checks and hooks can look at the row, and not change it."""
+    return OperationContext(
+        method,
+        resource.name,
+        auth or ANONYMOUS,
+        None if record_id is None else str(record_id),
+        None if record is None else MappingProxyType(record),
+        None if values is None else dict(values),
+        None,
+        resource.owner_field,
+        uow,
+    )

@@ -11,8 +11,9 @@ from tidings.errors import InvalidRequest, NotFound, Problem, ValidationFailed
 from tidings.filters import all_of, build_clause, build_filters
 from tidings.identity import ANONYMOUS, Identity
 from tidings.resources.includes import parse_include
-from tidings.resources.operations import Operations, TransactionLike
+from tidings.resources.operations import Operations
 from tidings.resources.results import Selection
+from tidings.resources.scopes import TransactionLike
 from tidings.resources.sorting import parse_sort
 from tidings.schema import ResourceType
 from tidings.storage import Row

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
-
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from tidings.errors import Conflict, InvalidRequest
 from tidings.feed import Action, Change
 from tidings.hooks import HookRegistry
-from tidings.identity import ANONYMOUS, Identity
-from tidings.resources.context import Method, OperationContext
+from tidings.identity import Identity
+from tidings.resources.context import OperationContext, operation_context
 from tidings.resources.includes import (
     Included,
     IncludeLoader,
     IncludeTree,
-    included_resources,
 )
-from tidings.resources.permissions import check_permission
+from tidings.resources.permissions import permit, permit_include
 from tidings.resources.refusals import client_id, explained, key_or_none, not_found
 from tidings.resources.results import Found, Page, Selection
+from tidings.resources.scopes import Scopes, TransactionLike, given_unit, step
 from tidings.schema import (
     ResourceRegistry,
     ResourceType,
@@ -37,11 +34,7 @@ from tidings.storage import (
     RecordStore,
     Row,
     UnitOfWork,
-    join,
-    unit_of_work,
 )
-
-TransactionLike = UnitOfWork | AsyncSession | AsyncConnection | None
 
 
 class Operations:
@@ -61,30 +54,7 @@ class Operations:
         self.registry = registry
         self.store = store
         self.hooks = hooks
-        self._publish = publish
-
-    @asynccontextmanager
-    async def transaction(
-        self, outer: TransactionLike = None, *, writing: bool = True
-    ) -> AsyncIterator[UnitOfWork]:
-        """A unit of work: a new one, the given one, or one around the application's own."""
-        if isinstance(outer, UnitOfWork):
-            yield outer
-        elif outer is not None:
-            yield await join(outer, self._publish, writing=writing)
-        else:
-            async with unit_of_work(self.store.database, self._publish) as uow:
-                yield uow
-
-    @asynccontextmanager
-    async def _writing(self, outer: TransactionLike) -> AsyncIterator[UnitOfWork]:
-        """The unit of work of one write."""
-        if outer is not None:
-            async with self.transaction(outer) as uow:
-                yield uow
-        else:
-            async with unit_of_work(self.store.database, self._publish, single=True) as uow:
-                yield uow
+        self.scopes = Scopes(store.database, publish)
 
     async def query(
         self,
@@ -95,10 +65,11 @@ class Operations:
         transaction: TransactionLike = None,
     ) -> Page:
         """The records of one page."""
-        await self._permit(resource, "query", auth, uow=_given(transaction))
-        await self._permit_include(resource, selection.include, auth)
+        context = operation_context(resource, "query", auth, uow=given_unit(transaction))
+        await permit(resource, context, auth)
+        await permit_include(self.registry, resource, selection.include, auth)
         snapshot = bool(selection.include) or selection.number > 1
-        async with self._reading(transaction, snapshot=snapshot) as connection:
+        async with self.scopes.reading(transaction, snapshot=snapshot) as connection:
             rows = await self.store.find(
                 connection,
                 resource,
@@ -125,9 +96,9 @@ class Operations:
         Raises:
             NotFound: there is none of this id.
         """
-        await self._permit_include(resource, include or {}, auth)
+        await permit_include(self.registry, resource, include or {}, auth)
         included, too_large = Included(), None
-        async with self._reading(transaction, snapshot=bool(include)) as connection:
+        async with self.scopes.reading(transaction, snapshot=bool(include)) as connection:
             key = key_or_none(resource, record_id)
             row = None if key is None else await self.store.get(connection, resource, key)
             if row is not None:
@@ -136,8 +107,10 @@ class Operations:
                 except InvalidRequest as error:
                     too_large = error  # told only to those who may know of the record
         # Asked after the connection is given back: a check may read for itself.
-        uow = _given(transaction)
-        await self._permit(resource, "get", auth, record_id=record_id, record=row, uow=uow)
+        context = operation_context(
+            resource, "get", auth, record_id=record_id, record=row, uow=given_unit(transaction)
+        )
+        await permit(resource, context, auth)
         if row is None:
             raise not_found(resource, record_id)
         if too_large is not None:
@@ -163,9 +136,9 @@ class Operations:
         key = resource.new_id()
         if record_id is not None:
             key = client_id(resource, record_id, trusted=auth is None)
-        await self._permit_include(resource, include or {}, auth)
-        async with self._writing(transaction) as uow:
-            context = self._context(resource, "post", auth, values=dict(values), uow=uow)
+        await permit_include(self.registry, resource, include or {}, auth)
+        async with self.scopes.writing(transaction) as uow:
+            context = operation_context(resource, "post", auth, values=dict(values), uow=uow)
             row = await self._create(resource, key, values, context, auth)
             included = await self._load(uow.connection, resource, [row], include or {})
         return Found(row, included, created=True)
@@ -186,15 +159,15 @@ class Operations:
         send back what it cannot see, nor disown a record by leaving something out. Making one
         needs permission to post as well.
         """
-        await self._permit_include(resource, include or {}, auth)
-        async with self._writing(transaction) as uow:
+        await permit_include(self.registry, resource, include or {}, auth)
+        async with self.scopes.writing(transaction) as uow:
             key = key_or_none(resource, record_id)
             before = await self._locked(uow, resource, key)
-            context = self._context(
+            context = operation_context(
                 resource, "put", auth, record_id=record_id, record=before, values=values, uow=uow
             )
             if before is None:
-                await self._permit_context(resource, context, auth)
+                await permit(resource, context, auth)
                 if key is None or not (resource.client_ids or auth is None):
                     raise not_found(resource, record_id)
                 context.method = "post"
@@ -220,13 +193,13 @@ class Operations:
             NotFound: there is none of this id.
             ValidationFailed: with every problem of every field.
         """
-        await self._permit_include(resource, include or {}, auth)
-        async with self._writing(transaction) as uow:
+        await permit_include(self.registry, resource, include or {}, auth)
+        async with self.scopes.writing(transaction) as uow:
             before = await self._locked(uow, resource, key_or_none(resource, record_id))
-            context = self._context(
+            context = operation_context(
                 resource, "patch", auth, record_id=record_id, record=before, values=values, uow=uow
             )
-            await self._permit_context(resource, context, auth)
+            await permit(resource, context, auth)
             if before is None:
                 raise not_found(resource, record_id)
             accepted = await self._accept(resource, values, context, auth, validate_changes)
@@ -248,16 +221,16 @@ class Operations:
             NotFound: there is none of this id.
             Conflict: other records refer to it.
         """
-        async with self._writing(transaction) as uow:
+        async with self.scopes.writing(transaction) as uow:
             before = await self._locked(uow, resource, key_or_none(resource, record_id))
-            context = self._context(
+            context = operation_context(
                 resource, "delete", auth, record_id=record_id, record=before, uow=uow
             )
-            await self._permit_context(resource, context, auth)
+            await permit(resource, context, auth)
             if before is None:
                 raise not_found(resource, record_id)
             await self.hooks.run("before_write", context)
-            async with self._step(uow):
+            async with step(uow):
                 try:
                     await self.store.delete(uow.connection, resource, before["id"])
                 except ConstraintViolation as violation:
@@ -275,13 +248,13 @@ class Operations:
         context: OperationContext,
         auth: Identity | None,
     ) -> Row:
-        await self._permit_context(resource, context, auth)
+        await permit(resource, context, auth)
         accepted = await self._accept(resource, values, context, auth, validate_new)
         if key is not None:
             accepted["id"] = key
         uow = context.transaction
         assert uow is not None
-        async with self._step(uow):
+        async with step(uow):
             try:
                 row = await self.store.insert(uow.connection, resource, accepted)
             except ConstraintViolation as violation:
@@ -297,7 +270,7 @@ class Operations:
         context: OperationContext,
         auth: Identity | None,
     ) -> Row:
-        await self._permit_context(resource, context, auth)
+        await permit(resource, context, auth)
         kept = {
             name: before[name]
             for name, found in resource.fields.items()
@@ -335,7 +308,7 @@ class Operations:
             return before
         uow = context.transaction
         assert uow is not None
-        async with self._step(uow):
+        async with step(uow):
             try:
                 row = await self.store.update(uow.connection, resource, before["id"], accepted)
             except ConstraintViolation as violation:
@@ -359,30 +332,6 @@ class Operations:
         context.after = None if after is None else MappingProxyType(after)
         await self.hooks.run("after_write", context)
 
-    @asynccontextmanager
-    async def _step(self, uow: UnitOfWork) -> AsyncIterator[None]:
-        """The write, its change and the hooks after it stand or fall together.
-
-        In a larger transaction that needs a savepoint: a write that is cancelled while it runs
-        would stay without its change, and PostgreSQL goes on after no other error.
-        """
-        if not uow.is_single:
-            async with uow.savepoint():
-                yield
-        else:
-            yield
-
-    @asynccontextmanager
-    async def _reading(
-        self, transaction: TransactionLike, *, snapshot: bool
-    ) -> AsyncIterator[Connection]:
-        if transaction is None:
-            async with self.store.database.reading(snapshot=snapshot) as connection:
-                yield connection
-        else:
-            async with self.transaction(transaction, writing=False) as uow:
-                yield uow.connection
-
     async def _locked(self, uow: UnitOfWork, resource: ResourceType, key: object) -> Row | None:
         if key is None:
             return None
@@ -403,55 +352,3 @@ class Operations:
             return Included(asked=bool(tree))
         loader = IncludeLoader(self.store, self.registry, connection)
         return await loader.load(resource, rows, tree)
-
-    def _context(
-        self,
-        resource: ResourceType,
-        method: Method,
-        auth: Identity | None,
-        *,
-        record_id: object = None,
-        record: Row | None = None,
-        values: Mapping[str, Any] | None = None,
-        uow: UnitOfWork | None = None,
-    ) -> OperationContext:
-        return OperationContext(
-            method,
-            resource.name,
-            auth or ANONYMOUS,
-            None if record_id is None else str(record_id),
-            None if record is None else MappingProxyType(record),
-            None if values is None else dict(values),
-            None,
-            resource.owner_field,
-            uow,
-        )
-
-    async def _permit(
-        self,
-        resource: ResourceType,
-        method: Method,
-        auth: Identity | None,
-        **details: Any,
-    ) -> None:
-        if auth is not None:
-            await check_permission(resource, self._context(resource, method, auth, **details))
-
-    async def _permit_context(
-        self, resource: ResourceType, context: OperationContext, auth: Identity | None
-    ) -> None:
-        if auth is not None:
-            await check_permission(resource, context)
-
-    async def _permit_include(
-        self, resource: ResourceType, tree: IncludeTree, auth: Identity | None
-    ) -> None:
-        if auth is None or not tree:
-            return
-        for name in included_resources(self.registry, resource, tree):
-            await self._permit(self.registry[name], "query", auth)
-
-
-def _given(transaction: TransactionLike) -> UnitOfWork | None:
-    """What a permission check of a read can read through, too."""
-    return transaction if isinstance(transaction, UnitOfWork) else None

@@ -6,10 +6,29 @@ import inspect
 import logging
 
 from tidings.errors import AuthenticationError, DatabaseBusy, PermissionDenied
-from tidings.resources.context import OperationContext
-from tidings.schema import ResourceType
+from tidings.identity import Identity
+from tidings.resources.context import OperationContext, operation_context
+from tidings.resources.includes import IncludeTree, included_resources
+from tidings.schema import ResourceRegistry, ResourceType
 
 _log = logging.getLogger("tidings.permissions")
+
+
+async def permit(resource: ResourceType, context: OperationContext, auth: Identity | None) -> None:
+    """Ask for permission, unless trusted code (``auth`` None) is at work."""
+    if auth is not None:
+        await check_permission(resource, context)
+
+
+async def permit_include(
+    registry: ResourceRegistry, resource: ResourceType, tree: IncludeTree, auth: Identity | None
+) -> None:
+    """Ask for permission to query each resource whose records an include tree brings in."""
+    if auth is None or not tree:
+        return
+    for name in included_resources(registry, resource, tree):
+        target = registry[name]
+        await check_permission(target, operation_context(target, "query", auth))
 
 
 async def check_permission(resource: ResourceType, context: OperationContext) -> None:
