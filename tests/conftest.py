@@ -1,5 +1,8 @@
 """Settings that every test shares."""
 
+import logging
+from collections.abc import Iterator
+
 import pytest
 
 
@@ -10,3 +13,12 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _quiet_logger() -> Iterator[None]:
+    """What one test asks of the logger ``tidings`` is not the next one's."""
+    yield
+    logger = logging.getLogger("tidings")
+    logger.setLevel(logging.NOTSET)
+    logger.handlers.clear()

@@ -112,14 +112,21 @@ async def test_install_into_starlette_with_a_catch_all_route() -> None:
     async def everything(request: Any) -> PlainTextResponse:
         return PlainTextResponse("the host's")
 
+    catch_all = Route("/{path:path}", everything)
     api = live_api()
     app = Starlette()
     api.install(app)
-    app.router.routes.append(Route("/{path:path}", everything))
+    app.router.routes.append(catch_all)
     async with hosted(app) as url:
         await works(url)
         async with httpx.AsyncClient(base_url=url) as http:
             assert (await http.get("/elsewhere")).text == "the host's"
+    # One that was there before hides the resources, as any route declared first; not the sockets.
+    api = live_api()
+    app = Starlette(routes=[catch_all])
+    api.install(app)
+    async with hosted(app) as url:
+        await polls(url)
 
 
 async def test_install_runs_the_hosts_lifespan_once_inside_the_apis_own() -> None:
