@@ -167,7 +167,6 @@ async def test_related_records_that_do_not_exist(http: Client, ada: str) -> None
     assert data["relationships"]["author"]["data"]["id"] == ada
 
 
-@pytest.mark.xfail(strict=True, reason="every reference given is blamed, not only the wrong one")
 async def test_only_the_wrong_reference_is_blamed(http: Client, ada: str) -> None:
     response = await http.create(
         "posts", {"title": "a"}, author=("users", ada), category=("categories", "999999")

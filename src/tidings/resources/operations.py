@@ -254,12 +254,12 @@ class Operations:
             accepted["id"] = key
         uow = context.transaction
         assert uow is not None
-        async with step(uow):
-            try:
+        try:
+            async with step(uow):
                 row = await self.store.insert(uow.connection, resource, accepted)
-            except ConstraintViolation as violation:
-                raise explained(resource, accepted, violation) from violation
-            await self._changed(resource, "post", None, row, context)
+                await self._changed(resource, "post", None, row, context)
+        except ConstraintViolation as violation:
+            raise await self._explained(uow, resource, accepted, violation) from violation
         return row
 
     async def _replace(
@@ -308,13 +308,32 @@ class Operations:
             return before
         uow = context.transaction
         assert uow is not None
-        async with step(uow):
-            try:
+        try:
+            async with step(uow):
                 row = await self.store.update(uow.connection, resource, before["id"], accepted)
-            except ConstraintViolation as violation:
-                raise explained(resource, accepted, violation) from violation
-            await self._changed(resource, action, before, row, context)
+                await self._changed(resource, action, before, row, context)
+        except ConstraintViolation as violation:
+            raise await self._explained(uow, resource, accepted, violation) from violation
         return row
+
+    async def _explained(
+        self, uow: UnitOfWork, resource: ResourceType, values: Row, violation: ConstraintViolation
+    ) -> Exception:
+        keys = [
+            name
+            for name, found in resource.fields.items()
+            if found.references and found.constraint and values.get(name) is not None
+        ]
+        # Other databases than SQLite answer nothing more in a transaction that has failed.
+        if violation.kind == "foreign key" and (not uow.is_single or self.store.is_sqlite):
+            keys = [name for name in keys if await self._dangles(uow, resource, name, values)]
+        return explained(resource, values, violation, keys)
+
+    async def _dangles(
+        self, uow: UnitOfWork, resource: ResourceType, name: str, values: Row
+    ) -> bool:
+        target = self.registry[str(resource.fields[name].references)]
+        return await self.store.get(uow.connection, target, values[name]) is None
 
     async def _changed(
         self,

@@ -47,8 +47,12 @@ def not_found(resource: ResourceType, record_id: object) -> NotFound:
     )
 
 
-def explained(resource: ResourceType, values: Row, violation: ConstraintViolation) -> Exception:
-    """What a broken constraint means to whoever sent the values."""
+def explained(
+    resource: ResourceType, values: Row, violation: ConstraintViolation, references: list[str]
+) -> Exception:
+    """What a broken constraint means to whoever sent the values; ``references`` are the fields
+    that may refer to nothing.
+    """
     if violation.kind == "unique":
         if violation.columns == ("id",):
             return Conflict(
@@ -62,10 +66,5 @@ def explained(resource: ResourceType, values: Row, violation: ConstraintViolatio
             f"{shown}: the value is taken", code="NOT_UNIQUE", details={"fields": names}
         )
     if violation.kind == "foreign key":
-        keys = [
-            name
-            for name, found in resource.fields.items()
-            if found.references and found.constraint and values.get(name) is not None
-        ]
-        return RelatedNotFound(keys)
+        return RelatedNotFound(references)
     return Conflict("The database refused the values", code="CONSTRAINT")

@@ -42,6 +42,11 @@ class RecordStore:
         self.tables = tables
         self._cache = StatementCache()
 
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is SQLite."""
+        return self.database.dialect_name == "sqlite"
+
     async def find(
         self,
         connection: Connection,
