@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
@@ -15,7 +14,6 @@ from typing import Any
 import httpx
 import jwt
 from tests.support.server import REPOSITORY, serve
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tidings import Api, JWTAuthPlugin, RestApiPlugin, SqlAlchemyPlugin
 
@@ -242,25 +240,15 @@ def tracebacks(records: list[logging.LogRecord]) -> list[str]:
     ]
 
 
-class Prompt(H11Protocol):
-    """Sends at once: the listening socket of `serve` has no protocol number, for which reason
-    asyncio leaves Nagle's algorithm on, which costs 40 ms for each answer.
-    """
-
-    def connection_made(self, transport: Any) -> None:
-        connection = transport.get_extra_info("socket")
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        super().connection_made(transport)
-
-
-PROMPTLY: dict[str, Any] = {"http": Prompt, "log_config": None}
+WITHOUT_LOG: dict[str, Any] = {"log_config": None}
+"""Nothing of uvicorn's own logging: the tests look at what is logged."""
 
 
 @contextlib.asynccontextmanager
 async def serving(api: Api, **options: Any) -> AsyncIterator[Client]:
     """A client of the api's resources, on a real server."""
     async with (
-        serve(api.asgi(), **PROMPTLY) as url,
+        serve(api.asgi(), **WITHOUT_LOG) as url,
         Client(f"{url}{api.prefix}", **options) as client,
     ):
         yield client

@@ -19,8 +19,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from tests.http.kit import (
-    PROMPTLY,
     SECRET,
+    WITHOUT_LOG,
     Client,
     check_document,
     document,
@@ -51,7 +51,7 @@ def live_api(**options: Any) -> Api:
 async def hosted(app: Any, **config: Any) -> AsyncIterator[str]:
     """The url of an app that must run and end without anything unforeseen."""
     with watched_logs() as records:
-        async with serve(app, **{**PROMPTLY, **config}) as url:
+        async with serve(app, **{**WITHOUT_LOG, **config}) as url:
             yield url
     assert tracebacks(records) == []
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 
 import httpx
-from tests.http.kit import PROMPTLY, make_api, token
+from tests.http.kit import WITHOUT_LOG, make_api, token
 from tests.support.server import serve
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -52,7 +52,7 @@ def live_api(**options: Any) -> Api:
 
 @contextlib.asynccontextmanager
 async def served(api: Api, **config: Any) -> AsyncIterator[str]:
-    async with serve(api.asgi(), **{**PROMPTLY, **config}) as url:
+    async with serve(api.asgi(), **{**WITHOUT_LOG, **config}) as url:
         yield url
 
 
