@@ -25,6 +25,8 @@ payload in ``tidings.realtime``, in one place each.
 
 from __future__ import annotations
 
+import logging
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -254,3 +256,10 @@ class ProblemList:
         """Raise `ValidationFailed` if anything was noted."""
         if self.problems:
             raise ValidationFailed(self.problems, resource=resource)
+
+
+def log_unforeseen(logger: logging.Logger, error: Exception) -> tuple[str, str]:
+    """Log an error that nobody foresaw; gives its number, and the message that may be told."""
+    number = secrets.token_hex(6)
+    logger.error("internal error %s", number, exc_info=error)
+    return number, f"Something went wrong on the server; it is logged as {number}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from tidings.errors import (
     RequestError,
     Source,
     ValidationFailed,
+    log_unforeseen,
 )
 from tidings.jsonapi.requests import escape_pointer
 
@@ -27,9 +27,7 @@ def error_document(error: RequestError, pointers: Mapping[str, str]) -> dict[str
 
 def internal_error_document(error: Exception) -> dict[str, Any]:
     """The document for what nobody foresaw: logged under an id, of which alone it tells."""
-    number = secrets.token_hex(6)
-    _log.error("internal error %s", number, exc_info=error)
-    detail = f"Something went wrong on the server; it is logged as {number}"
+    number, detail = log_unforeseen(_log, error)
     entry = _object("500", "INTERNAL_ERROR", "Internal Server Error", detail)
     return {"jsonapi": {"version": "1.1"}, "errors": [{"id": number, **entry}]}
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from typing import Any
 
-from tidings.errors import AuthenticationError, RequestError
+from tidings.errors import AuthenticationError, RequestError, log_unforeseen
 
 _log = logging.getLogger("tidings.realtime")
 
@@ -14,9 +13,7 @@ _log = logging.getLogger("tidings.realtime")
 def error_payload(error: Exception) -> dict[str, Any]:
     """The payload; what nobody foresaw is logged under an id, of which alone it tells."""
     if not isinstance(error, RequestError):
-        number = secrets.token_hex(6)
-        _log.error("internal error %s", number, exc_info=error)
-        message = f"Something went wrong on the server; it is logged as {number}"
+        _, message = log_unforeseen(_log, error)
         return {"code": "INTERNAL_ERROR", "message": message}
     code = "PERMISSION_DENIED" if isinstance(error, AuthenticationError) else error.code
     payload: dict[str, Any] = {"code": code, "message": error.message}
