@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import resource
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +29,26 @@ class Effort:
     sockets: int
     changes: int
     """Per round of the fan-out."""
+    subscriptions: tuple[int, ...]
+    """At how many of them matching is measured."""
 
 
-FULL = Effort(rounds=5, seconds=1.5, notifications=2000, sockets=1000, changes=30)
-QUICK = Effort(rounds=2, seconds=0.4, notifications=500, sockets=1000, changes=8)
+FULL = Effort(
+    rounds=5,
+    seconds=1.5,
+    notifications=2000,
+    sockets=1000,
+    changes=30,
+    subscriptions=(1_000, 10_000, 100_000, 1_000_000),
+)
+QUICK = Effort(
+    rounds=2,
+    seconds=0.4,
+    notifications=500,
+    sockets=1000,
+    changes=8,
+    subscriptions=(1_000, 10_000),
+)
 
 
 def describe() -> dict[str, str | int]:
@@ -48,6 +72,21 @@ def processor_seconds(pid: int) -> float | None:
     except OSError:
         return None
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_bytes() -> float:
+    """The memory that this process occupies; NaN where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return math.nan
+    return float(pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+def in_a_process_of_its_own(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do some work in a fresh process, so that no earlier work shows in its memory."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(work, *args, **kwargs).result()
 
 
 def allow_open_files(wanted: int) -> int:

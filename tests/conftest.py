@@ -2,8 +2,11 @@
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from tests.support.databases import DatabaseServer, MissingServer, mariadb, postgresql
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -22,3 +25,47 @@ def _quiet_logger() -> Iterator[None]:
     logger = logging.getLogger("tidings")
     logger.setLevel(logging.NOTSET)
     logger.handlers.clear()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[DatabaseServer]:
+    """A private PostgreSQL, started for the first test that asks."""
+    try:
+        with postgresql() as server:
+            yield server
+    except MissingServer as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[DatabaseServer]:
+    """A private MariaDB, started for the first test that asks."""
+    try:
+        with mariadb() as server:
+            yield server
+    except MissingServer as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def postgres_url(postgres_server: DatabaseServer) -> Iterator[str]:
+    """An empty PostgreSQL database of the test's own."""
+    with postgres_server.database() as url:
+        yield url
+
+
+@pytest.fixture
+def mariadb_url(mariadb_server: DatabaseServer) -> Iterator[str]:
+    """An empty MariaDB database of the test's own."""
+    with mariadb_server.database() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of the test's own, on each of the databases in turn."""
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path}/test.db"
+    name = {"postgresql": "postgres_url", "mariadb": "mariadb_url"}[request.param]
+    url: str = request.getfixturevalue(name)
+    return url

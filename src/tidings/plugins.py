@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tidings.api import Api, RestOptions, SocketOptions
 from tidings.auth import TokenVerifier
 from tidings.errors import ConfigurationError, MissingExtraError
-from tidings.storage import CoreDatabase, Database, SqliteDatabase
+from tidings.storage import CoreDatabase, Database, SqliteDatabase, own_engine
 
 _DRIVERS = {"asyncpg": ("asyncpg", "postgres"), "asyncmy": ("asyncmy", "mysql")}
 
@@ -36,7 +36,7 @@ class SqlAlchemyPlugin:
     """Keeps records in an SQL database.
 
     Takes an SQLAlchemy URL with an asyncio driver (``sqlite+aiosqlite:///app.db``,
-    ``postgresql+asyncpg://...``, ``mysql+asyncmy://...``) or an `AsyncEngine` of the
+    ``postgresql+asyncpg://...``, ``mariadb+asyncmy://...``) or an `AsyncEngine` of the
     application's. With ``create_tables`` missing tables are created when the api opens.
     """
 
@@ -72,12 +72,12 @@ def _database(url: str) -> Database:
     package, extra = _DRIVERS.get(driver.partition("+")[2], ("", ""))
     if not package:
         raise ConfigurationError(
-            f"driver {driver!r} is not supported: use sqlite+aiosqlite, postgresql+asyncpg "
-            "or mysql+asyncmy, or pass an AsyncEngine as engine="
+            f"driver {driver!r} is not supported: use sqlite+aiosqlite, postgresql+asyncpg, "
+            "mariadb+asyncmy or mysql+asyncmy, or pass an AsyncEngine as engine="
         )
     if find_spec(package) is None:
         raise MissingExtraError(package, extra, f"the database URL {driver}://")
-    return CoreDatabase(create_async_engine(url), owned=True)
+    return CoreDatabase(own_engine(url), owned=True)
 
 
 class JWTAuthPlugin:

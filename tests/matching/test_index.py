@@ -15,7 +15,7 @@ from tidings.feed import Change
 from tidings.filters import Atom, Expression, Not, Opaque, all_of, any_of, compile_predicate
 from tidings.matching import Matcher, Node
 from tidings.matching.access import ByRange, ByText, ByValues, choose
-from tidings.matching.ranges import SortedKeys
+from tidings.matching.spans import Spans
 
 SEEDS = int(os.environ.get("TIDINGS_PROVE_MATCHING", "60"))
 EPOCH = datetime(2020, 1, 1, tzinfo=UTC)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, exc, text
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.ext.asyncio import (
     AsyncSession,
     async_scoped_session,
@@ -662,12 +663,13 @@ async def test_a_forgotten_async_with_is_explained(app: Application) -> None:
 # The dialect's methods
 
 
-class TwoPhaseDialect:
+class TwoPhaseDialect(DefaultDialect):
     """As PostgreSQL's: a two-phase commit ends with a plain rollback of what is left."""
 
     name = "postgresql"
 
     def __init__(self) -> None:
+        super().__init__()
         self.fails = False
 
     def do_commit(self, source: Any) -> None: ...

@@ -1,4 +1,4 @@
-"""Change: one committed change of one record, before and after."""
+"""Change: one committed change of one record, before and after; and Invalidation, of many."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ class Change:
     ``before`` and ``after`` are the record's column values, Python representation, ``id``
     included; ``before`` is None where it was made, ``after`` where it was deleted. ``action`` is
     what the wire calls it: ``update`` is a PUT that replaced.
+
+    Where filters of the resource look at related records, both also hold the values of these
+    *paths* (``category.name``): one value, or for a to-many path a tuple of the distinct ones.
     """
 
     resource: str
@@ -29,3 +32,22 @@ class Change:
     before: Mapping[str, Any] | None
     after: Mapping[str, Any] | None
     at: datetime = field(default_factory=_now)
+    derived: bool = False
+    """Whether only the values of paths have changed, by a change of a related record."""
+    unknown: frozenset[str] = frozenset()
+    """Paths with more values than are read: what filters on them come to is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidation:
+    """Too many records of a resource may have changed, as filters on these paths see them.
+
+    The changes are not listed: whoever watches such a filter is told to refetch.
+    """
+
+    resource: str
+    paths: frozenset[str]
+
+
+Notice = Change | Invalidation
+"""What a feed carries."""

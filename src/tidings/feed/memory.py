@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from tidings.feed.change import Change
+from tidings.feed.change import Notice
 from tidings.feed.cursor import Cursor
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -22,11 +22,11 @@ class Feed(Protocol):
         """The place of the newest change."""
         ...
 
-    def publish(self, changes: Sequence[Change]) -> None:
+    def publish(self, changes: Sequence[Notice]) -> None:
         """Give committed changes their place. Never waits and never fails for want of a reader."""
         ...
 
-    async def read(self, after: int, limit: int) -> Sequence[tuple[int, Change]]:
+    async def read(self, after: int, limit: int) -> Sequence[tuple[int, Notice]]:
         """Wait for changes beyond offset ``after``; at most ``limit``, in order.
 
         Raises:
@@ -51,7 +51,7 @@ class MemoryFeed:
 
     def __init__(self, window: int = 10_000) -> None:
         self._epoch = "".join(secrets.choice(_ALPHABET) for _ in range(5))
-        self._history: deque[Change] = deque(maxlen=window)
+        self._history: deque[Notice] = deque(maxlen=window)
         self._offset = 0
         self._waiting: set[asyncio.Future[None]] = set()
 
@@ -60,7 +60,7 @@ class MemoryFeed:
         """The place of the newest change."""
         return Cursor(self._epoch, self._offset)
 
-    def publish(self, changes: Sequence[Change]) -> None:
+    def publish(self, changes: Sequence[Notice]) -> None:
         """Append changes and wake the readers."""
         self._history.extend(changes)
         self._offset += len(changes)
@@ -68,7 +68,7 @@ class MemoryFeed:
             if not reader.done():
                 reader.set_result(None)
 
-    async def read(self, after: int, limit: int) -> Sequence[tuple[int, Change]]:
+    async def read(self, after: int, limit: int) -> Sequence[tuple[int, Notice]]:
         """Wait for changes beyond offset ``after``; at most ``limit``, in order."""
         while self._offset <= after:
             reader = asyncio.get_running_loop().create_future()

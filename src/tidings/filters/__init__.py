@@ -8,14 +8,19 @@ from tidings.filters.expression import (
     AllOf,
     AnyOf,
     Atom,
+    Comparison,
     Expression,
     Not,
     Opaque,
+    TextMatch,
     all_of,
     any_of,
+    columns_used,
+    is_too_large,
     opaque_without_record_test,
 )
 from tidings.filters.predicate import comparison, compile_predicate
+from tidings.filters.text import fold
 from tidings.filters.trusted import build_clause
 
 __all__ = [
@@ -25,15 +30,20 @@ __all__ = [
     "AnyOf",
     "Atom",
     "ClientFilters",
+    "Comparison",
     "Expression",
     "Not",
     "Opaque",
+    "TextMatch",
     "all_of",
     "any_of",
     "build_clause",
     "build_filters",
     "canonical",
+    "columns_used",
     "comparison",
     "compile_predicate",
+    "fold",
+    "is_too_large",
     "opaque_without_record_test",
 ]

@@ -11,12 +11,29 @@ from typing import Any, Final
 from typing import cast as typing_cast
 
 import msgspec
-from sqlalchemy import column as column_named
-from sqlalchemy import table
 
 from tidings.errors import MAX_PROBLEMS, FilterError, Problem
-from tidings.filters.columns import cast_operand, column_type, compare
-from tidings.filters.expression import Atom, AtomOperator, Expression, Opaque, all_of, any_of
+from tidings.filters.columns import (
+    cast_operand,
+    column_type,
+    compare,
+    day_bounds,
+    has_many,
+    is_not_null,
+    is_null,
+)
+from tidings.filters.expression import (
+    EVERYTHING,
+    NOTHING,
+    Atom,
+    AtomOperator,
+    Expression,
+    Opaque,
+    all_of,
+    any_of,
+)
+from tidings.filters.reading import read, stub_columns
+from tidings.filters.trusted import build_clause
 from tidings.identity import Identity
 from tidings.schema import ResourceType, SearchField, ValueProblem, cast, describe
 from tidings.schema.types import CONTAINER_TYPES, TypeName
@@ -111,10 +128,13 @@ def _in(resource: ResourceType, entry: SearchField, value: Any) -> tuple[Any, Ex
     items: list[Any] = []
     for column in entry.columns:
         items = [_item(resource, entry, column, index, item) for index, item in enumerate(values)]
-        if entry.type == "date" and column_type(resource, column) == "dateTime":
-            terms.append(any_of(compare(column, "=", item, moment=True) for item in items))
+        each = [compare(resource, column, "=", item) for item in items]
+        if entry.match_all:
+            terms.append(all_of(each))
+        elif all(isinstance(term, Atom) and term.operator == "=" for term in each):
+            terms.append(Atom(column, "in", tuple(items), has_many(resource, column)))
         else:
-            terms.append(Atom(column, "in", tuple(items)))
+            terms.append(any_of(each))
     return items, any_of(terms)
 
 
@@ -133,12 +153,11 @@ def _between(resource: ResourceType, entry: SearchField, value: Any) -> tuple[An
     terms: list[Expression] = []
     bounds: list[Any] = []
     for column in entry.columns:
-        bounds = [cast_operand(resource, column, entry.type, item) for item in value]
+        bounds = [_item(resource, entry, column, index, item) for index, item in enumerate(value)]
+        low, high = bounds
         if column_type(resource, column) == "dateTime":
-            low = compare(column, ">=", bounds[0], moment=True)
-            terms.append(all_of([low, compare(column, "<=", bounds[1], moment=True)]))
-        else:
-            terms.append(Atom(column, "between", tuple(bounds)))
+            low, high = day_bounds(low)[0], day_bounds(high)[1]
+        terms.append(Atom(column, "between", (low, high), has_many(resource, column)))
     return bounds, any_of(terms)
 
 
@@ -156,21 +175,24 @@ def _split(
 def _comparison(resource: ResourceType, entry: SearchField, value: Any) -> tuple[Any, Expression]:
     operator = typing_cast(AtomOperator, entry.operator)
     if value is None:
-        return None, _null_comparison(entry, operator)
+        return None, _null_comparison(resource, entry, operator)
     terms: list[Expression] = []
     operand: Any = None
     for column in entry.columns:
         operand = cast_operand(resource, column, entry.type, value)
-        moment = column_type(resource, column) == "dateTime"
-        terms.append(compare(column, operator, operand, moment=moment))
+        terms.append(compare(resource, column, operator, operand))
     return operand, any_of(terms)
 
 
-def _null_comparison(entry: SearchField, operator: AtomOperator) -> Expression:
+def _null_comparison(
+    resource: ResourceType, entry: SearchField, operator: AtomOperator
+) -> Expression:
     if operator not in ("=", "!="):
         raise ValueProblem(f"null cannot be compared with {operator!r}")
-    test: AtomOperator = "is null" if operator == "=" else "is not null"
-    return any_of(Atom(column, test) for column in entry.columns)
+    return any_of(
+        is_null(resource, column) if operator == "=" else is_not_null(resource, column)
+        for column in entry.columns
+    )
 
 
 def _custom(
@@ -180,7 +202,10 @@ def _custom(
     assert callable(operator)
     extra = {"identity": identity}
     sql_extra = extra if _takes_identity(operator) else {}
-    _try_out(resource, lambda columns: operator(columns, value, **sql_extra))
+    clause = _try_out(resource, lambda columns: operator(columns, value, **sql_extra))
+    found = _read_result(resource, clause)
+    if found is not None:
+        return found
     record_extra = extra if test is not None and _takes_identity(test) else {}
     key = msgspec.json.encode(value, order="deterministic").decode()
     if sql_extra or record_extra:
@@ -196,19 +221,27 @@ def _custom(
     )
 
 
-def _try_out(resource: ResourceType, clause: Callable[[Any], Any]) -> None:
+def _read_result(resource: ResourceType, result: Any) -> Expression | None:
+    """What a custom filter returned, as an expression; None where it cannot be read."""
+    if isinstance(result, bool):
+        return EVERYTHING if result else NOTHING
+    if isinstance(result, Mapping):
+        return build_clause(resource, result)
+    return read(resource, result)
+
+
+def _try_out(resource: ResourceType, clause: Callable[[Any], Any]) -> Any:
     """A ValueError from a custom filter is its way to say that it cannot use the value."""
-    names = table(resource.table, *(column_named(name) for name in resource.column_names))
     try:
-        clause(names.c)
+        return clause(stub_columns(resource))
     except ValueProblem:
         raise
     except ValueError as error:
         raise ValueProblem(str(error)) from error
     except (LookupError, TypeError) as error:
         raise ValueProblem("cannot be used by this filter") from error
-    except Exception:  # noqa: BLE001  columns without types may not do; a query has the real ones
-        return
+    except Exception:  # noqa: BLE001  columns of no table may not do; a query has the real ones
+        return None
 
 
 @lru_cache(maxsize=1024)

@@ -12,7 +12,18 @@ from typing import Any
 
 import msgspec
 
-from tidings.filters.expression import AllOf, AnyOf, Atom, Expression, Not, Opaque
+from tidings.filters.expression import (
+    AllOf,
+    AnyOf,
+    Atom,
+    Comparison,
+    Expression,
+    Not,
+    Opaque,
+    TextMatch,
+)
+from tidings.filters.text import fold
+from tidings.filters.values import Arithmetic, Coalesce, Column, Constant, Length, Value
 
 
 def canonical(expression: Expression) -> str:
@@ -21,7 +32,13 @@ def canonical(expression: Expression) -> str:
     The order of terms, repetitions, the order and repetition of ``in`` values do not matter.
     """
     if isinstance(expression, Atom):
-        return _atom(expression)
+        return f"some {_atom(expression)}" if expression.some else _atom(expression)
+    if isinstance(expression, Comparison):
+        right = "" if expression.right is None else f",{_operand(expression.right)}"
+        return f"compare({expression.operator},{_operand(expression.left)}{right})"
+    if isinstance(expression, TextMatch):
+        segments = ",".join(_quoted(segment) for segment in expression.segments)
+        return f"match({expression.case},{_operand(expression.text)},{segments})"
     if isinstance(expression, Opaque):
         return f"custom({_quoted(expression.name)},{_quoted(expression.key)})"
     if isinstance(expression, Not):
@@ -46,8 +63,22 @@ def _atom(atom: Atom) -> str:
     if operator in ("is null", "is not null"):
         return f"{column} {operator}"
     if operator == "like":
-        return f"{column} like {_value(value.lower())}"
+        return f"{column} like {_value(fold(value))}"
     return f"{column}{operator}{_value(value)}"
+
+
+def _operand(value: Value) -> str:
+    match value:
+        case Column(name, kind):
+            return f"{kind}:{_quoted(name)}"
+        case Constant(constant, kind):
+            return f"{kind}:{_value(constant)}"
+        case Coalesce(values):
+            return f"coalesce({','.join(_operand(item) for item in values)})"
+        case Length(text):
+            return f"length({_operand(text)})"
+        case Arithmetic(operator, left, right):
+            return f"({_operand(left)}{operator}{_operand(right)})"
 
 
 def _value(value: Any) -> str:

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any, Final
 
-from tidings.filters.expression import Atom, AtomOperator, Expression, any_of
-from tidings.schema import ResourceType, ValueProblem, cast
+from tidings.filters.expression import Atom, AtomOperator, Expression, Not, any_of
+from tidings.schema import Field, ResourceType, ValueProblem, cast, cast_id
 from tidings.schema.types import TEXT_TYPES, TypeName
 
 MAX_TEXT: Final = 1_000
 """How many characters a filter's value may have: every subscription keeps its own."""
+MAX_ELEMENT: Final = 2**53 - 1
+"""JSON numbers beyond it are not the same in every reader."""
+
+
+def field_of(resource: ResourceType, column: str) -> Field | None:
+    """The field behind a column of the resource, or behind a path; None for an ``id``."""
+    related = resource.related.get(column)
+    if related is not None:
+        return related.field
+    return None if column == "id" else resource.fields[column]
 
 
 def column_type(resource: ResourceType, column: str) -> TypeName:
-    """The type of a column of the resource's table, ``id`` included."""
-    return "id" if column == "id" else resource.fields[column].type
+    """The type of a column of the resource's table, ``id`` included, or of a path's values."""
+    field = field_of(resource, column)
+    return "id" if field is None else field.type
+
+
+def has_many(resource: ResourceType, column: str) -> bool:
+    """Whether the column has many values: an array, or a path over a to-many relationship."""
+    related = resource.related.get(column)
+    return column_type(resource, column) == "array" if related is None else related.many
 
 
 def holds_text(resource: ResourceType, column: str) -> bool:
     """Tell whether the column has text to look into, rather than the id of a record."""
-    if column == "id" or resource.fields[column].references is not None:
-        return False
-    return resource.fields[column].type in TEXT_TYPES
+    field = field_of(resource, column)
+    return field is not None and field.references is None and field.type in TEXT_TYPES
 
 
 def cast_column(resource: ResourceType, column: str, value: Any) -> Any:
@@ -32,12 +48,25 @@ def cast_column(resource: ResourceType, column: str, value: Any) -> Any:
     Raises:
         ValueProblem: the value cannot be taken.
     """
-    if column == "id":
-        return resource.cast_id(value)
-    found = resource.fields[column]
-    result = found.cast(value)
-    if found.type == "decimal" and _is_too_fine(result, found.scale):
-        raise ValueProblem(f"must have at most {found.scale} digits after the point")
+    field = field_of(resource, column)
+    if field is None:
+        related = resource.related.get(column)
+        return cast_id(resource.id_type if related is None else related.id_type, value)
+    result = field.cast(value)
+    if field.type == "decimal" and _is_too_fine(result, field.scale):
+        raise ValueProblem(f"must have at most {field.scale} digits after the point")
+    return result
+
+
+def cast_element(type_name: TypeName, value: Any) -> Any:
+    """Cast a value to what an array's elements are compared with.
+
+    Raises:
+        ValueProblem: the value cannot be taken.
+    """
+    result = cast(type_name, value)
+    if type_name == "integer" and abs(result) > MAX_ELEMENT:
+        raise ValueProblem("must be a number that JSON can hold exactly")
     return result
 
 
@@ -56,7 +85,10 @@ def cast_operand(resource: ResourceType, column: str, type_name: TypeName, value
     """
     if isinstance(value, str) and len(value) > MAX_TEXT:
         raise ValueProblem(f"must have at most {MAX_TEXT} characters")
-    if type_name == "date" and column_type(resource, column) == "dateTime":
+    kind = column_type(resource, column)
+    if kind == "array":
+        return cast_element(type_name, value)
+    if type_name == "date" and kind == "dateTime":
         try:
             return cast("date", value)
         except ValueProblem:
@@ -64,21 +96,46 @@ def cast_operand(resource: ResourceType, column: str, type_name: TypeName, value
     return cast_column(resource, column, value)
 
 
-def compare(column: str, operator: AtomOperator, value: Any, *, moment: bool) -> Expression:
-    """``column operator value``; with ``moment`` the column holds dateTimes, the value maybe a day.
+def compare(resource: ResourceType, column: str, operator: AtomOperator, value: Any) -> Expression:
+    """``column operator value``, where the value may be a day and the column hold moments.
 
-    A day lasts to its last microsecond: what comes after the last day there is has no name.
+    Of a column with many values one has to satisfy the comparison; ``!=`` says that none is it.
     """
-    if not moment or isinstance(value, datetime):
-        return Atom(column, operator, value)
-    start = datetime.combine(value, time.min, UTC)
-    end = datetime.combine(value, time.max, UTC)
+    many = has_many(resource, column)
+    if many and operator == "!=":
+        return Not(compare(resource, column, "=", value))
+    if column_type(resource, column) != "dateTime" or isinstance(value, datetime):
+        return Atom(column, operator, value, many)
+    start, end = day_bounds(value)
     match operator:
         case "=":
-            return Atom(column, "between", (start, end))
+            return Atom(column, "between", (start, end), many)
         case "!=":
             return any_of([Atom(column, "<", start), Atom(column, ">", end)])
         case ">" | "<=":
-            return Atom(column, operator, end)
+            return Atom(column, operator, end, many)
         case _:
-            return Atom(column, operator, start)
+            return Atom(column, operator, start, many)
+
+
+def is_null(resource: ResourceType, column: str) -> Expression:
+    """That the column is NULL; of a path with many values, that one of them is."""
+    related = resource.related.get(column)
+    return Atom(column, "is null", None, related is not None and related.many)
+
+
+def is_not_null(resource: ResourceType, column: str) -> Expression:
+    """That the column is not NULL; of a path with many values, that none of them is."""
+    found = is_null(resource, column)
+    assert isinstance(found, Atom)
+    return Not(found) if found.some else Atom(column, "is not null")
+
+
+def day_bounds(value: date) -> tuple[datetime, datetime]:
+    """The first and the last moment of a day; a moment is both of its own.
+
+    A day lasts to its last microsecond: what comes after the last day there is has no name.
+    """
+    if isinstance(value, datetime):
+        return value, value
+    return datetime.combine(value, time.min, UTC), datetime.combine(value, time.max, UTC)

@@ -8,9 +8,11 @@ NULL is unknown, `Not` of unknown is unknown, and a record matches only what is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+from tidings.filters.values import Column, Value, parts
 
 AtomOperator = Literal[
     "=", "!=", ">", ">=", "<", "<=", "in", "between", "like", "is null", "is not null"
@@ -23,11 +25,46 @@ class Atom:
 
     ``value`` is a tuple for ``in`` (any length) and ``between`` (two, inclusive), and None for
     ``is null`` and ``is not null``. ``like`` is "contains", ignoring case, with no wildcards.
+
+    With ``some`` the column holds many values (an array, or a path to many related records) and
+    the comparison is true where it is true for one of them, else false; never unknown.
     """
 
     column: str
     operator: AtomOperator
     value: Any = None
+    some: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two values compared; ``right`` is None for ``is null`` and ``is not null``.
+
+    What a single column and a constant come to is an `Atom`, which an index can use.
+    """
+
+    left: Value
+    operator: Literal["=", "!=", ">", ">=", "<", "<=", "is null", "is not null"]
+    right: Value | None = None
+
+
+TextCase = Literal["exact", "fold", "lower", "upper"]
+"""How a text is seen when it is compared: as it is, ignoring case, in lower or in upper case."""
+ANY_CHARACTER: Final = "\x00"
+"""Stands in a pattern's segment for any one character; no text holds a NUL."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextMatch:
+    """A text held against a pattern: ``segments`` that stand apart by any number of characters.
+
+    ``("abc",)`` is the text itself, ``("", "abc", "")`` contains it, ``("abc", "")`` starts with
+    it. The text is seen as ``case`` says, the pattern has been brought to that case.
+    """
+
+    text: Value
+    segments: tuple[str, ...]
+    case: TextCase = "exact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +103,7 @@ class Opaque:
     record_test: Callable[[Mapping[str, Any]], bool] | None = None
 
 
-Expression = Atom | AllOf | AnyOf | Not | Opaque
+Expression = Atom | Comparison | TextMatch | AllOf | AnyOf | Not | Opaque
 
 EVERYTHING = AllOf(())
 NOTHING = AnyOf(())
@@ -93,13 +130,66 @@ def _joined(
     return next(iter(flat)) if len(flat) == 1 else kind(tuple(flat))
 
 
+def leaves(expression: Expression) -> Iterator[Atom | Comparison | TextMatch | Opaque]:
+    """Everything in an expression that is not and, or, not."""
+    match expression:
+        case AllOf(terms) | AnyOf(terms):
+            for term in terms:
+                yield from leaves(term)
+        case Not(term):
+            yield from leaves(term)
+        case _:
+            yield expression
+
+
 def opaque_without_record_test(expression: Expression) -> str | None:
     """The name of the first custom filter that cannot decide a record; None if all can."""
-    if isinstance(expression, Opaque):
-        return expression.name if expression.record_test is None else None
-    if isinstance(expression, Not):
-        return opaque_without_record_test(expression.term)
-    if isinstance(expression, Atom):
-        return None
-    found = (opaque_without_record_test(term) for term in expression.terms)
-    return next((name for name in found if name is not None), None)
+    for leaf in leaves(expression):
+        if isinstance(leaf, Opaque) and leaf.record_test is None:
+            return leaf.name
+    return None
+
+
+def columns_used(expression: Expression) -> frozenset[str]:
+    """The columns that an expression looks at, paths to related records among them.
+
+    What a custom filter that could not be read looks at is not known, and not in it.
+    """
+    names: set[str] = set()
+    for leaf in leaves(expression):
+        match leaf:
+            case Atom():
+                names.add(leaf.column)
+            case Comparison(left, _, right):
+                for value in (left, right):
+                    names |= set() if value is None else _columns_in(value)
+            case TextMatch(text):
+                names |= _columns_in(text)
+            case _:
+                pass
+    return frozenset(names)
+
+
+def _columns_in(value: Value) -> set[str]:
+    return {part.name for part in parts(value) if isinstance(part, Column)}
+
+
+MAX_LEAVES: Final = 1_000
+MAX_DEPTH: Final = 32
+
+
+def is_too_large(expression: Expression) -> bool:
+    """Whether an expression has more than `MAX_LEAVES` comparisons, or nests too deep."""
+    return (
+        _depth(expression, MAX_DEPTH) > MAX_DEPTH or sum(1 for _ in leaves(expression)) > MAX_LEAVES
+    )
+
+
+def _depth(expression: Expression, limit: int) -> int:
+    match expression:
+        case AllOf(terms) | AnyOf(terms) if limit and terms:
+            return 1 + max(_depth(term, limit - 1) for term in terms)
+        case Not(term) if limit:
+            return 1 + _depth(term, limit - 1)
+        case _:
+            return 1

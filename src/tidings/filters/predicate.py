@@ -10,7 +10,27 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from tidings.filters.expression import AllOf, AnyOf, Atom, Expression, Not, Opaque
+from tidings.filters.expression import (
+    AllOf,
+    AnyOf,
+    Atom,
+    Comparison,
+    Expression,
+    Not,
+    Opaque,
+    TextMatch,
+)
+from tidings.filters.text import fold, has_element, text_matcher
+from tidings.filters.values import (
+    LIMIT,
+    Arithmetic,
+    Coalesce,
+    Column,
+    Constant,
+    Length,
+    Value,
+    kind_of,
+)
 
 Record = Mapping[str, Any]
 _Ternary = Callable[[Record], bool | None]
@@ -37,8 +57,14 @@ def compile_predicate(expression: Expression) -> Callable[[Record], bool]:
 
 def _compile(expression: Expression) -> _Ternary:
     match expression:
+        case Atom(some=True):
+            return _compile_some(expression)
         case Atom():
             return _compile_atom(expression)
+        case Comparison():
+            return _compile_comparison(expression)
+        case TextMatch(text, segments, case):
+            return _compile_text(_compile_value(text), text_matcher(segments, case))
         case AllOf(terms):
             return _compile_all(tuple(_compile(term) for term in terms))
         case AnyOf(terms):
@@ -93,6 +119,112 @@ def _compile_atom(atom: Atom) -> _Ternary:
     return lambda record: None if (found := record[column]) is None else test(found, operand)
 
 
+def _compile_some(atom: Atom) -> _Ternary:
+    """True where one of the column's values makes it so, else false, as with EXISTS."""
+    column = atom.column
+    if atom.operator == "is null":
+        return lambda record: None in (record[column] or ())
+    if atom.operator == "is not null":
+        return lambda record: any(found is not None for found in record[column] or ())
+    if atom.operator in ("=", "in"):
+        wanted = atom.value if atom.operator == "in" else (atom.value,)
+        return lambda record: has_element(record[column] or (), wanted)
+    test, operand = comparison(atom)
+    if atom.operator == "like":
+        return lambda record: any(
+            isinstance(found, str) and test(found, operand) for found in record[column] or ()
+        )
+    return lambda record: any(
+        found is not None and test(found, operand) for found in record[column] or ()
+    )
+
+
+def _compile_comparison(term: Comparison) -> _Ternary:
+    left = _compile_value(term.left)
+    if term.operator == "is null":
+        return lambda record: left(record) is None
+    if term.operator == "is not null":
+        return lambda record: left(record) is not None
+    assert term.right is not None
+    right = _compile_value(term.right)
+    if kind_of(term.left) != kind_of(term.right):
+        # A database compares an integer with a double as doubles; Python would do it exactly.
+        left, right = _as_double(left), _as_double(right)
+    test = _COMPARE[term.operator]
+
+    def compare(record: Record) -> bool | None:
+        first, second = left(record), right(record)
+        return None if first is None or second is None else test(first, second)
+
+    return compare
+
+
+def _compile_text(value: Callable[[Record], Any], matches: Callable[[str], bool]) -> _Ternary:
+    return lambda record: None if (found := value(record)) is None else matches(found)
+
+
+def _compile_value(value: Value) -> Callable[[Record], Any]:
+    match value:
+        case Column(name):
+            return operator.itemgetter(name)
+        case Constant(constant):
+            return lambda record: constant
+        case Length(text):
+            inner = _compile_value(text)
+            return lambda record: None if (found := inner(record)) is None else len(found)
+        case Coalesce(values):
+            ways = tuple(_compile_value(item) for item in values)
+            return lambda record: next(
+                (found for way in ways if (found := way(record)) is not None), None
+            )
+        case Arithmetic():
+            return _compile_arithmetic(value)
+
+
+def _compile_arithmetic(value: Arithmetic) -> Callable[[Record], float | None]:
+    left, right = (_operand(side) for side in (value.left, value.right))
+    compute = _COMPUTE[value.operator]
+
+    def result(record: Record) -> float | None:
+        first, second = left(record), right(record)
+        return None if first is None or second is None else compute(first, second)
+
+    return result
+
+
+def _operand(value: Value) -> Callable[[Record], float | None]:
+    found = _compile_value(value)
+    if isinstance(value, Arithmetic):
+        return found
+    return _as_double(found) if kind_of(value) == "integer" else _within_limit(found)
+
+
+def _as_double(value: Callable[[Record], Any]) -> Callable[[Record], float | None]:
+    return lambda record: None if (found := value(record)) is None else float(found)
+
+
+def _within_limit(value: Callable[[Record], Any]) -> Callable[[Record], float | None]:
+    def limited(record: Record) -> float | None:
+        found: float | None = value(record)
+        if found is None or found == 0 or 1 / LIMIT <= abs(found) <= LIMIT:
+            return found
+        return None
+
+    return limited
+
+
+def _divide(left: float, right: float) -> float | None:
+    return None if right == 0 else left / right
+
+
+_COMPUTE: Final[dict[str, Callable[[float, float], float | None]]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": _divide,
+}
+
+
 def comparison(atom: Atom) -> tuple[Callable[[Any, Any], bool], Any]:
     """How an atom compares a value that is not NULL: a test of value and operand, and the operand.
 
@@ -103,7 +235,7 @@ def comparison(atom: Atom) -> tuple[Callable[[Any, Any], bool], Any]:
     if atom.operator == "between":
         return _is_between, atom.value
     if atom.operator == "like":
-        return _contains, atom.value.lower()
+        return _contains, fold(atom.value)
     return _COMPARE[atom.operator], atom.value
 
 
@@ -116,4 +248,4 @@ def _is_between(found: Any, bounds: tuple[Any, Any]) -> bool:
 
 
 def _contains(found: str, part: str) -> bool:
-    return part in found.lower()
+    return part in fold(found)

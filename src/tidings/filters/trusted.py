@@ -7,19 +7,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 from typing import cast as typing_cast
 
 from tidings.errors import ConfigurationError
-from tidings.filters.columns import cast_column, column_type, holds_text
-from tidings.filters.expression import Atom, AtomOperator, Expression, Not, all_of, any_of
+from tidings.filters.columns import (
+    cast_column,
+    cast_element,
+    column_type,
+    compare,
+    has_many,
+    holds_text,
+    is_not_null,
+    is_null,
+)
+from tidings.filters.expression import (
+    MAX_DEPTH,
+    Atom,
+    AtomOperator,
+    Expression,
+    Not,
+    all_of,
+    any_of,
+)
 from tidings.schema import ResourceType, ValueProblem
-from tidings.schema.types import CONTAINER_TYPES
+from tidings.schema.search import OF_ARRAYS, OPERATORS
+from tidings.schema.types import TypeName
 
-_OPERATORS: Final = frozenset({"=", "!=", ">", ">=", "<", "<=", "in", "between", "like"})
 
-
-def build_clause(resource: ResourceType, clause: object) -> Expression:
+def build_clause(resource: ResourceType, clause: object, *, depth: int = MAX_DEPTH) -> Expression:
     """Turn a clause of trusted code into an expression; it fails closed.
 
     A value of None is refused rather than compared: it nearly always is a claim that is missing.
@@ -36,20 +52,24 @@ def build_clause(resource: ResourceType, clause: object) -> Expression:
         raise ConfigurationError(
             f"clause on {resource.name!r}: the dict is empty (is a claim missing?)"
         )
-    return all_of(_term(resource, key, value) for key, value in clause.items())
+    if not depth:
+        raise ConfigurationError(f"clause on {resource.name!r}: nested too deep")
+    return all_of(_term(resource, key, value, depth - 1) for key, value in clause.items())
 
 
-def _term(resource: ResourceType, key: object, value: object) -> Expression:
+def _term(resource: ResourceType, key: object, value: object, depth: int) -> Expression:
     if key in ("$or", "$and"):
         if not isinstance(value, list | tuple) or not value:
             raise ConfigurationError(
                 f"clause on {resource.name!r}: {key!r} takes a list of dicts, with at least one"
             )
-        terms = [build_clause(resource, part) for part in value]
+        terms = [build_clause(resource, part, depth=depth) for part in value]
         return any_of(terms) if key == "$or" else all_of(terms)
     if key == "$not":
-        return Not(build_clause(resource, value))
-    if not isinstance(key, str) or (key != "id" and key not in resource.fields):
+        return Not(build_clause(resource, value, depth=depth))
+    if not isinstance(key, str) or not (
+        key == "id" or key in resource.fields or key in resource.related
+    ):
         raise ConfigurationError(f"clause on {resource.name!r}: there is no column {key!r}")
     if isinstance(value, Mapping):
         if not value:
@@ -63,25 +83,35 @@ def _term(resource: ResourceType, key: object, value: object) -> Expression:
 def _atom(resource: ResourceType, column: str, name: str, value: Any) -> Expression:
     place = f"clause on {resource.name!r}, column {column!r}"
     if name == "is null":
-        return Atom(column, "is null" if value else "is not null")
-    if name not in _OPERATORS:
-        known = ", ".join(sorted(_OPERATORS | {"is null"}))
+        return is_null(resource, column) if value else is_not_null(resource, column)
+    if name not in OPERATORS:
+        known = ", ".join(sorted(OPERATORS | {"is null"}))
         raise ConfigurationError(f"{place}: unknown operator {name!r} (known: {known})")
-    kind = column_type(resource, column)
-    if kind in CONTAINER_TYPES or (name == "like" and not holds_text(resource, column)):
+    kind, many = column_type(resource, column), has_many(resource, column)
+    fits = holds_text(resource, column) or kind == "array" if name == "like" else kind != "object"
+    if not fits or (kind == "array" and name not in OF_ARRAYS):
         raise ConfigurationError(f"{place}: {name!r} cannot be used on a {kind}")
     operator = typing_cast(AtomOperator, name)
     if name not in ("in", "between"):
-        return Atom(column, operator, _cast(place, resource, column, value))
+        return compare(resource, column, operator, _cast(place, resource, column, value))
     if not isinstance(value, list | tuple | set) or (name == "between" and len(value) != 2):
         raise ConfigurationError(f"{place}: {name!r} takes a list" + " of two" * (name != "in"))
-    return Atom(column, operator, tuple(_cast(place, resource, column, item) for item in value))
+    items = tuple(_cast(place, resource, column, item) for item in value)
+    return Atom(column, operator, items, many)
 
 
 def _cast(place: str, resource: ResourceType, column: str, value: Any) -> Any:
     if value is None:
         raise ConfigurationError(f"{place}: the value is None (is a claim missing?)")
     try:
+        if column_type(resource, column) == "array":
+            return cast_element(_element_type(value), value)
         return cast_column(resource, column, value)
     except ValueProblem as problem:
         raise ConfigurationError(f"{place}: {problem.message}") from None
+
+
+def _element_type(value: object) -> TypeName:
+    if isinstance(value, bool):
+        return "boolean"
+    return "integer" if isinstance(value, int) else "string"

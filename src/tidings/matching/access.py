@@ -14,7 +14,7 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any, Final
 
-from tidings.filters import Atom
+from tidings.filters import Atom, fold
 
 MAX_SHAPE: Final = 3
 """How many equalities make one key: more columns would only make more shapes to look up."""
@@ -35,7 +35,10 @@ class ByValues:
 
 @dataclass(frozen=True, slots=True)
 class ByRange:
-    """Found by where a column's value lies; None for a side that is open."""
+    """Found by where a column's value lies; None for a side that is open.
+
+    ``used`` are the atoms that hold for every value truly inside.
+    """
 
     column: str
     low: float | None
@@ -45,7 +48,7 @@ class ByRange:
 
 @dataclass(frozen=True, slots=True)
 class ByText:
-    """Found by a part of a column's text, in lower case."""
+    """Found by a part of a column's text, folded."""
 
     column: str
     part: str
@@ -68,8 +71,15 @@ def choose(atoms: Iterable[Atom]) -> Access:
         return min(closed, key=lambda found: (found.high or 0.0) - (found.low or 0.0))
     texts.sort(key=lambda atom: -len(atom.value))
     if texts and (len(texts[0].value) >= SELECTIVE_TEXT or not ranges):
-        return ByText(texts[0].column, texts[0].value.lower(), (texts[0],))
+        return ByText(texts[0].column, fold(texts[0].value), (texts[0],))
     return ranges[0] if ranges else None
+
+
+def can_nest(access: Access) -> bool:
+    """Whether a bucket of this access may become an index: open ranges have no buckets."""
+    if isinstance(access, ByRange):
+        return access.low is not None and access.high is not None
+    return access is not None
 
 
 def _by_values(atoms: tuple[Atom, ...]) -> ByValues | None:
@@ -95,16 +105,14 @@ def _ranges(atoms: tuple[Atom, ...]) -> Iterator[ByRange]:
         if atom.operator in (">", ">=", "<", "<=", "between"):
             by_column.setdefault(atom.column, []).append(atom)
     for column, found in by_column.items():
-        lows: list[float] = []
-        highs: list[float] = []
-        for atom in found:
-            low, high = _bounds(atom)
-            lows += [] if low is None else [low]
-            highs += [] if high is None else [high]
+        bounds = [_bounds(atom) for atom in found]
+        lows = [low for low, _ in bounds if low is not None]
+        highs = [high for _, high in bounds if high is not None]
         if lows or highs:
             low = max(lows) if lows else None
             high = min(highs) if highs else None
-            yield ByRange(column, low, high, tuple(found))
+            used = (atom for atom, ends in zip(found, bounds, strict=True) if _is_exact(atom, ends))
+            yield ByRange(column, low, high, tuple(used))
 
 
 def _bounds(atom: Atom) -> tuple[float | None, float | None]:
@@ -112,6 +120,11 @@ def _bounds(atom: Atom) -> tuple[float | None, float | None]:
         return position(atom.value[0]), position(atom.value[1])
     place = position(atom.value)
     return (place, None) if atom.operator.startswith(">") else (None, place)
+
+
+def _is_exact(atom: Atom, ends: tuple[float | None, float | None]) -> bool:
+    """Whether no bound is missing because it has no position."""
+    return ends.count(None) == (0 if atom.operator == "between" else 1)
 
 
 def position(value: Any) -> float | None:
@@ -125,6 +138,9 @@ def position(value: Any) -> float | None:
     if isinstance(value, time):
         return value.hour * 3600.0 + value.minute * 60.0 + value.second + value.microsecond / 1e6
     if isinstance(value, int | float | Decimal):
-        place = float(value)
+        try:
+            place = float(value)
+        except OverflowError:
+            return None
         return place if isfinite(place) else None
     return None

@@ -17,13 +17,19 @@ SPLIT_AT: Final = 24
 """A bucket with more entries becomes an index."""
 
 
+BEFORE: Final = 1
+AFTER: Final = 2
+Found = dict[Node, int]
+"""The nodes that a change concerns, with the images of its record that match: before, after."""
+
+
 class Nested(Protocol):
     """An index inside a bucket."""
 
     def __len__(self) -> int: ...
     def add(self, entry: Entry, atoms: tuple[Atom, ...]) -> None: ...
     def discard(self, entry: Entry, atoms: tuple[Atom, ...]) -> None: ...
-    def collect(self, record: Record, found: set[Node]) -> None: ...
+    def collect(self, before: Record | None, after: Record | None, found: Found) -> None: ...
 
 
 Nest = Callable[[], Nested] | None

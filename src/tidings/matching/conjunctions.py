@@ -48,7 +48,7 @@ def _joined(
 
 def check_of(term: Expression) -> Check:
     """The check of one term; like SQL, a comparison with NULL is not true."""
-    if not isinstance(term, Atom):
+    if not isinstance(term, Atom) or term.some:
         test = compile_predicate(term)
         return None, lambda record, _: test(record), None
     if term.operator == "is null":

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
 from tidings.filters import Atom
 from tidings.matching.access import ByRange, ByText, ByValues, choose, position
-from tidings.matching.buckets import Bucket, Buckets, Nest
-from tidings.matching.conjunctions import Record, holds
-from tidings.matching.node import Entry, Node
+from tidings.matching.buckets import AFTER, BEFORE, Bucket, Buckets, Found, Nest
+from tidings.matching.conjunctions import Check, Record, holds
+from tidings.matching.node import Entry
 from tidings.matching.ranges import Ranges
 from tidings.matching.texts import Texts
 
 _log = logging.getLogger("tidings.matching")
+_NO_RUNS: Final[frozenset[str]] = frozenset()
 
 
 class Index:
@@ -78,45 +79,92 @@ class Index:
             case None:
                 del self._rest[entry]
 
-    def collect(self, record: Record, found: set[Node]) -> None:
-        """Add the nodes that the record matches."""
+    def collect(self, before: Record | None, after: Record | None, found: Found) -> None:
+        """Add the nodes that the images of a record match; either image may be missing."""
         for key_of, buckets in self._shapes.values():
-            try:
-                bucket = buckets.table.get(key_of(record))
-            except TypeError:  # an array or object is no key; looked for was that it is null
-                continue
-            if bucket is not None:
-                _take(bucket, record, found)
+            was = None if before is None else _behind(buckets, key_of, before)
+            now = None if after is None else _behind(buckets, key_of, after)
+            if was is now:  # most columns stay as they are
+                _take(was, before, after, found)
+            else:
+                _take(was, before, None, found)
+                _take(now, None, after, found)
         for column, ranges in self._ranges.items():
-            place = position(record[column])
-            if place is not None:
-                for bucket in ranges.around(place):
-                    _take(bucket, record, found)
+            old = None if before is None else position(before[column])
+            new = None if after is None else position(after[column])
+            if old == new:
+                _take_around(ranges, old, before, after, found)
+            else:
+                _take_around(ranges, old, before, None, found)
+                _take_around(ranges, new, None, after, found)
         for column, texts in self._texts.items():
-            text = record[column]
-            if text is not None:
-                for bucket in texts.inside(text):
-                    _take(bucket, record, found)
+            old_runs = _NO_RUNS if before is None else texts.runs_in(before[column])
+            new_runs = _NO_RUNS if after is None else texts.runs_in(after[column])
+            for run in old_runs | new_runs:
+                old = before if run in old_runs else None
+                new = after if run in new_runs else None
+                _take(texts.buckets.table[run], old, new, found)
         for entry in self._rest:
-            if _passes(entry, record):
-                found.add(entry.node)
+            _keep(entry, entry.checks, before, after, found)
 
 
-def _take(bucket: Bucket, record: Record, found: set[Node]) -> None:
+def _behind(buckets: Buckets, key_of: Callable[[Record], Any], record: Record) -> Bucket | None:
+    try:
+        return buckets.table.get(key_of(record))
+    except TypeError:  # an array or object is no key; looked for was that it is null
+        return None
+
+
+def _take(
+    bucket: Bucket | None, before: Record | None, after: Record | None, found: Found
+) -> None:
+    if bucket is None:
+        return
     if type(bucket) is Entry:
-        if not bucket.checks or _passes(bucket, record):
-            found.add(bucket.node)
+        _keep(bucket, bucket.checks, before, after, found)
     elif type(bucket) is dict:
         for entry in bucket:
-            if not entry.checks or _passes(entry, record):
-                found.add(entry.node)
+            _keep(entry, entry.checks, before, after, found)
     else:
-        bucket.collect(record, found)  # type: ignore[union-attr]  # narrowed by exact types
+        bucket.collect(before, after, found)  # type: ignore[union-attr]  # narrowed by exact types
 
 
-def _passes(entry: Entry, record: Record) -> bool:
+def _take_around(
+    ranges: Ranges,
+    place: float | None,
+    before: Record | None,
+    after: Record | None,
+    found: Found,
+) -> None:
+    if place is None:
+        return
+    for entry, checks in ranges.around(place):
+        _keep(entry, checks, before, after, found)
+    for bucket in ranges.cells(place):
+        _take(bucket, before, after, found)
+
+
+def _keep(
+    entry: Entry,
+    checks: tuple[Check, ...],
+    before: Record | None,
+    after: Record | None,
+    found: Found,
+) -> None:
+    """Note the entry's node for the images that pass the checks."""
+    images = 0
+    if before is not None and (not checks or _passes(entry, checks, before)):
+        images = BEFORE
+    if after is not None and (not checks or _passes(entry, checks, after)):
+        images += AFTER
+    if images:
+        node = entry.node
+        found[node] = found.get(node, 0) | images
+
+
+def _passes(entry: Entry, checks: tuple[Check, ...], record: Record) -> bool:
     try:
-        return holds(entry.checks, record)
+        return holds(checks, record)
     except Exception:  # noqa: BLE001  a custom filter_record may raise anything; others go on
         node = entry.node
         if not node.has_failed:

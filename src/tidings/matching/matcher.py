@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from typing import Final
 
 from tidings.feed import Change
 from tidings.filters import Atom, Expression, canonical
-from tidings.matching.access import ByValues, choose
+from tidings.matching.access import ByRange, ByValues, can_nest, choose
+from tidings.matching.buckets import AFTER, BEFORE, Found
 from tidings.matching.conjunctions import check_of, conjunctions
 from tidings.matching.index import Index
 from tidings.matching.node import Entry, Node, Transitions
 
 _log = logging.getLogger("tidings.matching")
+_WAY: Final = {AFTER: 0, BEFORE | AFTER: 1, BEFORE: 2}
+"""Which of the transitions a node takes, by the images that match it."""
 
 
 class Matcher:
@@ -49,35 +53,53 @@ class Matcher:
             self._indexes[node.resource].discard(entry, _atoms(terms))
         if node.entries and not len(self._indexes[node.resource]):
             del self._indexes[node.resource]
+        # Entries know their node: without this only a garbage collection would free them.
+        node.entries = ()
 
     def match(self, change: Change) -> Transitions:
         """The filters that the change concerns, by its way through them."""
         index = self._indexes.get(change.resource)
         if index is None:
             return Transitions([], [], [])
-        was: set[Node] = set()
-        now: set[Node] = set()
-        if change.before is not None:
-            index.collect(change.before, was)
-        if change.after is not None:
-            index.collect(change.after, now)
-        _log.debug("%s %s: matched %d and %d", change.resource, change.id, len(was), len(now))
-        return Transitions(list(now - was), list(now & was), list(was - now))
+        found: Found = {}
+        index.collect(change.before, change.after, found)
+        _log.debug("%s %s: matched %d", change.resource, change.id, len(found))
+        transitions = Transitions([], [], [])
+        for node, images in found.items():
+            transitions[_WAY[images]].append(node)
+        return transitions
 
     def _add(self, node: Node) -> None:
         entries = []
         for terms in conjunctions(node.expression):
+            if node.resource not in self._indexes:
+                self._indexes[node.resource] = Index(Index)
             atoms = _atoms(terms)
-            access = choose(atoms)
-            used = access.used if access is not None else ()
-            # A key of values answers for its atoms for good; other keys only narrow down.
-            answered = used if isinstance(access, ByValues) else ()
-            checks = tuple(check_of(term) for term in terms if term not in answered)
-            left = tuple(atom for atom in atoms if atom not in used)
-            entry = Entry(node, left, checks)
-            self._indexes.setdefault(node.resource, Index(Index)).add(entry, atoms)
+            entry = _entry(node, terms, atoms)
+            self._indexes[node.resource].add(entry, atoms)
             entries.append(entry)
         node.entries = tuple(entries)
+
+
+def _entry(node: Node, terms: tuple[Expression, ...], atoms: tuple[Atom, ...]) -> Entry:
+    access = choose(atoms)
+    used = access.used if access is not None else ()
+    left = tuple(atom for atom in atoms if atom not in used)
+    nested = choose(left) if can_nest(access) else None
+    # A key of values answers for its atoms for good; other keys only narrow down.
+    answered = used if isinstance(access, ByValues) else ()
+    open_terms = [term for term in terms if term not in answered]
+    checks = tuple(check_of(term) for term in open_terms)
+    innermost = nested or access
+    if isinstance(innermost, ByRange):
+        inner = tuple(
+            check
+            for term, check in zip(open_terms, checks, strict=True)
+            if term not in innermost.used
+        )
+    else:
+        inner = checks
+    return Entry(node, left if nested else (), checks, inner)
 
 
 def _digest(expression: Expression) -> bytes:
@@ -85,4 +107,4 @@ def _digest(expression: Expression) -> bytes:
 
 
 def _atoms(terms: tuple[Expression, ...]) -> tuple[Atom, ...]:
-    return tuple(term for term in terms if isinstance(term, Atom))
+    return tuple(term for term in terms if isinstance(term, Atom) and not term.some)

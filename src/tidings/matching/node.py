@@ -14,7 +14,7 @@ class Node:
     ``key`` is a digest of the canonical form; equal filters have equal keys.
     """
 
-    __slots__ = ("entries", "expression", "has_failed", "holders", "key", "resource")
+    __slots__ = ("__weakref__", "entries", "expression", "has_failed", "holders", "key", "resource")
 
     def __init__(self, resource: str, key: bytes, expression: Expression) -> None:
         self.resource = resource
@@ -29,15 +29,23 @@ class Entry:
     """One alternative of a node's filter, as the index keeps it.
 
     ``atoms`` are those that its place in the index does not answer for and that a nested index
-    could use; ``checks`` decide everything that the place leaves open.
+    could use; ``checks`` decide everything that the place leaves open. Of an entry that is found
+    by a range, ``inner`` are the checks that are left for values truly inside that range.
     """
 
-    __slots__ = ("atoms", "checks", "node")
+    __slots__ = ("atoms", "checks", "inner", "node")
 
-    def __init__(self, node: Node, atoms: tuple[Atom, ...], checks: tuple[Check, ...]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        atoms: tuple[Atom, ...],
+        checks: tuple[Check, ...],
+        inner: tuple[Check, ...],
+    ) -> None:
         self.node = node
         self.atoms = atoms
         self.checks = checks
+        self.inner = inner
 
 
 class Transitions(NamedTuple):

@@ -1,94 +1,28 @@
-"""Which ranges contain a value? Closed ranges on grids of doubling size, open ones by threshold.
+"""Which ranges contain a value? Closed ones by length and low end, open ones by their one end.
 
-A closed range is kept on the grid whose cells are just wider than it, in the one or two cells it
-touches; a value looks at one cell per grid in use. An open range is kept by its bound, in order,
-so that a value walks just over the bounds it passes, each of which is (nearly) a match.
+Closed ranges that have further atoms are kept in cells instead, in the one or two that they touch
+of a grid whose cells are just longer: a cell with many of them becomes an index of its own.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
-from math import floor, frexp
+from math import floor, frexp, inf
 from typing import Final
 
 from tidings.matching.access import ByRange
 from tidings.matching.buckets import Bucket, Buckets, Nest
+from tidings.matching.conjunctions import Check
 from tidings.matching.node import Entry
+from tidings.matching.spans import Spans
 
-_BLOCK: Final = 1000
+_STEP: Final = 2
+_LONGEST: Final = 64
+"""Lengths are told apart by powers of two, every second one up to here and down to its inverse:
+a value looks at the ranges of each length in use.
+"""
 _FINEST: Final = -1000
 """A finer grid's cells could not be counted from 1: floats end at 2**1024."""
-
-
-class SortedKeys:
-    """Distinct floats in order, in blocks, so that adding one moves few others."""
-
-    def __init__(self) -> None:
-        self._blocks: list[list[float]] = []
-        self._last: list[float] = []
-
-    def __len__(self) -> int:
-        return sum(map(len, self._blocks))
-
-    def add(self, key: float) -> None:
-        """Add a key that is not there."""
-        if not self._blocks:
-            self._blocks.append([key])
-            self._last.append(key)
-            return
-        index = min(bisect_left(self._last, key), len(self._blocks) - 1)
-        block = self._blocks[index]
-        insort(block, key)
-        if len(block) > 2 * _BLOCK:
-            self._blocks[index : index + 1] = [block[:_BLOCK], block[_BLOCK:]]
-            self._last[index : index + 1] = [block[_BLOCK - 1], block[-1]]
-        else:
-            self._last[index] = block[-1]
-
-    def remove(self, key: float) -> None:
-        """Remove a key that is there."""
-        index = bisect_left(self._last, key)
-        block = self._blocks[index]
-        del block[bisect_left(block, key)]
-        if block:
-            self._last[index] = block[-1]
-        else:
-            del self._blocks[index]
-            del self._last[index]
-
-    def up_to(self, key: float) -> Iterator[float]:
-        """The keys that are not greater."""
-        for block in self._blocks:
-            if block[-1] <= key:
-                yield from block
-            else:
-                yield from block[: bisect_right(block, key)]
-                return
-
-    def down_to(self, key: float) -> Iterator[float]:
-        """The keys that are not smaller."""
-        for index in range(bisect_left(self._last, key), len(self._blocks)):
-            block = self._blocks[index]
-            yield from block if block[0] >= key else block[bisect_left(block, key) :]
-
-
-class _Thresholds:
-    """Open ranges on one side."""
-
-    def __init__(self, nest: Nest) -> None:
-        self.keys = SortedKeys()
-        self.buckets = Buckets(nest)
-
-    def add(self, key: float, entry: Entry) -> None:
-        if key not in self.buckets.table:
-            self.keys.add(key)
-        self.buckets.put(key, entry)
-
-    def discard(self, key: float, entry: Entry) -> None:
-        self.buckets.discard(key, entry)
-        if key not in self.buckets.table:
-            self.keys.remove(key)
 
 
 class Ranges:
@@ -96,52 +30,77 @@ class Ranges:
 
     def __init__(self, nest: Nest) -> None:
         self._nest = nest
+        self._closed: dict[float, Spans] = {}
+        self._above = Spans(inf)
+        self._below = Spans(inf)  # mirrored: from the negated bound upwards
         self._grids: dict[int, Buckets] = {}
-        self._above = _Thresholds(nest)
-        self._below = _Thresholds(nest)
 
     def __bool__(self) -> bool:
-        return bool(self._grids or self._above.buckets.table or self._below.buckets.table)
+        return bool(self._closed or self._above or self._below or self._grids)
 
     def add(self, access: ByRange, entry: Entry) -> None:
         """Add an entry."""
         low, high = access.low, access.high
-        if low is not None and high is not None:
+        if low is None:
+            assert high is not None
+            self._below.add(-high, inf, entry)
+        elif high is None:
+            self._above.add(low, inf, entry)
+        elif self._nest is None or not entry.atoms:
+            length = _length(low, high)
+            if length not in self._closed:
+                self._closed[length] = Spans(length)
+            self._closed[length].add(low, high, entry)
+        else:
             level = _level(low, high)
             if level not in self._grids:
                 self._grids[level] = Buckets(self._nest)
             for cell in _cells(level, low, high):
                 self._grids[level].put(cell, entry)
-        elif low is not None:
-            self._above.add(low, entry)
-        elif high is not None:
-            self._below.add(high, entry)
 
     def discard(self, access: ByRange, entry: Entry) -> None:
         """Remove an entry."""
         low, high = access.low, access.high
-        if low is not None and high is not None:
+        if low is None:
+            assert high is not None
+            self._below.discard(-high, entry)
+        elif high is None:
+            self._above.discard(low, entry)
+        elif self._nest is None or not entry.atoms:
+            length = _length(low, high)
+            self._closed[length].discard(low, entry)
+            if not self._closed[length]:
+                del self._closed[length]
+        else:
             level = _level(low, high)
             for cell in _cells(level, low, high):
                 self._grids[level].discard(cell, entry)
             if not self._grids[level].table:
                 del self._grids[level]
-        elif low is not None:
-            self._above.discard(low, entry)
-        elif high is not None:
-            self._below.discard(high, entry)
 
-    def around(self, place: float) -> Iterator[Bucket]:
-        """The buckets in which the ranges that may contain the place are."""
+    def around(self, place: float) -> Iterator[tuple[Entry, tuple[Check, ...]]]:
+        """The entries whose ranges contain the place, and the checks that remain for each."""
+        for spans in self._closed.values():
+            yield from spans.around(place)
+        if self._above:
+            yield from self._above.around(place)
+        if self._below:
+            yield from self._below.around(-place)
+
+    def cells(self, place: float) -> Iterator[Bucket]:
+        """The buckets of the cells that the place is in."""
         for level, grid in self._grids.items():
             bucket = grid.table.get(_cell(level, place))
             if bucket is not None:
                 yield bucket
-        above, below = self._above.buckets.table, self._below.buckets.table
-        for key in self._above.keys.up_to(place):
-            yield above[key]
-        for key in self._below.keys.down_to(place):
-            yield below[key]
+
+
+def _length(low: float, high: float) -> float:
+    """A length that the range does not exceed."""
+    # Half of it, since the whole could be more than a float can hold.
+    exponent = frexp(high / 2 - low / 2)[1] + 1 if low < high else -_LONGEST
+    exponent = max(-_LONGEST, exponent + exponent % _STEP)
+    return 2.0**exponent if exponent <= _LONGEST else inf
 
 
 def _level(low: float, high: float) -> int:

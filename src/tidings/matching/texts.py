@@ -7,11 +7,11 @@ are kept under); a value looks up its own runs of the lengths in use.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Final
 
+from tidings.filters import fold
 from tidings.matching.access import ByText
-from tidings.matching.buckets import Bucket, Buckets, Nest
+from tidings.matching.buckets import Buckets, Nest
 from tidings.matching.node import Entry
 
 LENGTHS: Final = (1, 2, 3, 5, 8)
@@ -22,19 +22,19 @@ class Texts:
     """The texts to look for in one column."""
 
     def __init__(self, nest: Nest) -> None:
-        self._buckets = Buckets(nest)
+        self.buckets = Buckets(nest)
         self._chosen: dict[Entry, str] = {}
         self._lengths: Counter[int] = Counter()
 
     def __bool__(self) -> bool:
-        return bool(self._buckets.table)
+        return bool(self.buckets.table)
 
     def add(self, access: ByText, entry: Entry) -> None:
         """Add an entry."""
-        run = min(_runs(access.part, _length(access.part)), key=self._buckets.size)
+        run = min(_runs(access.part, _length(access.part)), key=self.buckets.size)
         self._chosen[entry] = run
         self._lengths[len(run)] += 1
-        self._buckets.put(run, entry)
+        self.buckets.put(run, entry)
 
     def discard(self, entry: Entry) -> None:
         """Remove an entry."""
@@ -42,15 +42,17 @@ class Texts:
         self._lengths[len(run)] -= 1
         if not self._lengths[len(run)]:
             del self._lengths[len(run)]
-        self._buckets.discard(run, entry)
+        self.buckets.discard(run, entry)
 
-    def inside(self, value: str) -> Iterator[Bucket]:
-        """The buckets in which the texts that may be in the value are."""
-        text, table = value.lower(), self._buckets.table
+    def runs_in(self, value: str | None) -> set[str]:
+        """The runs of the value's letters under which there are texts."""
+        if value is None:
+            return set()
+        text, runs = fold(value), self.buckets.table.keys()
+        found: set[str] = set()
         for length in self._lengths:
-            # The intersection goes over the smaller side.
-            for run in table.keys() & _runs(text, length).keys():
-                yield table[run]
+            found |= runs & {text[i : i + length] for i in range(len(text) - length + 1)}
+        return found
 
 
 def _length(part: str) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 
-from tidings.feed import Change, Cursor, Feed, FeedGap
-from tidings.matching import Matcher
+from tidings.feed import Change, Cursor, Feed, FeedGap, Invalidation, Notice
+from tidings.filters import columns_used
+from tidings.matching import Matcher, Node, Transitions
 from tidings.realtime.packets import event_frame, json_text, text_frame
 from tidings.realtime.service import SubscriptionService
 from tidings.realtime.subscriptions import Frame, Subscription
@@ -59,24 +60,28 @@ class Dispatcher:
                     await self._deliver_or_resync(service, offset, change)
             except FeedGap as gap:
                 self._matched = gap.resume
-                await self._resync(service.active())
+                await self._resync(service.active(), "window")
             except Exception:  # noqa: BLE001  notifications must go on
                 _log.exception("the feed could not be read")
                 await asyncio.sleep(_PAUSE)
 
     async def _deliver_or_resync(
-        self, service: SubscriptionService, offset: int, change: Change
+        self, service: SubscriptionService, offset: int, change: Notice
     ) -> None:
+        self._matched = offset
         try:
-            await self._deliver(service, offset, change)
+            if isinstance(change, Invalidation):
+                await self._invalidate(service, change.resource, change.paths)
+            else:
+                await self._deliver(service, offset, change)
         except Exception:  # noqa: BLE001  one bad change must not end all notifications
             _log.exception("a change could not be delivered; its subscriptions are to refetch")
             watching = service.active()
-            await self._resync([one for one in watching if one.resource == change.resource])
+            touched = [one for one in watching if one.resource == change.resource]
+            await self._resync(touched, "window")
 
     async def _deliver(self, service: SubscriptionService, offset: int, change: Change) -> None:
-        self._matched = offset
-        transitions = self._matcher.match(change)
+        transitions = _told(change, self._matcher.match(change))
         # Who is concerned is settled before anything is sent, since sending gives others a turn.
         packets = [
             (way, subscription_id, members)
@@ -87,7 +92,19 @@ class Dispatcher:
         encode = _encoder(change, str(Cursor(self._epoch, offset)))
         for way, subscription_id, members in packets:
             await self._send(encode(way, subscription_id), members)
+        if change.unknown:
+            await self._invalidate(service, change.resource, change.unknown)
         await self._give_way()
+
+    async def _invalidate(
+        self, service: SubscriptionService, resource: str, paths: frozenset[str]
+    ) -> None:
+        """Have those refetch whose filters use one of the paths."""
+        for node in service.nodes():
+            if node.resource == resource and _uses(node, paths):
+                for _, members in list(service.rooms(node)):
+                    await self._resync(members, "bulk")
+            await self._give_way()
 
     async def _give_way(self) -> None:
         """Other work gets a turn every few milliseconds, however much there is to match."""
@@ -104,10 +121,24 @@ class Dispatcher:
             if self._sent % _TURN == 0:
                 await asyncio.sleep(0)
 
-    async def _resync(self, subscriptions: list[Subscription]) -> None:
+    async def _resync(self, subscriptions: Iterable[Subscription], reason: str) -> None:
         for subscription in subscriptions:
-            frame = resync_frame(subscription, "window", self.position)
+            frame = resync_frame(subscription, reason, self.position)
             await self._send(frame, [subscription])
+
+
+def _told(change: Change, found: Transitions) -> Transitions:
+    """Without those who are told otherwise, or need not be told."""
+    if change.derived:  # the record itself has not changed
+        found = found._replace(update=[])
+    if not change.unknown:
+        return found
+    known = ([node for node in nodes if not _uses(node, change.unknown)] for nodes in found)
+    return Transitions(*known)
+
+
+def _uses(node: Node, paths: frozenset[str]) -> bool:
+    return not paths.isdisjoint(columns_used(node.expression))
 
 
 def _hand_over(subscription: Subscription, frame: Frame) -> None:

@@ -71,6 +71,10 @@ class SubscriptionService:
         for subscription_id, members in self._members.get(node, {}).items():
             yield subscription_id, list(members)
 
+    def nodes(self) -> list[Node]:
+        """All filters that are watched."""
+        return list(self._members)
+
     def active(self) -> list[Subscription]:
         """All subscriptions."""
         rooms = (room for rooms in self._members.values() for room in rooms.values())

@@ -7,10 +7,11 @@ from types import MappingProxyType
 from typing import Any
 
 from tidings.errors import Conflict, InvalidRequest
-from tidings.feed import Action, Change
+from tidings.feed import Action
 from tidings.hooks import HookRegistry
 from tidings.identity import Identity
 from tidings.resources.context import OperationContext, operation_context
+from tidings.resources.effects import Effect, Effects
 from tidings.resources.includes import (
     Included,
     IncludeLoader,
@@ -54,6 +55,7 @@ class Operations:
         self.registry = registry
         self.store = store
         self.hooks = hooks
+        self.effects = Effects(registry, store)
         self.scopes = Scopes(store.database, publish)
 
     async def query(
@@ -231,6 +233,7 @@ class Operations:
                 raise not_found(resource, record_id)
             await self.hooks.run("before_write", context)
             async with step(uow):
+                effect = await self.effects.prepare(uow, resource, before, None)
                 try:
                     await self.store.delete(uow.connection, resource, before["id"])
                 except ConstraintViolation as violation:
@@ -238,7 +241,7 @@ class Operations:
                         f"'{resource.name}' {before['id']} is still referred to by other records",
                         code="STILL_REFERENCED",
                     ) from violation
-                await self._changed(resource, "delete", before, None, context)
+                await self._changed(effect, "delete", None, context)
 
     async def _create(
         self,
@@ -256,8 +259,9 @@ class Operations:
         assert uow is not None
         try:
             async with step(uow):
+                effect = await self.effects.prepare(uow, resource, None, accepted)
                 row = await self.store.insert(uow.connection, resource, accepted)
-                await self._changed(resource, "post", None, row, context)
+                await self._changed(effect, "post", row, context)
         except ConstraintViolation as violation:
             raise await self._explained(uow, resource, accepted, violation) from violation
         return row
@@ -310,8 +314,9 @@ class Operations:
         assert uow is not None
         try:
             async with step(uow):
+                effect = await self.effects.prepare(uow, resource, before, accepted)
                 row = await self.store.update(uow.connection, resource, before["id"], accepted)
-                await self._changed(resource, action, before, row, context)
+                await self._changed(effect, action, row, context)
         except ConstraintViolation as violation:
             raise await self._explained(uow, resource, accepted, violation) from violation
         return row
@@ -336,17 +341,11 @@ class Operations:
         return await self.store.get(uow.connection, target, values[name]) is None
 
     async def _changed(
-        self,
-        resource: ResourceType,
-        action: Action,
-        before: Row | None,
-        after: Row | None,
-        context: OperationContext,
+        self, effect: Effect, action: Action, after: Row | None, context: OperationContext
     ) -> None:
-        image = after if after is not None else before
+        image = after if after is not None else effect.before
         assert image is not None
-        assert context.transaction is not None
-        context.transaction.record(Change(resource.name, str(image["id"]), action, before, after))
+        await effect.settle(action, after)
         context.id = str(image["id"])
         context.after = None if after is None else MappingProxyType(after)
         await self.hooks.run("after_write", context)

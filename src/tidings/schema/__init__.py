@@ -2,13 +2,15 @@
 
 from tidings.schema.classes import belongs_to, field, has_many
 from tidings.schema.declare import declare_resource
-from tidings.schema.fields import Field, Relationship, SearchField
+from tidings.schema.fields import Field, Relationship, SearchField, cast_id
+from tidings.schema.related import RelatedColumn, resolve_path
 from tidings.schema.resource import ResourceRegistry, ResourceType
 from tidings.schema.types import ValueProblem, cast, describe
 from tidings.schema.validate import read_only_names, validate_changes, validate_new
 
 __all__ = [
     "Field",
+    "RelatedColumn",
     "Relationship",
     "ResourceRegistry",
     "ResourceType",
@@ -16,11 +18,13 @@ __all__ = [
     "ValueProblem",
     "belongs_to",
     "cast",
+    "cast_id",
     "declare_resource",
     "describe",
     "field",
     "has_many",
     "read_only_names",
+    "resolve_path",
     "validate_changes",
     "validate_new",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
-from tidings.schema.types import TypeName, ValueProblem, cast, cast_uuid
+from tidings.schema.types import TypeName, ValueProblem, cast, cast_integer, cast_uuid
 
 IdType = Literal["integer", "uuid", "string"]
 
@@ -19,6 +19,18 @@ class _Missing:
 
 MISSING: Any = _Missing()
 """Stands for "no default was declared", since None can be one."""
+
+
+def cast_id(id_type: IdType, value: object) -> int | str:
+    """Take an id as it came (URL, document, Python) into the form its column holds.
+
+    Raises:
+        ValueProblem: no record can have such an id.
+    """
+    if id_type == "integer":
+        return cast_integer(value)
+    text: str = cast_uuid(value) if id_type == "uuid" else cast("id", value)
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +155,9 @@ FilterRecord = Callable[..., bool]
 class SearchField:
     """One entry of a resource's search schema: a filter that clients may use by name.
 
-    ``columns`` are the fields it looks at: one, or those of ``one_of`` (any may match).
+    ``columns`` are the fields it looks at: one, or those of ``one_of`` (any may match); a dotted
+    one is a path to related records (see `RelatedColumn`). For an array column ``type`` is that
+    of its elements. With ``match_all`` an ``in`` on many values asks for all of them.
     ``split_by`` cuts a text value into several; all of them must match with ``match_all``,
     any of them otherwise.
     """
@@ -155,3 +169,5 @@ class SearchField:
     split_by: str | None = None
     match_all: bool = False
     filter_record: FilterRecord | None = field(default=None)
+    infers_type: bool = False
+    """Whether the type is that of the column at the end of a path, known when linked."""

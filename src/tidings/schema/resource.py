@@ -8,8 +8,10 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from tidings.errors import ConfigurationError
-from tidings.schema.fields import Field, IdType, Relationship, SearchField
-from tidings.schema.types import TEXT_TYPES, cast, cast_integer, cast_uuid
+from tidings.schema.fields import Field, IdType, Relationship, SearchField, cast_id
+from tidings.schema.related import RelatedColumn, resolve_path
+from tidings.schema.search import finish_search
+from tidings.schema.types import TEXT_TYPES
 
 CheckPermissions = Callable[[Any], Awaitable[bool | None] | bool | None]
 
@@ -34,6 +36,8 @@ class ResourceType:
     fields: Mapping[str, Field]
     relationships: Mapping[str, Relationship] = field(default_factory=dict)
     search: Mapping[str, SearchField] | None = None
+    related: Mapping[str, RelatedColumn] = field(default_factory=dict)
+    """The columns of related records that filters use, by path; filled in when linked."""
     id_type: IdType = "integer"
     client_ids: bool = False
     table: str = ""
@@ -49,10 +53,7 @@ class ResourceType:
         Raises:
             ValueProblem: no record of this resource can have such an id.
         """
-        if self.id_type == "integer":
-            return cast_integer(value)
-        text: str = cast_uuid(value) if self.id_type == "uuid" else cast("id", value)
-        return text
+        return cast_id(self.id_type, value)
 
     def new_id(self) -> str | None:
         """An id for a new record, or None where the database numbers them."""
@@ -103,6 +104,22 @@ class ResourceRegistry:
             for relationship in resource.relationships.values():
                 self._check(resource, relationship)
             self._types[resource.name] = self._with_reference_types(resource)
+        for resource in list(self._types.values()):
+            self._types[resource.name] = self._with_related(resource)
+
+    def _with_related(self, resource: ResourceType) -> ResourceType:
+        """Resolve the paths of the search schema, and what depends on where they lead."""
+        related: dict[str, RelatedColumn] = {}
+        search: dict[str, SearchField] = {}
+        for entry in (resource.search or {}).values():
+            where = f"resource {resource.name!r}, filter {entry.name!r}"
+            for path in entry.columns:
+                if "." in path:
+                    related[path] = resolve_path(where, self._types, resource, path)
+            search[entry.name] = finish_search(where, entry, resource.fields, related)
+        if not related:
+            return resource
+        return replace(resource, search=search, related=related)
 
     def _check(self, resource: ResourceType, relationship: Relationship) -> None:
         where = f"relationship {relationship.name!r} of resource {resource.name!r}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from tidings.errors import ConfigurationError
 from tidings.schema.fields import Field, Relationship, SearchField
 from tidings.schema.options import as_mapping, check_keys
+from tidings.schema.related import RelatedColumn
 from tidings.schema.types import (
     CONTAINER_TYPES,
     ORDERED_TYPES,
@@ -19,6 +21,9 @@ from tidings.schema.types import (
 
 OPERATORS: Final = frozenset({"=", "!=", ">", ">=", "<", "<=", "like", "in", "between"})
 _ORDERING: Final = frozenset({">", ">=", "<", "<=", "between"})
+OF_ARRAYS: Final = frozenset({"=", "!=", "in", "like"})
+ELEMENT_TYPES: Final = TEXT_TYPES | {"integer", "boolean"}
+"""What the elements of an array that is filtered can be."""
 _OPTIONS = frozenset(
     {"type", "filter_operator", "actual_field", "one_of", "split_by", "match_all", "filter_record"}
 )
@@ -58,6 +63,12 @@ def _shorthand(option: Any) -> Any:
     return {"filter_operator": option} if isinstance(option, str) or callable(option) else option
 
 
+def _is_async(function: object) -> bool:
+    """Tell whether calling this, a function or an object, gives something to await."""
+    call = getattr(function, "__call__", None)  # noqa: B004  not whether, but what is called
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
 def _declare_entry(
     place: str,
     name: str,
@@ -75,7 +86,12 @@ def _declare_entry(
     filter_record = options.get("filter_record")
     if filter_record is not None and not callable(operator):
         raise ConfigurationError(f"{place}: filter_record belongs to a callable filter_operator")
-    if filter_record is not None and inspect.iscoroutinefunction(filter_record):
+    if _is_async(operator):
+        raise ConfigurationError(
+            f"{place}: filter_operator must be an ordinary function: it makes an expression, "
+            "and may wait for nothing"
+        )
+    if _is_async(filter_record):
         raise ConfigurationError(
             f"{place}: filter_record must be an ordinary function: it runs for every change, "
             "and may wait for nothing"
@@ -89,8 +105,32 @@ def _declare_entry(
         options.get("split_by"),
         bool(options.get("match_all", False)),
         filter_record,
+        infers_type="type" not in options and not callable(operator) and "." in columns[0],
     )
-    _check_entry(place, entry, fields)
+    _check_options(place, entry, fields)
+    for column in columns:
+        if "." not in column:
+            _check_column(place, entry, column, fields.get(column), many=False)
+    return entry
+
+
+def finish_search(
+    where: str,
+    entry: SearchField,
+    fields: Mapping[str, Field],
+    related: Mapping[str, RelatedColumn],
+) -> SearchField:
+    """Check an entry's paths, now that it is known where they lead, and complete its type.
+
+    Raises:
+        ConfigurationError: starts with ``where`` and names what is wrong.
+    """
+    for path in entry.columns:
+        found = related.get(path)
+        if found is not None:
+            if entry.infers_type:
+                entry = replace(entry, type=found.type, infers_type=False)
+            _check_column(where, entry, path, found.field, many=found.many)
     return entry
 
 
@@ -110,11 +150,7 @@ def _columns(
             raise ConfigurationError(f"{place}: {column!r} is no field name")
         link = links.get(column)
         column = link.foreign_key if link is not None and not link.to_many else column
-        if "." in column:
-            raise ConfigurationError(
-                f"{place}: filters through relationships ({column!r}) are not supported yet"
-            )
-        if column != "id" and column not in fields:
+        if "." not in column and column != "id" and column not in fields:
             raise ConfigurationError(
                 f"{place}: the resource has no field {column!r}; name one with actual_field"
             )
@@ -131,37 +167,62 @@ def _type(
     fields: Mapping[str, Field],
 ) -> TypeName:
     declared = options.get("type")
-    if declared is None:
-        if not columns:
-            raise ConfigurationError(f"{place}: a callable filter_operator needs a type")
-        return "id" if columns[0] == "id" else fields[columns[0]].type
-    if declared not in TYPE_NAMES:
+    if declared is not None and declared not in TYPE_NAMES:
         known = ", ".join(sorted(TYPE_NAMES))
         raise ConfigurationError(f"{place}: type is one of {known}, not {declared!r}")
-    result: TypeName = declared
-    return result
+    if not columns:
+        if declared is None:
+            raise ConfigurationError(f"{place}: a callable filter_operator needs a type")
+        result: TypeName = declared
+        return result
+    column = fields.get(columns[0])  # none for "id", nor yet for a path
+    if column is not None and column.type == "array":
+        return "string" if declared in (None, "array") else declared
+    return declared or ("id" if column is None else column.type)
 
 
-def _check_entry(place: str, entry: SearchField, fields: Mapping[str, Field]) -> None:
-    """Check that the operator can be used on each of the entry's columns."""
-    for column in entry.columns:
-        kind: TypeName = "id" if column == "id" else fields[column].type
-        if column != "id" and fields[column].hidden:
-            raise ConfigurationError(
-                f"{place}: field {column!r} is hidden; a filter on it would give it away"
-            )
-        if kind in CONTAINER_TYPES:
-            raise ConfigurationError(
-                f"{place}: {entry.operator!r} cannot look into the {kind} {column!r}; "
-                "use a callable filter_operator with filter_record"
-            )
-        if entry.operator == "like" and (kind not in TEXT_TYPES or _is_reference(column, fields)):
-            raise ConfigurationError(f"{place}: 'like' needs a text field, {column!r} is {kind}")
-        if entry.operator in _ORDERING and kind not in ORDERED_TYPES:
-            raise ConfigurationError(f"{place}: {entry.operator!r} cannot order a {kind}")
+def _check_options(place: str, entry: SearchField, fields: Mapping[str, Field]) -> None:
     if entry.split_by is not None and (not entry.split_by or entry.type not in TEXT_TYPES):
         raise ConfigurationError(f"{place}: split_by needs a text type and a separator")
+    if entry.match_all and entry.split_by is None:
+        many = [name for name in entry.columns if "." in name or is_array(fields.get(name))]
+        if entry.operator != "in" or len(many) != len(entry.columns):
+            raise ConfigurationError(
+                f"{place}: match_all needs split_by, or the operator 'in' on an array or a "
+                "to-many relationship"
+            )
 
 
-def _is_reference(column: str, fields: Mapping[str, Field]) -> bool:
-    return column == "id" or fields[column].references is not None
+def is_array(field: Field | None) -> bool:
+    """Tell whether a field (None for ``id``) holds an array."""
+    return field is not None and field.type == "array"
+
+
+def _check_column(
+    place: str, entry: SearchField, column: str, field: Field | None, *, many: bool
+) -> None:
+    """Check that the operator can be used on a column, whose ``field`` is None for an ``id``."""
+    kind: TypeName = "id" if field is None else field.type
+    if field is not None and field.hidden:
+        raise ConfigurationError(
+            f"{place}: field {column!r} is hidden; a filter on it would give it away"
+        )
+    if entry.match_all and entry.operator == "in" and not (many or kind == "array"):
+        raise ConfigurationError(f"{place}: match_all: {column!r} has one value only")
+    if kind == "array" and "." not in column:
+        if entry.operator not in OF_ARRAYS or entry.type not in ELEMENT_TYPES:
+            raise ConfigurationError(
+                f"{place}: the array {column!r} takes {', '.join(sorted(OF_ARRAYS))}, and its "
+                f"elements (type) are one of {', '.join(sorted(ELEMENT_TYPES))}"
+            )
+        kind = entry.type
+    elif kind in CONTAINER_TYPES:
+        raise ConfigurationError(
+            f"{place}: {entry.operator!r} cannot look into the {kind} {column!r}; "
+            "use a callable filter_operator with filter_record"
+        )
+    is_key = field is None or field.references is not None
+    if entry.operator == "like" and (kind not in TEXT_TYPES or is_key):
+        raise ConfigurationError(f"{place}: 'like' needs a text field, {column!r} is {kind}")
+    if entry.operator in _ORDERING and kind not in ORDERED_TYPES:
+        raise ConfigurationError(f"{place}: {entry.operator!r} cannot order a {kind}")

@@ -3,25 +3,31 @@
 from tidings.storage.application import join
 from tidings.storage.core import CoreDatabase
 from tidings.storage.database import Connection, Database
+from tidings.storage.engines import own_engine
 from tidings.storage.errors import ConstraintViolation
 from tidings.storage.records import RecordStore, Sort
+from tidings.storage.related import Borrowed, Chain, RelatedStore
 from tidings.storage.sqlite import SqliteDatabase
 from tidings.storage.statements import Row
 from tidings.storage.tables import build_tables
 from tidings.storage.unit_of_work import Publish, UnitOfWork, unit_of_work
 
 __all__ = [
+    "Borrowed",
+    "Chain",
     "Connection",
     "ConstraintViolation",
     "CoreDatabase",
     "Database",
     "Publish",
     "RecordStore",
+    "RelatedStore",
     "Row",
     "Sort",
     "SqliteDatabase",
     "UnitOfWork",
     "build_tables",
     "join",
+    "own_engine",
     "unit_of_work",
 ]

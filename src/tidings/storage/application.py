@@ -8,6 +8,7 @@ rollback and savepoint goes through, whoever asks for it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -19,9 +20,11 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from tidings.errors import ConfigurationError
 from tidings.storage.core import CoreConnection, begin_writing, commits_by_itself, prepare
+from tidings.storage.fate import Info, forget, is_doubtful, watch_errors
 from tidings.storage.unit_of_work import ChangeLog, Publish, UnitOfWork
 from tidings.storage.waiting import uninterrupted
 
+_log = logging.getLogger("tidings.storage")
 _KEY: Final = "tidings_joined"
 _watched: WeakSet[Dialect] = WeakSet()
 
@@ -51,6 +54,10 @@ class _Joined:
 
     def rolled_back(self) -> None:
         self._end()
+        self.log.clear()
+
+    def undone(self) -> None:
+        """The database has undone everything so far; the transaction may go on, as another one."""
         self.log.clear()
 
     def _end(self) -> None:
@@ -92,6 +99,7 @@ async def join(
     if joined is None:
         watch(connection.dialect)
         await prepare(connection)
+        forget(connection.info)
         joined = connection.info[_KEY] = _Joined(publish)
     if writing:
         await begin_writing(connection)
@@ -103,6 +111,7 @@ def watch(dialect: Dialect) -> None:
     if dialect in _watched:
         return
     _watched.add(dialect)
+    watch_errors(dialect, _undone)
     _around_commit(dialect, "do_commit", dialect.do_rollback)
     _around_commit(dialect, "do_commit_twophase", None)
     _after(dialect, "do_rollback", _rolled_back)
@@ -138,6 +147,7 @@ def _around_commit(dialect: Dialect, method: str, rollback: Callable[[Any], obje
             return
 
         async def commit_and_publish() -> None:
+            stands = await greenlet_spawn(_stands, dialect, source)
             try:
                 await greenlet_spawn(original, source, *arguments, **options)
             except BaseException:
@@ -147,12 +157,36 @@ def _around_commit(dialect: Dialect, method: str, rollback: Callable[[Any], obje
                     with suppress(Exception):
                         await greenlet_spawn(rollback, source)
                 raise
-            joined.committed()
+            if stands:
+                joined.committed()
+            else:
+                _log.warning("a transaction was committed after an error: PostgreSQL undoes it all")
+                joined.rolled_back()
 
         # A cancelled request must not part a commit from its notifications: it is waited for.
         await_only(uninterrupted(commit_and_publish()))
 
     setattr(dialect, method, wrapped)
+
+
+def _stands(dialect: Dialect, source: Any) -> bool:
+    """Whether a commit will be one: PostgreSQL takes it for a rollback once something failed."""
+    if dialect.name != "postgresql" or not is_doubtful(source.info):
+        return True
+    cursor = source.cursor()
+    try:
+        cursor.execute("SELECT 1")
+    except Exception:  # noqa: BLE001  whatever it is, it does not stand
+        return False
+    finally:
+        cursor.close()
+    return True
+
+
+def _undone(info: Info) -> None:
+    joined: _Joined | None = info.get(_KEY)
+    if joined is not None:
+        joined.undone()
 
 
 def _rolled_back(source: Any, *_: object) -> None:

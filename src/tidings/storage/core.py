@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import cached_property
+from typing import Any, Final
 
+from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import Table, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from tidings.errors import ConfigurationError, DatabaseBusy
-from tidings.filters.sql import SQLITE_LOWER
-from tidings.storage.errors import translate
-from tidings.storage.sqlite import sqlite_lower
+from tidings.filters.text import SQLITE_FUNCTIONS
+from tidings.storage.engines import WAIT_SECONDS
+from tidings.storage.errors import translate, unreachable
+from tidings.storage.fate import error_number, forget, is_doubtful, watch_errors
 from tidings.storage.statements import Row, Statement
+from tidings.storage.tables import check_keys
 from tidings.storage.waiting import uninterrupted
 
 _log = logging.getLogger("tidings.storage")
 
 
 async def prepare(connection: AsyncConnection) -> None:
-    """Give a connection what tidings' statements need: on SQLite, the function for ``like``."""
+    """Give a connection what tidings' statements need: on SQLite, the functions of filters."""
     if connection.dialect.name != "sqlite" or "tidings_prepared" in connection.info:
         return
     raw = await connection.get_raw_connection()
     driver: Any = raw.driver_connection
-    await driver.create_function(SQLITE_LOWER, 1, sqlite_lower, deterministic=True)
+    for name, (count, function) in SQLITE_FUNCTIONS.items():
+        await driver.create_function(name, count, function, deterministic=True)
     connection.info["tidings_prepared"] = True
 
 
@@ -55,13 +60,19 @@ async def begin_writing(connection: AsyncConnection, *, anew: bool = False) -> N
         return
     raw = await connection.get_raw_connection()
     driver: Any = raw.driver_connection
-    try:
+    with _translated():
         if driver.in_transaction:
             if not anew:
                 return
             await connection.exec_driver_sql("ROLLBACK")
         await connection.exec_driver_sql("BEGIN IMMEDIATE")
-    except exc.DBAPIError as error:
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (exc.DBAPIError, OSError) as error:
         raise translate(error) from error
 
 
@@ -73,34 +84,62 @@ class CoreConnection:
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
         _log.debug("%s", statement.clause)
-        try:
+        with _translated():
             result = await self.connection.execute(statement.clause, dict(values))
-        except exc.DBAPIError as error:
-            raise translate(error) from error
         if not statement.names:
             return []
         return [dict(zip(statement.names, row, strict=True)) for row in result]
 
+    async def run(self, sql: str) -> None:
+        with _translated():
+            await self.connection.exec_driver_sql(sql)
+
     async def commit(self) -> None:
-        try:
+        if self.connection.invalidated:
+            raise DatabaseBusy("The connection to the database was lost; try again")
+        if is_doubtful(self.connection.info):
+            await self._check()
+        with _translated():
             await self.connection.commit()
+
+    async def _check(self) -> None:
+        if self.connection.dialect.name != "postgresql":
+            raise DatabaseBusy("The database has undone the transaction; try again")
+        try:
+            await self.connection.exec_driver_sql("SELECT 1")
         except exc.DBAPIError as error:
-            raise translate(error) from error
+            raise ConfigurationError(
+                "a statement of this transaction has failed, so that PostgreSQL undoes all of it: "
+                "put what may fail into 'async with uow.savepoint()'"
+            ) from error
 
     async def rollback(self) -> None:
-        await self.connection.rollback()
+        # A connection that is lost has nothing left to undo.
+        with suppress(exc.DBAPIError, OSError):
+            await self.connection.rollback()
 
     async def savepoint(self, name: str) -> None:
-        await self.connection.exec_driver_sql(f"SAVEPOINT {name}")
+        await self.run(f"SAVEPOINT {name}")
 
     async def rollback_to(self, name: str) -> None:
         if self.connection.invalidated:
             return  # SQLAlchemy gives up a connection whose statement was cancelled: all is undone
-        await self.connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {name}")
+        try:
+            await self.connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {name}")
+        except exc.DBAPIError as error:
+            if error.connection_invalidated:
+                return
+            if is_doubtful(self.connection.info) and error_number(error.orig) == _NO_SAVEPOINT:
+                return  # it went with the whole transaction
+            raise translate(error) from error
         await self.release(name)
 
     async def release(self, name: str) -> None:
-        await self.connection.exec_driver_sql(f"RELEASE SAVEPOINT {name}")
+        await self.run(f"RELEASE SAVEPOINT {name}")
+
+
+_NO_SAVEPOINT: Final = 1305
+_MYSQL: Final = ("mariadb", "mysql")
 
 
 class CoreDatabase:
@@ -109,6 +148,7 @@ class CoreDatabase:
     def __init__(self, engine: AsyncEngine, *, owned: bool) -> None:
         self._engine = engine
         self._owned = owned
+        watch_errors(engine.dialect)
 
     @property
     def in_memory(self) -> bool:
@@ -116,7 +156,14 @@ class CoreDatabase:
 
     @property
     def dialect_name(self) -> str:
+        # Whether a server is MariaDB or MySQL is seen at the first connection, whatever the URL.
+        if getattr(self._engine.dialect, "is_mariadb", False):
+            return "mariadb"
         return self._engine.dialect.name
+
+    @property
+    def insert_returning(self) -> bool:
+        return self._engine.dialect.insert_returning
 
     @property
     def update_returning(self) -> bool:
@@ -130,9 +177,11 @@ class CoreDatabase:
                     raise ConfigurationError(
                         "the engine is in AUTOCOMMIT mode: tidings needs transactions"
                     )
+                await _check_encoding(connection)
         except (exc.SQLAlchemyError, OSError) as error:
             where = self._engine.url.render_as_string(hide_password=True)
-            raise ConfigurationError(f"cannot connect to {where}: {error}") from error
+            reason = error.orig if isinstance(error, exc.DBAPIError) else error
+            raise ConfigurationError(f"cannot connect to {where}: {reason}") from error
 
     async def close(self) -> None:
         if self._owned:
@@ -141,24 +190,49 @@ class CoreDatabase:
     async def create_tables(self, tables: Sequence[Table]) -> None:
         if tables:
             async with self._engine.begin() as connection:
-                await connection.run_sync(tables[0].metadata.create_all)
+                await connection.run_sync(_create_tables, tables)
+
+    @cached_property
+    def _reading(self) -> AsyncEngine:
+        # One statement is its own transaction: without AUTOCOMMIT it would be three round trips.
+        return self._isolated("AUTOCOMMIT")
+
+    @cached_property
+    def _snapshot(self) -> AsyncEngine:
+        return self._isolated("REPEATABLE READ")
+
+    @cached_property
+    def _writing(self) -> AsyncEngine:
+        return self._isolated("READ COMMITTED")
+
+    def _isolated(self, level: str) -> AsyncEngine:
+        """On PostgreSQL an isolation level costs nothing; elsewhere it is set in SQL, or not."""
+        if self.dialect_name != "postgresql":
+            return self._engine
+        return self._engine.execution_options(isolation_level=level)
 
     @asynccontextmanager
     async def reading(self, *, snapshot: bool) -> AsyncIterator[CoreConnection]:
-        engine = self._engine
-        if snapshot and self.dialect_name == "postgresql":
-            engine = engine.execution_options(isolation_level="REPEATABLE READ")
-        async with _connected(engine) as connection:
+        async with _connected(self._snapshot if snapshot else self._reading) as connection:
             await prepare(connection)
-            yield CoreConnection(connection)
+            found = CoreConnection(connection)
+            if snapshot and self.dialect_name in _MYSQL:
+                await found.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            yield found
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[CoreConnection]:
-        async with _connected(self._engine) as connection:
+        async with _connected(self._writing) as connection:
             await prepare(connection)
-            await connection.begin()
+            forget(connection.info)
+            found = CoreConnection(connection)
+            if not self._owned and self.dialect_name in _MYSQL:
+                # For the next transaction only. Engines of ours are set to it, see `own_engine`.
+                await found.run("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            elif not connection.in_transaction():
+                await connection.begin()
             await begin_writing(connection, anew=True)
-            yield CoreConnection(connection)
+            yield found
 
 
 @asynccontextmanager
@@ -167,8 +241,38 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     try:
         await connection.start()
     except exc.TimeoutError as error:  # no connection of the pool became free
+        _log.warning("waited in vain for a connection; inside a transaction, pass transaction=")
         raise DatabaseBusy("The database is busy; try again") from error
+    except (exc.DBAPIError, OSError) as error:
+        raise unreachable(error) from error
     try:
         yield connection
     finally:
         await uninterrupted(connection.close())
+
+
+async def _check_encoding(connection: AsyncConnection) -> None:
+    if connection.dialect.name != "postgresql":
+        return  # elsewhere each column has its own
+    found = (await connection.exec_driver_sql("SHOW server_encoding")).scalar()
+    if found != "UTF8":
+        raise ConfigurationError(
+            f"the database has the encoding {found}, which cannot hold all texts: create it "
+            "with ENCODING 'UTF8'"
+        )
+
+
+def _create_tables(connection: SyncConnection, tables: Sequence[Table]) -> None:
+    """One process at a time: those that start together would all find the tables missing."""
+    name = connection.dialect.name
+    if name in _MYSQL:
+        for table in tables:
+            check_keys(table)
+        connection.exec_driver_sql(f"SELECT GET_LOCK('tidings_tables', {WAIT_SECONDS})")
+    elif name == "postgresql":
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7305798)")
+    try:
+        tables[0].metadata.create_all(connection)
+    finally:
+        if name in _MYSQL:
+            connection.exec_driver_sql("SELECT RELEASE_LOCK('tidings_tables')")

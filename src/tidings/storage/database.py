@@ -49,14 +49,21 @@ class Transaction(Connection, Protocol):
 
 
 class Database(Protocol):
-    """One database. ``dialect_name`` is SQLAlchemy's (sqlite, postgresql, mysql, ...)."""
+    """One database."""
 
     @property
-    def dialect_name(self) -> str: ...
+    def dialect_name(self) -> str:
+        """SQLAlchemy's name (sqlite, postgresql, mysql, ...); ``mariadb`` where the server is."""
+        ...
 
     @property
     def in_memory(self) -> bool:
         """Whether closing loses the data."""
+        ...
+
+    @property
+    def insert_returning(self) -> bool:
+        """Whether INSERT can give back the row it wrote."""
         ...
 
     @property
@@ -81,5 +88,8 @@ class Database(Protocol):
         ...
 
     def writing(self) -> AbstractAsyncContextManager[Transaction]:
-        """A connection in a write transaction, begun; the caller ends it."""
+        """A connection in a write transaction, begun; the caller ends it.
+
+        Where there is no write lock, its reads see what others have committed meanwhile.
+        """
         ...

@@ -18,11 +18,12 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
+    text,
     update,
 )
 
 from tidings.filters.expression import EVERYTHING, Atom, Expression
-from tidings.filters.sql import parameters, shape, to_sql
+from tidings.filters.sql import exactly, parameters, shape, to_sql
 from tidings.schema import ResourceType
 from tidings.storage.database import Connection, Database
 from tidings.storage.statements import Clause, Row, Statement, StatementCache
@@ -32,6 +33,25 @@ Sort = tuple[tuple[str, bool], ...]
 
 _CHUNK: Final = 500
 """How many values one statement's IN list takes."""
+
+# A sequence must never be set back behind a number that somebody has just taken from it. So it is
+# advanced by taking numbers, and set only over a distance that no others can run meanwhile. A
+# table without a sequence has none to advance.
+_NUMBER_ON: Final = """
+WITH of AS MATERIALIZED (
+    SELECT CAST(pg_get_serial_sequence(CAST(:table AS text), 'id') AS regclass) AS sequence
+), ahead AS MATERIALIZED (
+    SELECT sequence, CAST(:key AS bigint) - coalesce(pg_sequence_last_value(sequence), 0) AS gap
+    FROM of WHERE sequence IS NOT NULL AND CAST(:key AS bigint) > 0
+)
+SELECT CASE
+    WHEN gap > 1000 THEN setval(sequence, CAST(:key AS bigint))
+    WHEN gap > 0 THEN (
+        SELECT max(taken)
+        FROM (SELECT nextval(sequence) AS taken FROM generate_series(1, gap)) AS numbers
+    )
+END FROM ahead
+"""
 
 
 class RecordStore:
@@ -125,13 +145,43 @@ class RecordStore:
     async def insert(self, connection: Connection, resource: ResourceType, values: Row) -> Row:
         """Insert a row and give it as the database holds it."""
         names = tuple(values)
+        returning = self.database.insert_returning
 
         def build() -> Clause:
             table = self._table(resource)
-            return insert(table).values(_assignments(table, names)).returning(*table.c)
+            clause = insert(table).values(_assignments(table, names))
+            return clause.returning(*table.c) if returning else clause.inline()
 
-        statement = self._cached(("insert", resource.name, names), build, self._columns(resource))
-        return (await connection.fetch(statement, _assigned(values)))[0]
+        columns = self._columns(resource) if returning else ()
+        statement = self._cached(("insert", resource.name, names), build, columns)
+        rows = await connection.fetch(statement, _assigned(values))
+        row = rows[0] if returning else await self._inserted(connection, resource, values)
+        if "id" in values and isinstance(row["id"], int):
+            await self._number_on(connection, resource, row["id"])
+        return row
+
+    async def _inserted(self, connection: Connection, resource: ResourceType, values: Row) -> Row:
+        """The row that this connection has just inserted, on MySQL."""
+
+        def build() -> Clause:
+            table = self._table(resource)
+            key = literal_column("last_insert_id()", Integer)
+            return select(*table.c).where(table.c.id == key)
+
+        if "id" in values:
+            row = await self.get(connection, resource, values["id"])
+            assert row is not None
+            return row
+        statement = self._cached(("inserted", resource.name), build, self._columns(resource))
+        return (await connection.fetch(statement, {}))[0]
+
+    async def _number_on(self, connection: Connection, resource: ResourceType, key: int) -> None:
+        """Have PostgreSQL number the next rows from an id on that was given, as others do."""
+        if self.database.dialect_name != "postgresql":
+            return
+        quoted = self._table(resource).name.replace('"', '""')
+        statement = self._cached(("number on",), lambda: text(_NUMBER_ON), ())
+        await connection.fetch(statement, {"table": f'"{quoted}"', "key": key})
 
     async def update(
         self, connection: Connection, resource: ResourceType, key: object, values: Row
@@ -176,7 +226,7 @@ class RecordStore:
     ) -> Select[*tuple[Any, ...]]:
         if where == EVERYTHING:
             return clause
-        return clause.where(to_sql(where, self._table(resource), self.database.dialect_name))
+        return clause.where(to_sql(where, resource, self.tables, self.database.dialect_name))
 
     def _values(self, where: Expression) -> dict[str, Any]:
         return parameters(where, self.database.dialect_name)
@@ -186,12 +236,13 @@ class RecordStore:
         table = self._table(resource)
         order: list[ColumnElement[Any]] = []
         for name, descending in sort:
-            column = table.c[name]
-            if column.nullable:
+            column: ColumnElement[Any] = table.c[name]
+            if table.c[name].nullable:
                 order.append(column.is_(None))
+            column = exactly(column, self.database.dialect_name)
             order.append(column.desc() if descending else column.asc())
         if not any(name == "id" for name, _ in sort):
-            order.append(table.c.id.asc())
+            order.append(exactly(table.c.id, self.database.dialect_name).asc())
         return order
 
     def _cached(

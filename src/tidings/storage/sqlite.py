@@ -19,18 +19,13 @@ from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from tidings.errors import ConfigurationError, DatabaseBusy
-from tidings.filters.sql import SQLITE_LOWER
+from tidings.filters.text import SQLITE_FUNCTIONS
 from tidings.storage.errors import translate
 from tidings.storage.statements import Row, Statement
 from tidings.storage.waiting import uninterrupted
 
 _log = logging.getLogger("tidings.storage")
 _dialect = sqlite_dialect(paramstyle="named")
-
-
-def sqlite_lower(text: object) -> object:
-    """What `filters.sql` calls: Python's lower(), for all of Unicode; NULL stays NULL."""
-    return text.lower() if isinstance(text, str) else text
 
 
 class _SqliteConnection:
@@ -81,6 +76,7 @@ class SqliteDatabase:
     """
 
     dialect_name = "sqlite"
+    insert_returning = True
     update_returning = True
 
     def __init__(self, url: str, *, readers: int = 4, busy_timeout: float = 5.0) -> None:
@@ -145,7 +141,8 @@ class SqliteDatabase:
         except sqlite3.Error as error:
             await raw.close()  # its thread would keep the process alive
             raise ConfigurationError(f"cannot open the database {self._path!r}: {error}") from None
-        await raw.create_function(SQLITE_LOWER, 1, sqlite_lower, deterministic=True)
+        for name, (count, function) in SQLITE_FUNCTIONS.items():
+            await raw.create_function(name, count, function, deterministic=True)
         return _SqliteConnection(raw)
 
     async def create_tables(self, tables: Sequence[Table]) -> None:

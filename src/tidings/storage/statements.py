@@ -11,12 +11,12 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Dialect, Select, UpdateBase
+from sqlalchemy import Column, Dialect, Select, TextClause, UpdateBase
 from sqlalchemy.sql.compiler import SQLCompiler
 
 Row = dict[str, Any]
 _Processor = Callable[[Any], Any] | None
-Clause = Select[*tuple[Any, ...]] | UpdateBase
+Clause = Select[*tuple[Any, ...]] | UpdateBase | TextClause
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from sqlalchemy import Column, ForeignKey, MetaData, Table
 
+from tidings.errors import ConfigurationError
 from tidings.schema import Field, ResourceType
-from tidings.storage.types import column_type, id_column_type
+from tidings.storage.types import MYSQL_KEY_LENGTH, column_type, id_column_type
 
 
 def build_tables(resources: Iterable[ResourceType]) -> dict[str, Table]:
@@ -26,7 +27,31 @@ def _table(resource: ResourceType, resources: dict[str, ResourceType], metadata:
     columns = [_column(field, resources) for field in resource.fields.values()]
     # Without AUTOINCREMENT SQLite gives the id of a deleted last row to the next one, and a
     # client that still holds the old id would find a stranger behind it.
-    return Table(resource.table, metadata, key, *columns, quote=True, sqlite_autoincrement=numbered)
+    return Table(
+        resource.table,
+        metadata,
+        key,
+        *columns,
+        quote=True,
+        sqlite_autoincrement=numbered,
+        mysql_engine="InnoDB",
+        mariadb_engine="InnoDB",
+    )
+
+
+def check_keys(table: Table) -> None:
+    """Say what MariaDB and MySQL cannot hold unique.
+
+    Raises:
+        ConfigurationError: a unique text is too long for an index.
+    """
+    for column in table.c:
+        length = getattr(column.type, "length", None)
+        if column.unique and length is not None and length > MYSQL_KEY_LENGTH:
+            raise ConfigurationError(
+                f"{table.name}.{column.name}: MariaDB and MySQL hold texts of at most "
+                f"{MYSQL_KEY_LENGTH} characters unique, and max is {length}"
+            )
 
 
 def _column(field: Field, resources: dict[str, ResourceType]) -> Column[object]:

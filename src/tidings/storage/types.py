@@ -1,30 +1,162 @@
-"""Column types that read back exactly what was written, on every database."""
+"""Column types that read back exactly what was written, on every database.
+
+What a column promises does not rest on how the server or the database was set up: texts are
+equal, unique and ordered by code point, whatever the default collation; moments and times keep
+their microseconds; nothing is cut or rounded. Years 1 to 9999 are kept by all three databases
+(MariaDB promises them from 1000 on only, but keeps the others as well).
+"""
 
 from __future__ import annotations
 
+import json
 import math
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
+    ColumnElement,
     Date,
     DateTime,
     Dialect,
-    Float,
+    Double,
     Integer,
     Numeric,
     String,
     Text,
     Time,
+    cast,
+    type_coerce,
 )
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
 from tidings.schema import Field
 from tidings.schema.types import INT64_MAX, MAX_ID_LENGTH
+
+MYSQL_KEY_LENGTH: Final = 768
+"""How many characters MariaDB and MySQL can hold unique: 3072 bytes."""
+
+# A row of MariaDB has 65,535 bytes for all its VARCHARs: the long ones are kept outside of it.
+_MYSQL_SHORT: Final = 255
+
+
+def is_mysql(dialect: Dialect) -> bool:
+    """Whether it is MariaDB or MySQL."""
+    return dialect.name in ("mariadb", "mysql")
+
+
+def _collated(dialect: Dialect) -> dict[str, str]:
+    mariadb = getattr(dialect, "is_mariadb", False)
+    collation = "utf8mb4_nopad_bin" if mariadb else "utf8mb4_0900_bin"
+    return {"charset": "utf8mb4", "collation": collation}
+
+
+class _PostgresColumn(UserDefinedType[Any]):
+    """A type that is one thing in CREATE TABLE and another where a value is cast to it.
+
+    SQLAlchemy casts every parameter to the type of its column. To NUMERIC(10, 2) that would round
+    what a filter compares with.
+    """
+
+    cache_ok = True
+
+    def __init__(self, ddl: str, operand: TypeEngine[Any], target: TypeEngine[Any] | None) -> None:
+        self.ddl = ddl
+        self.operand = operand
+        self.target = target
+
+    def get_col_spec(self, **_: Any) -> str:
+        return self.ddl
+
+    def bind_expression(self, bindvalue: Any) -> ColumnElement[Any]:
+        given = type_coerce(bindvalue, self.operand)
+        return given if self.target is None else cast(given, self.target)
+
+
+class ExactText(TypeDecorator[str]):
+    """Texts, compared by code point; ``key`` where they must be unique or are referred to."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, length: int | None = None, *, key: bool = False) -> None:
+        super().__init__(length)
+        self.length = length
+        self.key = key
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        length = self.length
+        if dialect.name == "postgresql":
+            ddl = "TEXT" if length is None else f"VARCHAR({length})"
+            return _PostgresColumn(f'{ddl} COLLATE "C"', String(), None)
+        if not is_mysql(dialect):
+            return dialect.type_descriptor(Text() if length is None else String(length))
+        if self.key:
+            length = length or MYSQL_KEY_LENGTH
+        elif length is None or length > _MYSQL_SHORT:
+            return dialect.type_descriptor(mysql.LONGTEXT(**_collated(dialect)))
+        return dialect.type_descriptor(mysql.VARCHAR(length, **_collated(dialect)))
+
+
+class ExactJson(TypeDecorator[Any]):
+    """Arrays and objects; on MariaDB and MySQL as text.
+
+    MariaDB's JSON is text as well, with a check that refuses what is nested 32 deep. MySQL's makes
+    floats of large integers.
+    """
+
+    impl = JSON
+    cache_ok = True
+
+    def __init__(self) -> None:
+        super().__init__(none_as_null=True)
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if is_mysql(dialect):
+            return dialect.type_descriptor(mysql.LONGTEXT(**_collated(dialect)))
+        return dialect.type_descriptor(JSON(none_as_null=True))
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return json.dumps(value) if value is not None and is_mysql(dialect) else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        return json.loads(value) if value is not None and is_mysql(dialect) else value
+
+
+class _IsoDate(TypeDecorator[date]):
+    """A date on its way to the database, as text."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: date | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.isoformat()
+
+
+class ExactDate(TypeDecorator[date]):
+    """Dates: asyncpg would store the first and the last one as PostgreSQL's infinities."""
+
+    impl = Date
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return _PostgresColumn("DATE", _IsoDate(), Date())
+        return dialect.type_descriptor(Date())
+
+
+class ExactTime(TypeDecorator[time]):
+    """Times of day, with microseconds."""
+
+    impl = Time
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(mysql.TIME(fsp=6) if is_mysql(dialect) else Time())
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -34,6 +166,8 @@ class UTCDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if is_mysql(dialect):
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
         return dialect.type_descriptor(DateTime(timezone=dialect.name == "postgresql"))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
@@ -47,14 +181,11 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-class Double(TypeDecorator[float]):
+class ExactDouble(TypeDecorator[float]):
     """Floats: SQLite's RETURNING gives whole ones as integers."""
 
-    impl = Float
+    impl = Double
     cache_ok = True
-
-    def __init__(self) -> None:
-        super().__init__(53)
 
     def process_result_value(self, value: float | None, dialect: Dialect) -> float | None:
         return None if value is None else float(value)
@@ -74,6 +205,9 @@ class ExactDecimal(TypeDecorator[Decimal]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "sqlite":
             return dialect.type_descriptor(BigInteger())
+        if dialect.name == "postgresql":
+            ddl = f"NUMERIC({self.precision}, {self.scale})"
+            return _PostgresColumn(ddl, Numeric(), None)
         return dialect.type_descriptor(Numeric(self.precision, self.scale))
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
@@ -101,13 +235,14 @@ def column_type(field: Field) -> TypeEngine[Any]:
         return id_column_type(field.reference_type)
     match field.type:
         case "string":
-            return Text() if field.max is None else String(int(field.max))
+            length = None if field.max is None else int(field.max)
+            return ExactText(length, key=field.unique)
         case "text":
-            return Text()
+            return ExactText(key=field.unique)
         case "id":
-            return String(MAX_ID_LENGTH)
+            return ExactText(MAX_ID_LENGTH, key=True)
         case "number":
-            return Double()
+            return ExactDouble()
         case "integer":
             return BigInteger()
         case "decimal":
@@ -115,13 +250,13 @@ def column_type(field: Field) -> TypeEngine[Any]:
         case "boolean":
             return Boolean()
         case "date":
-            return Date()
+            return ExactDate()
         case "dateTime":
             return UTCDateTime()
         case "time":
-            return Time()
+            return ExactTime()
         case "array" | "object":
-            return JSON(none_as_null=True)
+            return ExactJson()
 
 
 def id_column_type(id_type: str) -> TypeEngine[Any]:
@@ -129,4 +264,4 @@ def id_column_type(id_type: str) -> TypeEngine[Any]:
     if id_type == "integer":
         # Only "INTEGER PRIMARY KEY" is numbered by SQLite itself.
         return BigInteger().with_variant(Integer(), "sqlite")
-    return String(MAX_ID_LENGTH)
+    return ExactText(MAX_ID_LENGTH, key=True)

@@ -9,12 +9,12 @@ from itertools import count
 from typing import Literal
 
 from tidings.errors import ConfigurationError
-from tidings.feed import Change
+from tidings.feed import Change, Invalidation, Notice
 from tidings.storage.database import Connection, Database, Transaction
 from tidings.storage.waiting import uninterrupted
 
 _log = logging.getLogger("tidings.storage")
-Publish = Callable[[Sequence[Change]], None]
+Publish = Callable[[Sequence[Notice]], None]
 _savepoint_numbers = count(1)
 
 
@@ -22,12 +22,15 @@ class ChangeLog:
     """The changes of one transaction; savepoints drop their part or fold into their parent."""
 
     def __init__(self) -> None:
-        self._changes: list[Change] = []
+        self._changes: list[Notice] = []
         self._marks: list[tuple[str, int]] = []
 
-    def record(self, change: Change) -> None:
+    def record(self, change: Notice) -> None:
         """Hold a change until the commit."""
-        _log.debug("%s %s %s: held until commit", change.action, change.resource, change.id)
+        if isinstance(change, Change):
+            _log.debug("%s %s %s: held until commit", change.action, change.resource, change.id)
+        else:
+            _log.debug("%s: too much for single changes; held until commit", change.resource)
         self._changes.append(change)
 
     def savepoint(self, name: str) -> None:
@@ -65,11 +68,23 @@ class ChangeLog:
         self._changes.clear()
         self._marks.clear()
 
-    def take(self) -> list[Change]:
+    def take(self) -> list[Notice]:
         """All changes, leaving the log empty: the transaction was committed."""
         changes, self._changes = self._changes, []
         self._marks.clear()
+        return _without_repetitions(changes)
+
+
+def _without_repetitions(changes: list[Notice]) -> list[Notice]:
+    """The last of equal invalidations is enough: who refetches then sees the whole transaction."""
+    if not any(isinstance(change, Invalidation) for change in changes):
         return changes
+    last = {change: n for n, change in enumerate(changes) if isinstance(change, Invalidation)}
+    return [
+        change
+        for n, change in enumerate(changes)
+        if not isinstance(change, Invalidation) or last[change] == n
+    ]
 
 
 class UnitOfWork:
@@ -93,7 +108,7 @@ class UnitOfWork:
             raise ConfigurationError("this unit of work has ended; open a new one")
         return self._connection
 
-    def record(self, change: Change) -> None:
+    def record(self, change: Notice) -> None:
         """Hold a change until the commit."""
         self._log.record(change)
 

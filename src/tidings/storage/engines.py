@@ -1,0 +1,44 @@
+"""Engines of tidings' own: what its statements need of a connection, on each database."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import event, exc, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+WAIT_SECONDS: Final = 5
+"""How long to wait for a lock, or for a free connection, as on SQLite."""
+
+# Strict, since cut texts and clipped numbers would be other values than those that were sent. And
+# id 0, where trusted code gives it, is an id and not the wish for the next one.
+_SQL_MODE: Final = (
+    "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
+)
+
+
+def own_engine(url: str) -> AsyncEngine:
+    """An engine for a URL of PostgreSQL (asyncpg), MariaDB or MySQL (asyncmy)."""
+    options: dict[str, Any] = {"pool_timeout": WAIT_SECONDS}
+    if make_url(url).get_backend_name() == "postgresql":
+        options["connect_args"] = {"server_settings": {"lock_timeout": f"{WAIT_SECONDS}s"}}
+    else:
+        settings = f"sql_mode = '{_SQL_MODE}', innodb_lock_wait_timeout = {WAIT_SECONDS}"
+        options["connect_args"] = {"init_command": f"SET SESSION {settings}"}
+        options["isolation_level"] = "READ COMMITTED"
+    engine = create_async_engine(url, **options)
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    return engine
+
+
+def _refuse_closed(connection: Any, record: object, proxy: object) -> None:
+    """Have the pool connect anew where the server has ended a connection while it lay idle.
+
+    The event loop has seen it, so that this costs no question to the server, unlike
+    ``pool_pre_ping``. What happens between here and the statement is an error like others.
+    """
+    driver = connection.driver_connection
+    is_closed = getattr(driver, "is_closed", None)  # asyncpg
+    protocol = getattr(driver, "_proto", None)  # asyncmy, which has no question for it
+    if is_closed() if is_closed is not None else getattr(protocol, "eof", False):
+        raise exc.InvalidatePoolError
