@@ -34,7 +34,7 @@ from tidings.errors import (
 )
 from tidings.identity import ANONYMOUS, Identity
 from tidings.plugins import JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
-from tidings.realtime import SubscriptionContext
+from tidings.realtime import Explanation, SubscriptionContext
 from tidings.resources import OperationContext
 from tidings.schema import belongs_to, field, has_many
 from tidings.storage import UnitOfWork
@@ -46,6 +46,7 @@ __all__ = [
     "ConfigurationError",
     "Conflict",
     "DatabaseBusy",
+    "Explanation",
     "FilterError",
     "Identity",
     "InvalidRequest",

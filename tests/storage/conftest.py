@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,13 @@ from tidings import Api, SqlAlchemyPlugin
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite+aiosqlite:///{tmp_path}/notes.db"
+
+
+def server_url(request: pytest.FixtureRequest, kind: str) -> str:
+    """An empty database of the test's own, on the server ``postgresql`` or ``mariadb``."""
+    name = {"postgresql": "postgres_url", "mariadb": "mariadb_url"}[kind]
+    url: str = request.getfixturevalue(name)
+    return url
 
 
 def begin_by_event(engine: AsyncEngine) -> AsyncEngine:
@@ -44,6 +52,10 @@ class Application:
     feed: RecordingFeed
     begins_by_event: bool
 
+    @property
+    def is_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
     def session(self, **options: Any) -> AsyncSession:
         return AsyncSession(self.engine, **options)
 
@@ -61,22 +73,45 @@ class Application:
         return [f"post {title}" for title in await self.titles()]
 
 
-@pytest.fixture(params=["engine", "engine, BEGIN by event", "url", "url, BEGIN by event"])
-async def app(request: pytest.FixtureRequest, url: str) -> AsyncIterator[Application]:
+SQLITE = ["engine", "engine, BEGIN by event", "url", "url, BEGIN by event"]
+
+
+@asynccontextmanager
+async def application(kind: str, url: str) -> AsyncIterator[Application]:
     """Where the api has the application's engine, or a URL and so connections of its own."""
-    engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, connect_args={"timeout": 1})
-    by_event = request.param.endswith("event")
+    is_sqlite = url.startswith("sqlite")
+    options: dict[str, Any] = {"connect_args": {"timeout": 1}} if is_sqlite else {}
+    engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, **options)
+    by_event = kind.endswith("event")
     if by_event:
         begin_by_event(engine)
     plugin = SqlAlchemyPlugin(
-        url if request.param.startswith("url") else None,
-        engine=(None if request.param.startswith("url") else engine),
+        url if kind.startswith("url") else None,
+        engine=(None if kind.startswith("url") else engine),
         create_tables=True,
     )
     api, feed = make_api(plugin)
     async with api:
-        async with engine.connect() as connection:
-            await connection.exec_driver_sql("COMMIT") if by_event else None
-            await connection.exec_driver_sql("PRAGMA journal_mode = WAL")
-        yield Application(api, engine, feed, by_event)
+        if is_sqlite:
+            async with engine.connect() as connection:
+                await connection.exec_driver_sql("COMMIT") if by_event else None
+                await connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        # Of these two, and of SQLite with its recipe, a savepoint is never the transaction.
+        yield Application(api, engine, feed, by_event or not is_sqlite)
     await engine.dispose()
+
+
+@pytest.fixture(params=SQLITE)
+async def sqlite_app(request: pytest.FixtureRequest, url: str) -> AsyncIterator[Application]:
+    """On SQLite."""
+    async with application(request.param, url) as app:
+        yield app
+
+
+@pytest.fixture(params=[*SQLITE, "postgresql", "mariadb"])
+async def app(request: pytest.FixtureRequest, url: str) -> AsyncIterator[Application]:
+    """On SQLite, PostgreSQL and MariaDB."""
+    if request.param not in SQLITE:
+        url = server_url(request, request.param)
+    async with application(request.param, url) as app:
+        yield app

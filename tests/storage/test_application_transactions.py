@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.util import greenlet_spawn
-from tests.storage.conftest import Application
+from tests.storage.conftest import Application, application
 from tests.storage.recording import make_api
 
 from tidings import ConfigurationError, SqlAlchemyPlugin, ValidationFailed
@@ -173,7 +173,8 @@ async def test_transactions_after_each_other_on_one_connection(app: Application)
     assert await app.titles() == ["a", "c", "not ours"]
 
 
-async def test_two_sessions_that_take_turns(app: Application) -> None:
+async def test_two_sessions_that_take_turns(sqlite_app: Application) -> None:
+    app = sqlite_app
     async with app.session() as one, app.session() as two:
         await write(app, one, "one")
         assert len(await app.notes.query(transaction=two)) == 0
@@ -275,20 +276,25 @@ async def test_an_invalidated_connection_sends_nothing(app: Application) -> None
 @pytest.fixture
 async def deferred(app: Application) -> Callable[[Any], Any]:
     """Given a session or connection, makes its commit impossible."""
+    if app.engine.dialect.name == "mariadb":
+        pytest.skip("it has no deferred constraints")
+    own_key = "INTEGER PRIMARY KEY" if app.is_sqlite else "SERIAL PRIMARY KEY"
     async with app.engine.begin() as connection:
         await connection.execute(text("CREATE TABLE parents (id INTEGER PRIMARY KEY)"))
         await connection.execute(
             text(
-                "CREATE TABLE children (id INTEGER PRIMARY KEY, parent_id INTEGER "
+                f"CREATE TABLE children (id {own_key}, parent_id INTEGER "
                 "REFERENCES parents (id) DEFERRABLE INITIALLY DEFERRED)"
             )
         )
 
-    @event.listens_for(app.engine.sync_engine, "connect")
-    def enforce(connection: Any, _: object) -> None:
-        connection.execute("PRAGMA foreign_keys = ON").close()
+    if app.is_sqlite:
 
-    await app.engine.dispose()
+        @event.listens_for(app.engine.sync_engine, "connect")
+        def enforce(connection: Any, _: object) -> None:
+            connection.execute("PRAGMA foreign_keys = ON").close()
+
+        await app.engine.dispose()
 
     async def spoil(handle: Any) -> None:
         await handle.execute(text("INSERT INTO children (parent_id) VALUES (99)"))
@@ -600,8 +606,9 @@ async def test_a_cancelled_commit_is_sent_if_it_happens(app: Application) -> Non
     assert app.feed.words == ["post a"]
 
 
-async def test_reads_around_a_write_do_not_miss_what_others_wrote(app: Application) -> None:
+async def test_reads_around_a_write_do_not_miss_what_others_wrote(sqlite_app: Application) -> None:
     """The row before a change is read under the write lock, so that it is the row before."""
+    app = sqlite_app
     note = await app.notes.post({"title": "a"})
     async with app.session() as session:
         await app.notes.patch(note["id"], {"body": "x"}, transaction=session)
@@ -613,7 +620,8 @@ async def test_reads_around_a_write_do_not_miss_what_others_wrote(app: Applicati
     assert app.feed.changes[-1].before == {"id": 1, "title": "a", "body": None}
 
 
-async def test_the_write_lock_is_held_from_the_first_read_on(app: Application) -> None:
+async def test_the_write_lock_is_held_from_the_first_read_on(sqlite_app: Application) -> None:
+    app = sqlite_app
     note = await app.notes.post({"title": "a"})
     others: list[str] = []
 
@@ -636,6 +644,63 @@ async def test_the_write_lock_is_held_from_the_first_read_on(app: Application) -
         else:
             await app.notes.patch(note["id"], {"body": "x"}, transaction=session)
             assert others
+
+
+# Errors that the application swallows
+
+
+async def test_what_a_swallowed_error_undoes_is_not_sent(app: Application) -> None:
+    """PostgreSQL then answers COMMIT with ROLLBACK, and says nothing."""
+    async with app.session() as session:
+        await write(app, session, "a")
+        with pytest.raises(exc.DBAPIError):
+            await session.execute(text("SELECT no_such_column FROM notes"))
+        await session.commit()
+        assert app.feed.words == await app.titles_sent()
+        assert len(app.feed.words) == (app.engine.dialect.name != "postgresql")
+        await write(app, session, "b")
+        await session.commit()
+    assert app.feed.words == await app.titles_sent()
+    assert app.feed.words[-1] == "post b"
+
+
+async def test_an_error_that_a_savepoint_has_caught_undoes_nothing_else(app: Application) -> None:
+    async with app.session() as session:
+        await write(app, session, "a")
+        with pytest.raises(exc.DBAPIError):
+            async with session.begin_nested():
+                await session.execute(text("SELECT no_such_column FROM notes"))
+        await write(app, session, "b")
+        await session.commit()
+    assert app.feed.words == ["post a", "post b"] == await app.titles_sent()
+
+
+async def test_what_a_deadlock_undoes_is_not_sent(mariadb_url: str) -> None:
+    """MariaDB undoes the whole transaction; what follows in it is another one."""
+    async with application("engine", mariadb_url) as app:
+        one, two = [(await app.notes.post({"title": title}))["id"] for title in "ab"]
+        app.feed.published.clear()
+        both_have_one = asyncio.Barrier(2)
+
+        async def change(first: int, second: int) -> bool:
+            async with app.session() as session:
+                await app.notes.patch(first, {"body": f"{first} first"}, transaction=session)
+                await both_have_one.wait()
+                fell = False
+                try:
+                    await app.notes.patch(second, {"body": f"{first} second"}, transaction=session)
+                except DatabaseBusy:
+                    fell = True
+                await write(app, session, f"after {first}")
+                await session.commit()
+            return fell
+
+        assert sorted(await asyncio.gather(change(one, two), change(two, one))) == [False, True]
+        told = {(c.id, c.after["body"]) for c in app.feed.changes if c.after and c.after["body"]}
+        kept = await app.notes.query(sort="id")
+        assert told == {(str(row["id"]), row["body"]) for row in kept if row["body"]}
+        assert len(told) == 2
+        assert len(kept) == 4
 
 
 # What is refused

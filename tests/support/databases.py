@@ -24,6 +24,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from signal import SIGINT, SIGKILL, Signals
@@ -45,6 +46,15 @@ rm -rf "$3"
 """
 
 
+_ALWAYS_THERE = {"postgresql+asyncpg": "postgres", "mariadb+asyncmy": "mysql"}
+_EMPTY_POSTGRESQL = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = '{}' AND pid <> pg_backend_pid()",
+    "DROP SCHEMA public CASCADE",
+    "CREATE SCHEMA public",
+)
+
+
 class MissingServer(Exception):
     """The server's binaries are not installed; the text says what to install."""
 
@@ -55,12 +65,12 @@ class DatabaseServer:
 
     scheme: str
     port: int
-    _create: str
-    _drop: str
-    _execute: Callable[[DatabaseServer, str], Awaitable[None]]
+    _execute: Callable[[DatabaseServer, str, Sequence[str]], Awaitable[None]]
+    _empty: Sequence[str]
     _process: subprocess.Popen[bytes]
     _log: Path
     _numbers: Iterator[int] = field(default_factory=count)
+    _unused: list[str] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -71,17 +81,22 @@ class DatabaseServer:
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """The URL of a new empty database, dropped in the end whoever still uses it."""
-        name = f"d{next(self._numbers)}"
-        self.execute(self._create.format(name))
+        """The URL of an empty database, emptied in the end whoever still uses it."""
+        if self._unused:
+            name = self._unused.pop()
+        else:
+            name = f"d{next(self._numbers)}"
+            self.execute(f"CREATE DATABASE {name}")
         try:
             yield self.url_of(name)
         finally:
-            self.execute(self._drop.format(name))
+            # Cheaper than a new one, which PostgreSQL copies file by file.
+            self.execute(*(sql.format(name) for sql in self._empty), database=name)
+            self._unused.append(name)
 
-    def execute(self, sql: str) -> None:
-        """Run one statement as the administrator; safe where an event loop is running."""
-        _in_thread(lambda: self._execute(self, sql))
+    def execute(self, *statements: str, database: str = "tidings") -> None:
+        """Run statements as the administrator; safe where an event loop is running."""
+        _in_thread(lambda: self._execute(self, database, statements))
 
     def log(self) -> str:
         """The end of what the server has said."""
@@ -94,7 +109,7 @@ class DatabaseServer:
                 raise RuntimeError(f"{self.scheme}: the server ended\n{self.log()}")
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                self.execute("SELECT 1")
+                self.execute("SELECT 1", database=_ALWAYS_THERE[self.scheme])
                 return
             except Exception:  # it is starting up; the drivers say so in ways of their own
                 if time.monotonic() > deadline:
@@ -140,14 +155,13 @@ def postgresql() -> Iterator[DatabaseServer]:
             server = DatabaseServer(
                 "postgresql+asyncpg",
                 port,
-                "CREATE DATABASE {}",
-                "DROP DATABASE {} WITH (FORCE)",
                 _execute_postgresql,
+                _EMPTY_POSTGRESQL,
                 process,
                 log,
             )
             server._ready()
-            server.execute("CREATE DATABASE tidings")
+            server.execute("CREATE DATABASE tidings", database="postgres")
             yield server
 
 
@@ -202,9 +216,8 @@ def mariadb() -> Iterator[DatabaseServer]:
             server = DatabaseServer(
                 "mariadb+asyncmy",
                 port,
-                "CREATE DATABASE {}",
-                "DROP DATABASE {}",
                 _execute_mariadb,
+                ("DROP DATABASE {}", "CREATE DATABASE {}"),
                 process,
                 log,
             )
@@ -212,27 +225,31 @@ def mariadb() -> Iterator[DatabaseServer]:
             yield server
 
 
-async def _execute_postgresql(server: DatabaseServer, sql: str) -> None:
-    import asyncpg
-
+async def _execute_postgresql(
+    server: DatabaseServer, database: str, statements: Sequence[str]
+) -> None:
+    asyncpg = import_module("asyncpg")
     connection = await asyncpg.connect(
-        host="127.0.0.1", port=server.port, user=USER, password=PASSWORD, database="postgres"
+        host="127.0.0.1", port=server.port, user=USER, password=PASSWORD, database=database
     )
     try:
-        await connection.execute(sql)
+        for sql in statements:
+            await connection.execute(sql)
     finally:
         await connection.close()
 
 
-async def _execute_mariadb(server: DatabaseServer, sql: str) -> None:
-    import asyncmy
-
+async def _execute_mariadb(
+    server: DatabaseServer, database: str, statements: Sequence[str]
+) -> None:
+    asyncmy = import_module("asyncmy")
     connection = await asyncmy.connect(
-        host="127.0.0.1", port=server.port, user=USER, password=PASSWORD, db="mysql"
+        host="127.0.0.1", port=server.port, user=USER, password=PASSWORD, db=database
     )
     try:
         async with connection.cursor() as cursor:
-            await cursor.execute(sql)
+            for sql in statements:
+                await cursor.execute(sql)
     finally:
         await connection.ensure_closed()
 

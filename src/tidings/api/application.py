@@ -13,12 +13,12 @@ from tidings.api.asgi import ApiApp, attach_sockets, install_into
 from tidings.api.logs import set_log_level
 from tidings.api.parts import Parts, RestOptions, SocketOptions
 from tidings.auth import Checker, CheckerRegistry, Rules
-from tidings.errors import ConfigurationError, MissingDependencyError
+from tidings.errors import ConfigurationError, MissingDependencyError, NotFound
 from tidings.feed import Feed, MemoryFeed
 from tidings.hooks import Handler, HookRegistry
 from tidings.identity import ANONYMOUS, Identity
 from tidings.jsonapi import JsonApiApp
-from tidings.realtime import SocketServer
+from tidings.realtime import Explainer, Explanation, SocketServer
 from tidings.resources import Operations, ResourceHandle, ResourceHandles
 from tidings.schema import ResourceRegistry, ResourceType, declare_resource
 from tidings.schema.resource import CheckPermissions
@@ -217,6 +217,34 @@ class Api:
         """
         return self._assembled.operations.scopes.transaction()
 
+    async def explain(
+        self,
+        resource: str,
+        record: Mapping[str, Any] | str | int,
+        filters: Mapping[str, Any] | None = None,
+        *,
+        auth: Identity | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> Explanation:
+        """Tell why a subscription sees a record, or why not, clause by clause.
+
+        ``record`` is an id, or the columns of a record (of a change, say). With ``auth`` it is
+        that identity's subscription: its permission is asked, and the clauses of hooks are in it.
+        This is for you, not for clients: the answer quotes hidden clauses and values.
+
+            print(await api.explain("posts", 7, {"status": "published"}, auth=identity))
+
+        Raises:
+            NotFound: there is no such resource or record.
+            FilterError: the filters cannot be used.
+        """
+        parts = self._assembled
+        found = parts.registry.get(resource)
+        if found is None:
+            raise NotFound(f"There is no resource {resource!r}", code="RESOURCE_NOT_FOUND")
+        explainer = Explainer(parts.operations, self._feed)
+        return await explainer.record(found, record, filters or {}, auth, where)
+
     async def create_tables(self) -> None:
         """Create the tables that do not exist yet; those that do are left as they are."""
         parts = self._assembled
@@ -334,8 +362,7 @@ class Api:
             if options is None:
                 raise MissingDependencyError("sockets need the SocketIOPlugin: use it")
             self._sockets = SocketServer(
-                self._assembled.registry,
-                self._hooks,
+                self._assembled.operations,
                 self._feed,
                 self._socket_identity,
                 path=options.path,

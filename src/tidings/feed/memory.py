@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from tidings.feed.change import Notice
+from tidings.feed.change import Change, Notice
 from tidings.feed.cursor import Cursor
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -32,6 +32,12 @@ class Feed(Protocol):
         Raises:
             FeedGap: changes beyond ``after`` are gone.
         """
+        ...
+
+    async def changes_of(
+        self, resource: str, record_id: str, limit: int
+    ) -> Sequence[tuple[int, Change]]:
+        """The last changes of one record that the feed remembers, in order."""
         ...
 
 
@@ -83,3 +89,19 @@ class MemoryFeed:
         start = after + 1 - oldest
         stop = min(start + limit, len(self._history))
         return [(oldest + index, self._history[index]) for index in range(start, stop)]
+
+    async def changes_of(
+        self, resource: str, record_id: str, limit: int
+    ) -> Sequence[tuple[int, Change]]:
+        """The last changes of one record that the feed remembers, in order."""
+        found: list[tuple[int, Change]] = []
+        for back, notice in enumerate(reversed(self._history)):
+            if (
+                isinstance(notice, Change)
+                and notice.id == record_id
+                and notice.resource == resource
+            ):
+                found.append((self._offset - back, notice))
+                if len(found) == limit:
+                    break
+        return found[::-1]

@@ -22,6 +22,7 @@ from tidings.filters.expression import (
 from tidings.filters.predicate import comparison, compile_predicate
 from tidings.filters.text import fold
 from tidings.filters.trusted import build_clause
+from tidings.filters.words import in_words, value_in_words
 
 __all__ = [
     "EVERYTHING",
@@ -44,6 +45,8 @@ __all__ = [
     "comparison",
     "compile_predicate",
     "fold",
+    "in_words",
     "is_too_large",
     "opaque_without_record_test",
+    "value_in_words",
 ]

@@ -25,7 +25,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 ElementKind = Literal["string", "integer", "boolean"]
-_MYSQL_ELEMENTS = "'$[*]' COLUMNS (value LONGTEXT PATH '$', raw JSON PATH '$')"
+# Without a character set it would be the database's own, which may not hold all texts.
+_MYSQL_VALUE = "LONGTEXT CHARACTER SET utf8mb4"
+_MYSQL_ELEMENTS = f"'$[*]' COLUMNS (value {_MYSQL_VALUE} PATH '$', raw JSON PATH '$')"
 _MYSQL_QUOTED = "LEFT(raw, 1) = '\"'"
 _MYSQL_NUMBER = "raw REGEXP '^[-0-9]'"
 

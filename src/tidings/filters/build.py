@@ -24,6 +24,7 @@ from tidings.filters.columns import (
 )
 from tidings.filters.expression import (
     EVERYTHING,
+    MAX_LEAVES,
     NOTHING,
     Atom,
     AtomOperator,
@@ -31,6 +32,7 @@ from tidings.filters.expression import (
     Opaque,
     all_of,
     any_of,
+    is_too_large,
 )
 from tidings.filters.reading import read, stub_columns
 from tidings.filters.trusted import build_clause
@@ -44,9 +46,13 @@ MAX_VALUES: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class ClientFilters:
-    """A client's filters: ``normalised`` as they are shown back, ``expression`` as they work."""
+    """A client's filters: ``normalised`` as they are shown back, ``terms`` as they work.
+
+    Both go by the filters' names; ``expression`` is all terms together.
+    """
 
     normalised: dict[str, Any]
+    terms: dict[str, Expression]
     expression: Expression
 
 
@@ -65,7 +71,7 @@ def build_filters(
             resource=resource.name,
         )
     normalised: dict[str, Any] = {}
-    terms: list[Expression] = []
+    terms: dict[str, Expression] = {}
     problems: list[Problem] = []
     for name, value in filters.items():
         if len(problems) >= MAX_PROBLEMS:
@@ -76,14 +82,16 @@ def build_filters(
             problems.append(Problem(name[:100], message, "UNKNOWN_FIELD"))
             continue
         try:
-            normalised[name], term = _build(resource, entry, value, identity, text=text)
+            normalised[name], terms[name] = _build(resource, entry, value, identity, text=text)
         except ValueProblem as problem:
             problems.append(Problem(name, problem.message, "INVALID_VALUE", problem.path))
-        else:
-            terms.append(term)
     if problems:
         raise FilterError(problems=problems, resource=resource.name)
-    return ClientFilters(normalised, all_of(terms))
+    expression = all_of(terms.values())
+    if is_too_large(expression):
+        message = f"The filters come to more than {MAX_LEAVES} comparisons"
+        raise FilterError(message, resource=resource.name)
+    return ClientFilters(normalised, terms, expression)
 
 
 def _build(

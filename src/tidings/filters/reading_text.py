@@ -121,7 +121,7 @@ def _match(
     if not ignores_case:
         return TextMatch(text, segments)
     part = "".join(segments)
-    is_inside = len(segments) > 1 and (segments[0], *segments[2:]) in (("",), ("", ""))
+    is_inside = segments in (("", ""), ("", part, ""))
     if is_inside and ANY_CHARACTER not in part and _holds_text(resource, text):
         assert isinstance(text, Column)
         return Atom(text.name, "like", part)

@@ -228,8 +228,6 @@ def as_text(found: Operand) -> Value:
 
 
 def _computed(operator: ArithmeticOperator, left: Operand, right: Operand) -> Arithmetic:
-    if isinstance(left, Written) and isinstance(right, Written):
-        raise Unreadable
     result = Arithmetic(operator, _number(left), _number(right))
     if not is_safe(result):
         raise Unreadable

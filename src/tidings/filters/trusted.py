@@ -93,19 +93,21 @@ def _atom(resource: ResourceType, column: str, name: str, value: Any) -> Express
         raise ConfigurationError(f"{place}: {name!r} cannot be used on a {kind}")
     operator = typing_cast(AtomOperator, name)
     if name not in ("in", "between"):
-        return compare(resource, column, operator, _cast(place, resource, column, value))
+        return compare(resource, column, operator, _cast(place, resource, column, operator, value))
     if not isinstance(value, list | tuple | set) or (name == "between" and len(value) != 2):
         raise ConfigurationError(f"{place}: {name!r} takes a list" + " of two" * (name != "in"))
-    items = tuple(_cast(place, resource, column, item) for item in value)
+    items = tuple(_cast(place, resource, column, operator, item) for item in value)
     return Atom(column, operator, items, many)
 
 
-def _cast(place: str, resource: ResourceType, column: str, value: Any) -> Any:
+def _cast(
+    place: str, resource: ResourceType, column: str, operator: AtomOperator, value: Any
+) -> Any:
     if value is None:
         raise ConfigurationError(f"{place}: the value is None (is a claim missing?)")
     try:
         if column_type(resource, column) == "array":
-            return cast_element(_element_type(value), value)
+            return cast_element("string" if operator == "like" else _element_type(value), value)
         return cast_column(resource, column, value)
     except ValueProblem as problem:
         raise ConfigurationError(f"{place}: {problem.message}") from None

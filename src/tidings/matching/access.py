@@ -131,16 +131,16 @@ def position(value: Any) -> float | None:
     """A value's place on a line that keeps the order of its type (not strictly); None if it has
     none: for texts, and for numbers that no float can come near.
     """
+    if isinstance(value, (float, int, Decimal)):
+        try:
+            place = float(value)
+        except OverflowError:
+            return None
+        return place if isfinite(place) else None
     if isinstance(value, datetime):
         return value.timestamp()
     if isinstance(value, date):
         return float(value.toordinal())
     if isinstance(value, time):
         return value.hour * 3600.0 + value.minute * 60.0 + value.second + value.microsecond / 1e6
-    if isinstance(value, int | float | Decimal):
-        try:
-            place = float(value)
-        except OverflowError:
-            return None
-        return place if isfinite(place) else None
     return None

@@ -20,7 +20,7 @@ SPLIT_AT: Final = 24
 BEFORE: Final = 1
 AFTER: Final = 2
 Found = dict[Node, int]
-"""The nodes that a change concerns, with the images of its record that match: before, after."""
+"""Nodes, each with the images that it matches: ``BEFORE``, ``AFTER`` or both, added."""
 
 
 class Nested(Protocol):
@@ -29,7 +29,7 @@ class Nested(Protocol):
     def __len__(self) -> int: ...
     def add(self, entry: Entry, atoms: tuple[Atom, ...]) -> None: ...
     def discard(self, entry: Entry, atoms: tuple[Atom, ...]) -> None: ...
-    def collect(self, before: Record | None, after: Record | None, found: Found) -> None: ...
+    def collect(self, before: Record, after: Record, images: int, found: Found) -> None: ...
 
 
 Nest = Callable[[], Nested] | None

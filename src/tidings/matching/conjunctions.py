@@ -56,16 +56,3 @@ def check_of(term: Expression) -> Check:
     if term.operator == "is not null":
         return None, lambda record, name: record[name] is not None, term.column
     return (term.column, *comparison(term))
-
-
-def holds(checks: tuple[Check, ...], record: Record) -> bool:
-    """Tell whether all checks hold for the record."""
-    for column, test, operand in checks:
-        if column is None:
-            if not test(record, operand):
-                return False
-        else:
-            found = record[column]
-            if found is None or not test(found, operand):
-                return False
-    return True

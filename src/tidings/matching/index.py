@@ -10,13 +10,16 @@ from typing import Any, Final
 from tidings.filters import Atom
 from tidings.matching.access import ByRange, ByText, ByValues, choose, position
 from tidings.matching.buckets import AFTER, BEFORE, Bucket, Buckets, Found, Nest
-from tidings.matching.conjunctions import Check, Record, holds
+from tidings.matching.conjunctions import Check, Record
 from tidings.matching.node import Entry
 from tidings.matching.ranges import Ranges
 from tidings.matching.texts import Texts
 
 _log = logging.getLogger("tidings.matching")
 _NO_RUNS: Final[frozenset[str]] = frozenset()
+
+KeyOf = Callable[[Record], Any]
+Lookup = Callable[[Any], Bucket | None]
 
 
 class Index:
@@ -29,7 +32,8 @@ class Index:
     def __init__(self, nest: Nest = None) -> None:
         self._nest = nest
         self._count = 0
-        self._shapes: dict[tuple[str, ...], tuple[Callable[[Record], Any], Buckets]] = {}
+        self._values: dict[tuple[str, ...], Buckets] = {}
+        self._lookups: dict[tuple[str, ...], tuple[KeyOf, Lookup]] = {}
         self._ranges: dict[str, Ranges] = {}
         self._texts: dict[str, Texts] = {}
         self._rest: dict[Entry, None] = {}
@@ -42,11 +46,11 @@ class Index:
         self._count += 1
         match choose(atoms):
             case ByValues(shape, keys):
-                place = self._shapes.get(shape)
-                if place is None:
-                    place = self._shapes[shape] = (itemgetter(*shape), Buckets(self._nest))
+                if shape not in self._values:
+                    buckets = self._values[shape] = Buckets(self._nest)
+                    self._lookups[shape] = itemgetter(*shape), buckets.table.get
                 for key in keys:
-                    place[1].put(key, entry)
+                    self._values[shape].put(key, entry)
             case ByRange() as access:
                 if access.column not in self._ranges:
                     self._ranges[access.column] = Ranges(self._nest)
@@ -63,11 +67,10 @@ class Index:
         self._count -= 1
         match choose(atoms):
             case ByValues(shape, keys):
-                buckets = self._shapes[shape][1]
                 for key in keys:
-                    buckets.discard(key, entry)
-                if not buckets.table:
-                    del self._shapes[shape]
+                    self._values[shape].discard(key, entry)
+                if not self._values[shape].table:
+                    del self._values[shape], self._lookups[shape]
             case ByRange() as access:
                 self._ranges[access.column].discard(access, entry)
                 if not self._ranges[access.column]:
@@ -79,95 +82,107 @@ class Index:
             case None:
                 del self._rest[entry]
 
-    def collect(self, before: Record | None, after: Record | None, found: Found) -> None:
-        """Add the nodes that the images of a record match; either image may be missing."""
-        for key_of, buckets in self._shapes.values():
-            was = None if before is None else _behind(buckets, key_of, before)
-            now = None if after is None else _behind(buckets, key_of, after)
+    def collect(self, before: Record, after: Record, images: int, found: Found) -> None:
+        """Add the nodes that these images of a record match."""
+        for key_of, get in self._lookups.values():
+            try:
+                was = get(key_of(before)) if images & BEFORE else None
+                now = get(key_of(after)) if images & AFTER else None
+            except TypeError:
+                was = _behind(get, key_of, before) if images & BEFORE else None
+                now = _behind(get, key_of, after) if images & AFTER else None
             if was is now:  # most columns stay as they are
-                _take(was, before, after, found)
-            else:
-                _take(was, before, None, found)
-                _take(now, None, after, found)
+                if was is not None:
+                    _take(was, before, after, images, found)
+                continue
+            if was is not None:
+                _take(was, before, after, BEFORE, found)
+            if now is not None:
+                _take(now, before, after, AFTER, found)
         for column, ranges in self._ranges.items():
-            old = None if before is None else position(before[column])
-            new = None if after is None else position(after[column])
+            old = position(before[column]) if images & BEFORE else None
+            new = position(after[column]) if images & AFTER else None
             if old == new:
-                _take_around(ranges, old, before, after, found)
+                _take_around(ranges, old, before, after, images, found)
             else:
-                _take_around(ranges, old, before, None, found)
-                _take_around(ranges, new, None, after, found)
+                _take_around(ranges, old, before, after, BEFORE, found)
+                _take_around(ranges, new, before, after, AFTER, found)
         for column, texts in self._texts.items():
-            old_runs = _NO_RUNS if before is None else texts.runs_in(before[column])
-            new_runs = _NO_RUNS if after is None else texts.runs_in(after[column])
+            old_runs = texts.runs_in(before[column]) if images & BEFORE else _NO_RUNS
+            new_runs = texts.runs_in(after[column]) if images & AFTER else _NO_RUNS
             for run in old_runs | new_runs:
-                old = before if run in old_runs else None
-                new = after if run in new_runs else None
-                _take(texts.buckets.table[run], old, new, found)
+                which = BEFORE * (run in old_runs) + AFTER * (run in new_runs)
+                _take(texts.buckets.table[run], before, after, which, found)
         for entry in self._rest:
-            _keep(entry, entry.checks, before, after, found)
+            _keep(entry, entry.checks, before, after, images, found)
 
 
-def _behind(buckets: Buckets, key_of: Callable[[Record], Any], record: Record) -> Bucket | None:
+def _behind(get: Lookup, key_of: KeyOf, record: Record) -> Bucket | None:
     try:
-        return buckets.table.get(key_of(record))
+        return get(key_of(record))
     except TypeError:  # an array or object is no key; looked for was that it is null
         return None
 
 
-def _take(
-    bucket: Bucket | None, before: Record | None, after: Record | None, found: Found
-) -> None:
-    if bucket is None:
-        return
+def _take(bucket: Bucket, before: Record, after: Record, images: int, found: Found) -> None:
     if type(bucket) is Entry:
-        _keep(bucket, bucket.checks, before, after, found)
+        if bucket.checks:
+            _keep(bucket, bucket.checks, before, after, images, found)
+        else:
+            found[bucket.node] = found.get(bucket.node, 0) | images
     elif type(bucket) is dict:
         for entry in bucket:
-            _keep(entry, entry.checks, before, after, found)
+            _keep(entry, entry.checks, before, after, images, found)
     else:
-        bucket.collect(before, after, found)  # type: ignore[union-attr]  # narrowed by exact types
+        bucket.collect(before, after, images, found)  # type: ignore[union-attr]  # by exact types
 
 
 def _take_around(
-    ranges: Ranges,
-    place: float | None,
-    before: Record | None,
-    after: Record | None,
-    found: Found,
+    ranges: Ranges, place: float | None, before: Record, after: Record, images: int, found: Found
 ) -> None:
     if place is None:
         return
-    for entry, checks in ranges.around(place):
-        _keep(entry, checks, before, after, found)
+    inside: list[Entry] = []
+    at_end: list[Entry] = []
+    ranges.around(place, inside, at_end)
+    for entry in inside:
+        if entry.inner:
+            _keep(entry, entry.inner, before, after, images, found)
+        else:
+            found[entry.node] = found.get(entry.node, 0) | images
+    for entry in at_end:
+        _keep(entry, entry.checks, before, after, images, found)
     for bucket in ranges.cells(place):
-        _take(bucket, before, after, found)
+        _take(bucket, before, after, images, found)
 
 
 def _keep(
-    entry: Entry,
-    checks: tuple[Check, ...],
-    before: Record | None,
-    after: Record | None,
-    found: Found,
+    entry: Entry, checks: tuple[Check, ...], before: Record, after: Record, images: int, found: Found
 ) -> None:
-    """Note the entry's node for the images that pass the checks."""
-    images = 0
-    if before is not None and (not checks or _passes(entry, checks, before)):
-        images = BEFORE
-    if after is not None and (not checks or _passes(entry, checks, after)):
-        images += AFTER
+    """Note the entry's node for those of the images that pass the checks."""
+    if checks:
+        if images & BEFORE and not _passes(entry, checks, before):
+            images -= BEFORE
+        if images & AFTER and not _passes(entry, checks, after):
+            images -= AFTER
     if images:
-        node = entry.node
-        found[node] = found.get(node, 0) | images
+        found[entry.node] = found.get(entry.node, 0) | images
 
 
 def _passes(entry: Entry, checks: tuple[Check, ...], record: Record) -> bool:
     try:
-        return holds(checks, record)
+        for column, test, operand in checks:
+            if column is None:
+                if not test(record, operand):
+                    return False
+            else:
+                value = record[column]
+                if value is None or not test(value, operand):
+                    return False
     except Exception:  # noqa: BLE001  a custom filter_record may raise anything; others go on
         node = entry.node
         if not node.has_failed:
             node.has_failed = True
             _log.exception("filter_record of %r failed; it counts as no match", node.resource)
         return False
+    return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from typing import Final
 
 from tidings.feed import Change
 from tidings.filters import Atom, Expression, canonical
@@ -15,8 +14,6 @@ from tidings.matching.index import Index
 from tidings.matching.node import Entry, Node, Transitions
 
 _log = logging.getLogger("tidings.matching")
-_WAY: Final = {AFTER: 0, BEFORE | AFTER: 1, BEFORE: 2}
-"""Which of the transitions a node takes, by the images that match it."""
 
 
 class Matcher:
@@ -58,16 +55,21 @@ class Matcher:
 
     def match(self, change: Change) -> Transitions:
         """The filters that the change concerns, by its way through them."""
+        ways: tuple[list[Node], ...] = ([], [], [], [])
+        before, after = change.before, change.after
         index = self._indexes.get(change.resource)
-        if index is None:
-            return Transitions([], [], [])
-        found: Found = {}
-        index.collect(change.before, change.after, found)
-        _log.debug("%s %s: matched %d", change.resource, change.id, len(found))
-        transitions = Transitions([], [], [])
-        for node, images in found.items():
-            transitions[_WAY[images]].append(node)
-        return transitions
+        if index is not None:
+            found: Found = {}
+            if before is not None and after is not None:
+                index.collect(before, after, BEFORE | AFTER, found)
+            elif before is not None:
+                index.collect(before, before, BEFORE, found)
+            elif after is not None:
+                index.collect(after, after, AFTER, found)
+            for node, images in found.items():
+                ways[images].append(node)
+            _log.debug("%s %s: matched %d", change.resource, change.id, len(found))
+        return Transitions(ways[AFTER], ways[BEFORE | AFTER], ways[BEFORE])
 
     def _add(self, node: Node) -> None:
         entries = []

@@ -6,13 +6,11 @@ of a grid whose cells are just longer: a cell with many of them becomes an index
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import floor, frexp, inf
 from typing import Final
 
 from tidings.matching.access import ByRange
 from tidings.matching.buckets import Bucket, Buckets, Nest
-from tidings.matching.conjunctions import Check
 from tidings.matching.node import Entry
 from tidings.matching.spans import Spans
 
@@ -78,21 +76,21 @@ class Ranges:
             if not self._grids[level].table:
                 del self._grids[level]
 
-    def around(self, place: float) -> Iterator[tuple[Entry, tuple[Check, ...]]]:
-        """The entries whose ranges contain the place, and the checks that remain for each."""
+    def around(self, place: float, inside: list[Entry], at_end: list[Entry]) -> None:
+        """Add the entries whose ranges contain the place: truly inside, or as one of their ends."""
         for spans in self._closed.values():
-            yield from spans.around(place)
+            spans.around(place, inside, at_end)
         if self._above:
-            yield from self._above.around(place)
+            self._above.around(place, inside, at_end)
         if self._below:
-            yield from self._below.around(-place)
+            self._below.around(-place, inside, at_end)
 
-    def cells(self, place: float) -> Iterator[Bucket]:
+    def cells(self, place: float) -> list[Bucket]:
         """The buckets of the cells that the place is in."""
-        for level, grid in self._grids.items():
-            bucket = grid.table.get(_cell(level, place))
-            if bucket is not None:
-                yield bucket
+        if not self._grids:
+            return []
+        found = [grid.table.get(_cell(level, place)) for level, grid in self._grids.items()]
+        return [bucket for bucket in found if bucket is not None]
 
 
 def _length(low: float, high: float) -> float:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
 from typing import Final
 
-from tidings.matching.conjunctions import Check
 from tidings.matching.node import Entry
 
 _BLOCK: Final = 512
@@ -80,20 +78,20 @@ class Spans:
                     del self._blocks[number], self._firsts[number]
                 return
 
-    def around(self, place: float) -> Iterator[tuple[Entry, tuple[Check, ...]]]:
-        """The entries whose ranges contain the place, and the checks that remain for each."""
+    def around(self, place: float, inside: list[Entry], at_end: list[Entry]) -> None:
+        """Add the entries whose ranges contain the place: truly inside, or as one of their ends.
+
+        Places keep the order of values, but not strictly. Inside a range that settles it; at one
+        of its ends it is for the values themselves to decide.
+        """
         begin = place - self._longest
         for number in self._numbers(begin, place):
             block = self._blocks[number]
-            lows, entries = block.lows, block.entries
-            start, end = bisect_left(lows, begin), bisect_right(lows, place)
-            for index, high in enumerate(block.highs[start:end], start):
+            lows, highs, entries = block.lows, block.highs, block.entries
+            for n in range(bisect_left(lows, begin), bisect_right(lows, place)):
+                high = highs[n]
                 if high >= place:
-                    entry = entries[index]
-                    # Places keep the order of values, but not strictly: at an end of the range
-                    # it is for the values themselves to decide.
-                    is_inside = lows[index] < place < high
-                    yield entry, entry.inner if is_inside else entry.checks
+                    (inside if lows[n] < place < high else at_end).append(entries[n])
 
     def _numbers(self, low: float, high: float) -> range:
         """The blocks in which ranges may begin from one place to the other."""

@@ -1,6 +1,15 @@
 """The Socket.IO face: subscriptions, delivery, and the server that carries them."""
 
+from tidings.realtime.explaining import Clause, Explainer, Explanation
 from tidings.realtime.server import DEFAULT_CORS, SocketServer
 from tidings.realtime.subscriptions import SubscriptionContext, SubscriptionDraft
 
-__all__ = ["DEFAULT_CORS", "SocketServer", "SubscriptionContext", "SubscriptionDraft"]
+__all__ = [
+    "DEFAULT_CORS",
+    "Clause",
+    "Explainer",
+    "Explanation",
+    "SocketServer",
+    "SubscriptionContext",
+    "SubscriptionDraft",
+]

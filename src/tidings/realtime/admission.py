@@ -8,6 +8,7 @@ from typing import Any
 
 from tidings.errors import ConfigurationError, DatabaseBusy, FilterError, PermissionDenied
 from tidings.filters import (
+    ClientFilters,
     Expression,
     all_of,
     build_clause,
@@ -26,11 +27,21 @@ _log = logging.getLogger("tidings.realtime")
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A request that may become a subscription: what the client sees, and what is watched."""
+    """A request that may become a subscription: what the client asked, and what the server adds."""
 
     request: SubscribeRequest
-    filters: dict[str, Any]
-    expression: Expression
+    client: ClientFilters
+    clauses: Expression
+
+    @property
+    def filters(self) -> dict[str, Any]:
+        """The client's own filters, as it is shown them."""
+        return self.client.normalised
+
+    @property
+    def expression(self) -> Expression:
+        """What is watched; the clauses come first, since they are what most records fail."""
+        return all_of([self.clauses, self.client.expression])
 
 
 class Admission:
@@ -60,7 +71,7 @@ class Admission:
                 code="UNSUPPORTED_FILTER",
                 resource=resource.name,
             )
-        return Admitted(request, client.normalised, all_of([*clauses, client.expression]))
+        return Admitted(request, client, all_of(clauses))
 
     async def _clauses(
         self, resource: ResourceType, context: SubscriptionContext

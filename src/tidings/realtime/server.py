@@ -12,17 +12,17 @@ from starlette.types import Receive, Scope, Send
 
 from tidings.errors import AuthenticationError, ConfigurationError
 from tidings.feed import Feed
-from tidings.hooks import HookRegistry
 from tidings.identity import Identity
 from tidings.matching import Matcher
 from tidings.realtime.delivery import Dispatcher, resync_frame, timestamp
 from tidings.realtime.errors import error_payload
+from tidings.realtime.explaining import Explainer, parse_explain
 from tidings.realtime.guard import EngineGuard
 from tidings.realtime.packets import Packet, event_frame
 from tidings.realtime.service import Subscribed, SubscriptionService
 from tidings.realtime.subscriptions import Frame, Subscriber
 from tidings.realtime.wire import WireConnection, WireManager, WireServer
-from tidings.schema import ResourceRegistry
+from tidings.resources import Operations
 
 _log = logging.getLogger("tidings.realtime")
 AuthenticateToken = Callable[[object], Awaitable[Identity]]
@@ -39,8 +39,7 @@ class SocketServer:
 
     def __init__(
         self,
-        registry: ResourceRegistry,
-        hooks: HookRegistry,
+        operations: Operations,
         feed: Feed,
         authenticate: AuthenticateToken,
         *,
@@ -53,8 +52,13 @@ class SocketServer:
         self._matcher = Matcher()
         self._dispatcher = Dispatcher(feed, self._matcher)
         self._service = SubscriptionService(
-            registry, hooks, self._matcher, lambda: self._dispatcher.position, limit=limit
+            operations.registry,
+            operations.hooks,
+            self._matcher,
+            lambda: self._dispatcher.position,
+            limit=limit,
         )
+        self._explainer = Explainer(operations, feed)
         self._admitted: dict[str, Identity] = {}
         self._subscribers: dict[str, Subscriber] = {}
         # The libraries report every bad frame with a traceback; what matters is reported here.
@@ -108,6 +112,8 @@ class SocketServer:
                 return await self._subscribe(subscriber, payload)
             if event == "restore-subscriptions":
                 return await self._restore(subscriber, payload)
+            if event == "explain":
+                return await self._explain(subscriber, payload)
             await self._service.unsubscribe(subscriber, payload)
         except Exception as error:  # noqa: BLE001  becomes the answer; the unforeseen is logged
             answer = error_payload(error)
@@ -130,6 +136,11 @@ class SocketServer:
         ids = [done.subscription.id for done in restored]
         answer = {"success": True, "restored": ids, "failed": failed}
         return answer, self._resyncs(restored)
+
+    async def _explain(self, subscriber: Subscriber, payload: object) -> tuple[Any, list[Frame]]:
+        subscription, record_id = parse_explain(payload, subscriber.subscriptions)
+        data = await self._explainer.changes(subscription, record_id)
+        return {"success": True, "data": data}, []
 
     def _resyncs(self, made: list[Subscribed]) -> list[Frame]:
         cursor = self._dispatcher.position

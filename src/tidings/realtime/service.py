@@ -205,6 +205,7 @@ class SubscriptionService:
             request.include,
             request.fields,
             node,
+            self._position().offset,
         )
         subscriber.subscriptions[subscription_id] = subscription
         rooms = self._members.setdefault(node, {})

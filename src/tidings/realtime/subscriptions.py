@@ -48,6 +48,8 @@ class Subscription:
     include: tuple[str, ...]
     fields: Mapping[str, list[str]]
     node: Node
+    since: int = 0
+    """The offset of the last change before it."""
     is_active: bool = True
 
     def data(self, cursor: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ _log = logging.getLogger("tidings.realtime")
 Handle = Callable[[str, str, object], Awaitable[tuple[Any, list[Frame]]]]
 """Socket id, event and payload, to the ack's answer and frames to be sent after it."""
 
-EVENTS: Final = frozenset({"subscribe", "unsubscribe", "restore-subscriptions"})
+EVENTS: Final = frozenset({"subscribe", "unsubscribe", "restore-subscriptions", "explain"})
 MAX_MALFORMED: Final = 20
 MAX_WAITING: Final = 256
 MAX_QUEUE: Final = 10_000

@@ -6,6 +6,7 @@ from tidings.resources.handles import ResourceHandle, ResourceHandles
 from tidings.resources.includes import Included, IncludeTree, parse_include
 from tidings.resources.operations import Operations
 from tidings.resources.permissions import check_permission
+from tidings.resources.refusals import not_found
 from tidings.resources.results import Found, Page, Selection
 from tidings.resources.scopes import TransactionLike
 
@@ -24,6 +25,7 @@ __all__ = [
     "TransactionLike",
     "check_permission",
     "is_visible",
+    "not_found",
     "operation_context",
     "parse_fieldsets",
     "parse_include",
