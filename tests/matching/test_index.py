@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
+import weakref
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -15,6 +17,7 @@ from tidings.feed import Change
 from tidings.filters import Atom, Expression, Not, Opaque, all_of, any_of, compile_predicate
 from tidings.matching import Matcher, Node
 from tidings.matching.access import ByRange, ByText, ByValues, choose
+from tidings.matching.node import Entry
 from tidings.matching.spans import Spans
 
 SEEDS = int(os.environ.get("TIDINGS_PROVE_MATCHING", "60"))
@@ -158,16 +161,59 @@ def test_access_takes_the_most_selective_key(atoms: list[Atom], kind: type) -> N
     assert isinstance(choose(atoms), kind)
 
 
-def test_sorted_keys_keep_order_through_splits() -> None:
+def entry() -> Entry:
+    return Entry(Node("x", b"", all_of([])), (), (), ())
+
+
+def test_spans_find_ranges_around_a_place_through_splits_and_removals() -> None:
     r = random.Random(1)
-    keys = SortedKeys()
-    values = [r.uniform(0, 1) for _ in range(5000)]
-    for value in values:
-        keys.add(value)
-    assert list(keys.up_to(2.0)) == sorted(values)
-    middle = sorted(values)[2500]
-    assert list(keys.up_to(middle)) == sorted(values)[:2501]
-    assert list(keys.down_to(middle)) == sorted(values)[2500:]
-    for value in values[:-1]:
-        keys.remove(value)
-    assert list(keys.down_to(-1.0)) == [values[-1]]
+    spans = Spans(0.5)
+    held = {entry(): (low, low + r.choice([0.0, 0.5])) for low in grid(r, 5000)}
+    for one, (low, high) in held.items():
+        spans.add(low, high, one)
+    for _ in range(3):
+        for place in (*grid(r, 20), -1.0, 9.0):
+            inside: list[Entry] = []
+            at_end: list[Entry] = []
+            spans.around(place, inside, at_end)
+            assert set(inside) == {one for one, (low, high) in held.items() if low < place < high}
+            assert set(at_end) == {one for one, ends in held.items() if place in ends}
+        for one in r.sample(list(held), 1600):
+            spans.discard(held.pop(one)[0], one)
+    for one, (low, _) in held.items():
+        spans.discard(low, one)
+    assert not spans
+
+
+def grid(r: random.Random, count: int) -> list[float]:
+    """Numbers of which many are equal, so that equal ends reach over several blocks."""
+    return [r.randrange(8) / 4 if r.random() < 0.8 else r.uniform(0, 2) for _ in range(count)]
+
+
+def test_a_released_node_is_freed_without_a_collection() -> None:
+    matcher = Matcher()
+    expressions = [
+        all_of([Atom("a", "=", 1), Atom("b", "between", (1, 2)), Not(Atom("c", "like", "x"))]),
+        any_of([Atom("a", ">", 1), Atom("t", "like", "abc"), Atom("b", "in", (1, 2))]),
+        Atom("a", "!=", 1),
+    ]
+    gc.collect()
+    gc.disable()
+    try:
+        nodes = [weakref.ref(matcher.acquire("x", expression)) for expression in expressions]
+        for node in nodes:
+            matcher.release(node())  # type: ignore[arg-type]  # it is held
+        assert [node() for node in nodes] == [None, None, None]
+    finally:
+        gc.enable()
+
+
+def test_columns_with_many_values_are_left_to_checks() -> None:
+    matcher = Matcher()
+    tagged = matcher.acquire("x", Atom("tags", "=", "a", some=True))
+    listed = matcher.acquire("x", all_of([Atom("s", "=", 1), Atom("n", ">", 2, some=True)]))
+    found = matcher.match(Change("x", "1", "post", None, {"tags": ["b", "a"], "s": 1, "n": [1, 3]}))
+    assert set(found.enter) == {tagged, listed}
+    assert not matcher.match(
+        Change("x", "1", "post", None, {"tags": ["b"], "s": 1, "n": [1]})
+    ).enter

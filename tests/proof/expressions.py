@@ -387,7 +387,7 @@ def custom_filter(r: Random, world: World) -> Expression:
     """As an application writes one that is not read: its values are its own, in a list and alone."""
     names = [name for name in world.resource.column_names if not world.kinds[name].is_container]
     name = r.choice(names)
-    values = [r.choice(world.pools[name]) for _ in range(r.randint(1, 4))]
+    values = [r.choice(world.pools[name]) for _ in range(r.randint(2, 4))]
     return Opaque(
         "custom",
         f"{name}{values}",

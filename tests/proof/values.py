@@ -169,7 +169,7 @@ def _elsewhere(r: Random, value: datetime) -> datetime:
 def near_moment(r: Random, value: datetime) -> datetime:
     step = r.choice([timedelta(microseconds=1), timedelta(seconds=1), timedelta(days=1)])
     try:
-        return _elsewhere(r, value + step * r.choice([1, -1, 0]))
+        return _elsewhere(r, value.astimezone(UTC) + step * r.choice([1, -1, 0]))
     except OverflowError:
         return value
 

@@ -118,10 +118,14 @@ class Follower:
         )
         return {record["id"] for record in found}
 
+    def events(self) -> list[tuple[str, dict[str, Any]]]:
+        """What has come."""
+        return [json.loads(str(frame.encode())[2:]) for frame in self.frames]
+
     async def follow(self) -> None:
         """Take in what has come, strictly: nothing enters that is in, or leaves that is not."""
-        frames, self.frames = self.frames, []
-        packets = [json.loads(str(frame.encode())[2:]) for frame in frames]
+        packets = self.events()
+        self.frames.clear()
         strict = all(event == "subscription.update" for event, _ in packets)
         for event, payload in packets:
             if event == "subscription.resync":

@@ -28,62 +28,46 @@ class Ranges:
 
     def __init__(self, nest: Nest) -> None:
         self._nest = nest
-        self._closed: dict[float, Spans] = {}
-        self._above = Spans(inf)
-        self._below = Spans(inf)  # mirrored: from the negated bound upwards
+        self._spans: dict[tuple[float, float], Spans] = {}
         self._grids: dict[int, Buckets] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._closed or self._above or self._below or self._grids)
+        return bool(self._spans or self._grids)
 
     def add(self, access: ByRange, entry: Entry) -> None:
         """Add an entry."""
         low, high = access.low, access.high
-        if low is None:
-            assert high is not None
-            self._below.add(-high, inf, entry)
-        elif high is None:
-            self._above.add(low, inf, entry)
-        elif self._nest is None or not entry.atoms:
-            length = _length(low, high)
-            if length not in self._closed:
-                self._closed[length] = Spans(length)
-            self._closed[length].add(low, high, entry)
-        else:
+        if self._nest is not None and entry.atoms and low is not None and high is not None:
             level = _level(low, high)
             if level not in self._grids:
                 self._grids[level] = Buckets(self._nest)
             for cell in _cells(level, low, high):
                 self._grids[level].put(cell, entry)
+            return
+        kind, start, end = _span(low, high)
+        if kind not in self._spans:
+            self._spans[kind] = Spans(kind[1])
+        self._spans[kind].add(start, end, entry)
 
     def discard(self, access: ByRange, entry: Entry) -> None:
         """Remove an entry."""
         low, high = access.low, access.high
-        if low is None:
-            assert high is not None
-            self._below.discard(-high, entry)
-        elif high is None:
-            self._above.discard(low, entry)
-        elif self._nest is None or not entry.atoms:
-            length = _length(low, high)
-            self._closed[length].discard(low, entry)
-            if not self._closed[length]:
-                del self._closed[length]
-        else:
+        if self._nest is not None and entry.atoms and low is not None and high is not None:
             level = _level(low, high)
             for cell in _cells(level, low, high):
                 self._grids[level].discard(cell, entry)
             if not self._grids[level].table:
                 del self._grids[level]
+            return
+        kind, start, _ = _span(low, high)
+        self._spans[kind].discard(start, entry)
+        if not self._spans[kind]:
+            del self._spans[kind]
 
     def around(self, place: float, inside: list[Entry], at_end: list[Entry]) -> None:
         """Add the entries whose ranges contain the place: truly inside, or as one of their ends."""
-        for spans in self._closed.values():
-            spans.around(place, inside, at_end)
-        if self._above:
-            self._above.around(place, inside, at_end)
-        if self._below:
-            self._below.around(-place, inside, at_end)
+        for (direction, _), spans in self._spans.items():
+            spans.around(direction * place, inside, at_end)
 
     def cells(self, place: float) -> list[Bucket]:
         """The buckets of the cells that the place is in."""
@@ -93,12 +77,20 @@ class Ranges:
         return [bucket for bucket in found if bucket is not None]
 
 
-def _length(low: float, high: float) -> float:
-    """A length that the range does not exceed."""
+def _span(low: float | None, high: float | None) -> tuple[tuple[float, float], float, float]:
+    """The direction in which a range is kept and the length of its like; its start and end.
+
+    What has no low end is kept backwards, from its high end on.
+    """
+    if low is None:
+        assert high is not None
+        return (-1.0, inf), -high, inf
+    if high is None:
+        return (1.0, inf), low, inf
     # Half of it, since the whole could be more than a float can hold.
     exponent = frexp(high / 2 - low / 2)[1] + 1 if low < high else -_LONGEST
     exponent = max(-_LONGEST, exponent + exponent % _STEP)
-    return 2.0**exponent if exponent <= _LONGEST else inf
+    return (1.0, 2.0**exponent if exponent <= _LONGEST else inf), low, high
 
 
 def _level(low: float, high: float) -> int:
