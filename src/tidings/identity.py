@@ -27,6 +27,11 @@ class Identity:
     claims: Mapping[str, Any] = field(default_factory=lambda: _NO_CLAIMS, repr=False, hash=False)
     expires_at: float | None = None
     """When the token ends, in seconds since the epoch; None where it does not."""
+    # What tells one token from another is in the claims, which are compared.
+    token_id: str | None = field(default=None, repr=False, compare=False)
+    """The token's ``jti``, or a digest of the token where it has none."""
+    issued_at: float | None = field(default=None, repr=False, compare=False)
+    """When the token was issued (``iat``), in seconds since the epoch, where it says so."""
 
     @property
     def is_authenticated(self) -> bool:

@@ -114,4 +114,3 @@ class Bench:
         """The SQL of a filter and its parameters, for a report."""
         statement, values = self._question([expression])
         return str(statement.clause), values
-

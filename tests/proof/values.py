@@ -287,7 +287,9 @@ KINDS = [
     _number_of(18, 0),
     _number_of(12, 6),
     _number_of(18, 17),
-    Kind("boolean", {"type": "boolean"}, flag, lambda r, value: not value, lambda v: str(v).lower()),
+    Kind(
+        "boolean", {"type": "boolean"}, flag, lambda r, value: not value, lambda v: str(v).lower()
+    ),
     Kind("date", {"type": "date"}, day, near_day),
     Kind("dateTime", {"type": "dateTime"}, moment, near_moment, datetime.isoformat),
     Kind("time", {"type": "time"}, hour, near_hour),
@@ -298,6 +300,8 @@ KINDS = [
 IDS = {
     "integer": Kind("reference", {}, integer, near_integer),
     "string": Kind("reference", {}, key, near_text),
-    "uuid": Kind("reference", {}, unique_id, lambda r, value: value.upper(), lambda v: v.replace("-", "")),
+    "uuid": Kind(
+        "reference", {}, unique_id, lambda r, value: value.upper(), lambda v: v.replace("-", "")
+    ),
 }
 """By id type: ids, and keys that refer to them."""

@@ -85,6 +85,15 @@ async def test_a_change_that_no_path_goes_by_is_not_looked_at(blog: Api) -> None
     assert await packets(follower) == [("resource.updated", "1", "patch", "update")]
 
 
+async def test_values_that_stay_the_same_are_no_change(blog: Api) -> None:
+    for name in ("b", "c", "d", "e"):
+        await blog.resources.tags.post({"post_id": 1, "name": name})
+    position = blog._feed.position.offset
+    for name in ("b", "c", "d", "e"):
+        await blog.resources.tags.post({"post_id": 1, "name": name})
+    assert blog._feed.position.offset == position + 4
+
+
 async def test_what_is_told_is_told_over_http_as_well(blog: Api) -> None:
     follower = await watch(blog, category="new")
     transport = httpx.ASGITransport(app=blog.asgi())
@@ -213,6 +222,36 @@ async def test_a_record_with_too_many_related_rows_is_told_to_those_who_do_not_l
     assert await reasons(other) == []
 
 
+async def test_the_resync_of_a_transaction_comes_last(blog: Api) -> None:
+    """After it is told what has been before it, so the client's list is that of the end."""
+    blog._assembled.operations.effects.max_touched = 0
+    follower = await watch(blog, category="new")
+    async with blog.transaction() as uow:
+        categories, posts = blog.resources.categories, blog.resources.posts
+        await categories.patch(1, {"name": "new"}, transaction=uow)
+        await posts.patch(1, {"category_id": 2}, transaction=uow)
+        await categories.patch(2, {"name": "new"}, transaction=uow)
+    await check_all([follower])
+    assert follower.ids == {"1"}
+    assert follower.resyncs == 1
+
+
+async def test_a_reference_may_be_there_before_what_it_refers_to() -> None:
+    async with make_blog("sqlite+aiosqlite://", constraint=False) as api:
+        for category in (1, 9):
+            await api.resources.posts.post({"category_id": category})
+        follower = await watch(api, category="a")
+        await api.resources.categories.post({"id": 9, "name": "a"})
+        assert await packets(follower) == [("resource.updated", "2", "patch", "enter")]
+        await check_all([follower])
+    async with make_blog("sqlite+aiosqlite://", constraint=False) as api:
+        await api.resources.posts.post({"category_id": 1})
+        follower = await watch(api, category="a")
+        await api.resources.categories.post({"name": "a"})  # its id is known too late
+        assert (await packets(follower), await reasons(follower)) == ([], ["bulk"])
+        await check_all([follower])
+
+
 # What it costs
 
 
@@ -310,17 +349,18 @@ async def held_up(write: Any) -> asyncio.Task[Any]:
 
 @pytest.mark.parametrize("bound", [1000, 0])
 async def test_a_record_that_changes_while_its_category_is_renamed(served: Api, bound: int) -> None:
-    served._assembled.operations.effects.max_touched = bound
     found = served.resources
+    await found.posts.post({"category_id": 1})
+    served._assembled.operations.effects.max_touched = bound
     follower = await watch(served, category="new", status="y")
     async with served.transaction() as second:
         async with served.transaction() as first:
             await found.categories.patch(1, {"name": "new"}, transaction=first)
-            patch = await held_up(found.posts.patch(1, {"status": "y"}, transaction=second))
+            patch = await held_up(found.posts.patch(2, {"status": "y"}, transaction=second))
         await check_all([follower])
         await patch
     await check_all([follower])
-    assert follower.ids == {"1"}
+    assert follower.ids == {"2"}
 
 
 async def test_a_category_that_is_renamed_while_a_record_comes_into_it(served: Api) -> None:
@@ -350,21 +390,22 @@ async def test_a_record_that_comes_into_a_category_while_it_is_renamed(served: A
 
 
 @pytest.mark.parametrize("bound", [1000, 0])
-async def test_a_record_that_comes_to_an_author_while_the_company_is_renamed(
+async def test_a_record_that_comes_to_a_category_while_its_parent_is_renamed(
     served: Api, bound: int
 ) -> None:
-    """The new post refers to the author only, whose row the other transaction does not change."""
-    served._assembled.operations.effects.max_touched = bound
+    """The new post refers to the category only, whose row the other transaction leaves alone."""
     found = served.resources
-    follower = await watch(served, company=["new"])
+    await found.categories.post({"parent_id": 1})
+    served._assembled.operations.effects.max_touched = bound
+    follower = await watch(served, parent="new")
     async with served.transaction() as second:
         async with served.transaction() as first:
-            await found.companies.patch(1, {"name": "new"}, transaction=first)
-            post = await held_up(found.posts.post({"author_id": 1}, transaction=second))
+            await found.categories.patch(1, {"name": "new"}, transaction=first)
+            post = await held_up(found.posts.post({"category_id": 3}, transaction=second))
         await check_all([follower])
         await post
     await check_all([follower])
-    assert len(follower.ids) == 2
+    assert follower.ids == {"2"}
 
 
 async def test_two_related_records_that_change_at_the_same_time(served: Api) -> None:

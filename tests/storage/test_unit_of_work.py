@@ -13,7 +13,7 @@ from tests.storage.conftest import begin_by_event, server_url
 from tests.storage.recording import RecordingFeed, make_api
 
 from tidings import Api, ConfigurationError, SqlAlchemyPlugin, ValidationFailed
-from tidings.feed import Change
+from tidings.feed import Change, Invalidation
 from tidings.storage.core import CoreConnection
 from tidings.storage.sqlite import _SqliteConnection
 from tidings.storage.unit_of_work import ChangeLog
@@ -396,3 +396,19 @@ def test_releasing_an_unknown_savepoint_keeps_everything() -> None:
     log.record(change(2))
     log.release("older")
     assert [c.id for c in log.take()] == ["1", "2"]
+
+
+def test_an_invalidation_is_rolled_back_like_a_change_and_only_the_last_one_stays() -> None:
+    log = ChangeLog()
+    names, states = (Invalidation("notes", frozenset({path})) for path in ("a.name", "a.state"))
+    log.record(names)
+    log.record(change(1))
+    log.savepoint("a")
+    log.record(names)
+    log.record(states)
+    log.rollback_to("a")
+    log.record(change(2))
+    assert log.take() == [names, change(1), change(2)]
+    for notice in (names, states, change(1), names, change(2)):
+        log.record(notice)
+    assert log.take() == [states, change(1), names, change(2)]

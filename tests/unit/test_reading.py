@@ -839,14 +839,12 @@ _registry.link()
 WORLD = _registry["things"]
 TABLE = build_tables(_registry)["things"]
 
-_letters = "aAbB%_/ .é\U0001f600ß\u0307ÉK"
-unicode_texts = st.text(st.sampled_from(_letters), max_size=4)
-ascii_texts = st.text(st.sampled_from("aAbB%_/ ."), max_size=4)
+_letters = "aAb%_/éÉß\U0001f600"
+unicode_texts = st.text(st.sampled_from(_letters), max_size=3)
+ascii_texts = st.text(st.sampled_from("aAb%_/"), max_size=3)
 small = st.integers(-3, 3) | st.integers(-1000, 1000)
 large = st.sampled_from([2**53 + 1, 2**63 - 1, -(2**63), 0, 1])
-floats = st.sampled_from([0.0, -0.0, 0.1, 0.5, 1.0, 3.0, -2.5, 1e-9, 1e9]) | st.floats(
-    -1e3, 1e3
-).filter(lambda value: value == 0 or abs(value) > 1e-9)
+floats = st.sampled_from([0.0, -0.0, 0.1, 1e-9, 1e9]) | st.integers(-40, 40).map(lambda n: n / 8)
 decimals = st.integers(-300, 300).map(lambda value: Decimal(value).scaleb(-2))
 days = st.dates(date(2024, 1, 1), date(2024, 1, 4)) | st.sampled_from([date.min, date.max])
 moments = st.sampled_from(
@@ -876,8 +874,10 @@ GROUPS = [("s1", "s2", "key"), ("ascii1", "ascii2"), ("i1", "i2"), ("n1", "n2"),
 GROUPS += [("day1", "day2"), ("at1", "at2")]
 ORDER = [operator.eq, operator.ne, operator.gt, operator.ge, operator.lt, operator.le]
 ROWS = st.lists(
-    st.fixed_dictionaries({name: st.none() | value for name, value in STORED.items()}),
-    min_size=1,
+    st.fixed_dictionaries(
+        {name: st.one_of(value, value, value, st.none()) for name, value in STORED.items()}
+    ),
+    min_size=3,
     max_size=6,
 )
 
@@ -1100,11 +1100,27 @@ def sqlite() -> Iterator[Connection]:
     engine.dispose()
 
 
-@settings(max_examples=int(os.environ.get("TIDINGS_PROVE", "300")), deadline=None, print_blob=True)
+EXAMPLES = int(os.environ.get("TIDINGS_PROVE", "200"))
+proof = settings(max_examples=EXAMPLES, deadline=None, print_blob=True)
+
+
+@proof
 @given(clause=all_clauses, rows=ROWS)
 def test_what_is_read_selects_what_the_author_selects(
     sqlite: Connection, clause: Clause, rows: list[dict[str, Any]]
 ) -> None:
+    hold_against_sqlite(sqlite, clause, rows)
+
+
+@proof
+@given(clause=text_clauses() | cased_clauses(), rows=ROWS)
+def test_a_pattern_that_is_read_selects_what_the_author_selects(
+    sqlite: Connection, clause: Clause, rows: list[dict[str, Any]]
+) -> None:
+    hold_against_sqlite(sqlite, clause, rows)
+
+
+def hold_against_sqlite(sqlite: Connection, clause: Clause, rows: list[dict[str, Any]]) -> None:
     sqlite.execute(TABLE.delete())
     sqlite.execute(insert(TABLE), rows)
     records = [dict(row._mapping) for row in sqlite.execute(select(TABLE))]
@@ -1112,7 +1128,7 @@ def test_what_is_read_selects_what_the_author_selects(
         found = read(WORLD, author(stub_columns(WORLD)))
         assert found is not None
         written = {row.id for row in sqlite.execute(select(TABLE.c.id).where(author(TABLE.c)))}
-        event(f"{bool(written)}, {len(written) == len(records)}")
+        event(f"some: {bool(written)}, all: {len(written) == len(records)}")
         matches = compile_predicate(found)
         assert {record["id"] for record in records if matches(record)} == written
         own = select(TABLE.c.id).where(to_sql(found, WORLD, {"things": TABLE}, "sqlite"))

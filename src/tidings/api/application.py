@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -21,7 +21,7 @@ from tidings.jsonapi import JsonApiApp
 from tidings.realtime import Explainer, Explanation, SocketServer
 from tidings.resources import Operations, ResourceHandle, ResourceHandles
 from tidings.schema import ResourceRegistry, ResourceType, declare_resource
-from tidings.schema.resource import CheckPermissions
+from tidings.schema.resource import CheckPermissions, RowPolicy
 from tidings.storage import Database, RecordStore, UnitOfWork, build_tables
 
 HOOKS = ("before_write", "after_write", "subscription_filters", "startup", "shutdown")
@@ -121,6 +121,8 @@ class Api:
         relationships: Mapping[str, Any] | None = None,
         auth: Mapping[str, Any] | None = None,
         check_permissions: CheckPermissions | None = None,
+        row_policy: RowPolicy | Mapping[str, RowPolicy] | None = None,
+        borrows: Sequence[str] = (),
         owner_field: str | None = None,
         id_type: str = "integer",
         client_ids: bool | None = None,
@@ -132,7 +134,10 @@ class Api:
 
         ``auth`` has rules per method (``{"query": ["public"], "patch": ["is_owner"]}``);
         ``check_permissions(context)`` must return True. Where both are given both must allow;
-        where neither is, everybody may do everything.
+        where neither is, everybody may do everything. ``row_policy(columns, identity)`` says
+        which rows an identity may see and change (see ``docs/row-policies.md``); it may be a dict
+        of method to policy. ``borrows`` names paths (``"workspace.owner_id"``) that policies and
+        hooks use, beside those of the search schema.
 
         Raises:
             ConfigurationError: names the resource, the field or option, and what is wrong.
@@ -145,6 +150,8 @@ class Api:
             relationships=relationships,
             rules=None if auth is None else Rules(auth, resource=name, checkers=self._checkers),
             check_permissions=check_permissions,
+            row_policy=row_policy,
+            borrows=borrows,
             owner_field=owner_field,
             id_type=id_type,
             client_ids=(id_type != "integer") if client_ids is None else client_ids,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -32,8 +33,8 @@ class ClaimNames:
                 raise ConfigurationError(f"a claim's name must be a non-empty str, not {name!r}")
 
 
-def identity_from(claims: dict[str, Any], names: ClaimNames) -> Identity:
-    """The identity that these claims state.
+def identity_from(claims: dict[str, Any], names: ClaimNames, token: str) -> Identity:
+    """The identity that the claims of this token state.
 
     Raises:
         ValueError: there is no user id, or a claim has the wrong type; the text names the claim.
@@ -45,7 +46,17 @@ def identity_from(claims: dict[str, Any], names: ClaimNames) -> Identity:
         permissions=_words(claims, names.permissions),
         claims=MappingProxyType(claims),
         expires_at=times.get("exp"),
+        token_id=claims.get("jti") or _digest(token),
+        issued_at=times.get("iat"),
     )
+
+
+def _digest(token: str) -> str:
+    """Names a token that has no id.
+
+    It is taken of what is signed: a signature can be written in more than one way.
+    """
+    return f"sha256:{hashlib.sha256(token.rpartition('.')[0].encode()).hexdigest()}"
 
 
 def _user_id(claims: Mapping[str, Any], name: str) -> str:

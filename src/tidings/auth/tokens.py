@@ -98,6 +98,11 @@ class TokenVerifier:
             f"audience={self._audience}, issuer={self._issuer}>"
         )
 
+    @property
+    def leeway(self) -> float:
+        """Seconds for which a token is accepted beyond its ``exp``."""
+        return self._leeway
+
     async def verify(self, token: object) -> Identity:
         """The identity that ``token`` proves.
 
@@ -110,7 +115,8 @@ class TokenVerifier:
         if token is None or token == "":
             raise AuthenticationError("Authentication required", code="AUTHENTICATION_REQUIRED")
         try:
-            return identity_from(await self._claims(_checked_text(token)), self._names)
+            text = _checked_text(token)
+            return identity_from(await self._claims(text), self._names, text)
         except _UNUSABLE as error:
             # The text may quote the token's header: repr keeps it on one line.
             logger.debug("token refused: %s %.200r", type(error).__name__, str(error))

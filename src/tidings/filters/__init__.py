@@ -21,7 +21,7 @@ from tidings.filters.expression import (
 )
 from tidings.filters.predicate import comparison, compile_predicate
 from tidings.filters.text import fold
-from tidings.filters.trusted import build_clause
+from tidings.filters.trusted import Either, build_clause, read_clause
 from tidings.filters.words import in_words, value_in_words
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Atom",
     "ClientFilters",
     "Comparison",
+    "Either",
     "Expression",
     "Not",
     "Opaque",
@@ -48,5 +49,6 @@ __all__ = [
     "in_words",
     "is_too_large",
     "opaque_without_record_test",
+    "read_clause",
     "value_in_words",
 ]

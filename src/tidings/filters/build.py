@@ -55,6 +55,11 @@ class ClientFilters:
     terms: dict[str, Expression]
     expression: Expression
 
+    def changed(self, change: Callable[[Expression], Expression]) -> ClientFilters:
+        """The same filters with other terms."""
+        terms = {name: change(term) for name, term in self.terms.items()}
+        return ClientFilters(self.normalised, terms, all_of(terms.values()))
+
 
 def build_filters(
     resource: ResourceType, filters: Mapping[str, Any], identity: Identity, *, text: bool = False

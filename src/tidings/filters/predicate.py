@@ -23,6 +23,7 @@ from tidings.filters.expression import (
 from tidings.filters.text import fold, has_element, text_matcher
 from tidings.filters.values import (
     LIMIT,
+    RECIPROCAL,
     Arithmetic,
     Coalesce,
     Column,
@@ -206,7 +207,7 @@ def _as_double(value: Callable[[Record], Any]) -> Callable[[Record], float | Non
 def _within_limit(value: Callable[[Record], Any]) -> Callable[[Record], float | None]:
     def limited(record: Record) -> float | None:
         found: float | None = value(record)
-        if found is None or found == 0 or 1 / LIMIT <= abs(found) <= LIMIT:
+        if found is None or found == 0 or RECIPROCAL <= abs(found) <= LIMIT:
             return found
         return None
 

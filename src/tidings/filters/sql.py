@@ -31,6 +31,7 @@ from sqlalchemy import (
     select,
     true,
 )
+from sqlalchemy.dialects import mysql
 from sqlalchemy.sql import FromClause
 from sqlalchemy.sql import expression as sql_expression
 from sqlalchemy.types import TypeEngine
@@ -90,6 +91,11 @@ _TYPES: Final[dict[ValueKind, type[TypeEngine[Any]]]] = {
     "date": Date,
     "dateTime": DateTime,
     "time": Time,
+}
+_MYSQL_TEMPORAL: Final[dict[ValueKind, TypeEngine[Any]]] = {
+    "date": Date(),
+    "dateTime": mysql.DATETIME(fsp=6),
+    "time": mysql.TIME(fsp=6),
 }
 
 
@@ -258,9 +264,10 @@ class _Builder:
             case Not(term):
                 return self._not(term)
             case Opaque(clause=clause):
-                # Grouped, so that an OR inside cannot escape what stands beside it.
+                # Grouped, so that an OR inside cannot escape what stands beside it. Nor does a
+                # custom function know "unknown".
                 grouped: ColumnElement[bool] = sql_expression.Grouping(clause(self._table.c))
-                return grouped
+                return func.coalesce(grouped, _NEVER) if self._negated else grouped
 
     def _not(self, term: Expression) -> ColumnElement[bool]:
         before, self._negated = self._negated, True
@@ -428,7 +435,7 @@ class _Builder:
             case Column(name):
                 return self._table.c[name]
             case Constant(_, kind):
-                return self._parameter(self._type_of(kind, beside))
+                return self._constant(kind, beside)
             case Coalesce(values):
                 return func.coalesce(*(self._value(item, beside) for item in values))
             case Length(text):
@@ -439,6 +446,13 @@ class _Builder:
                 return length
             case Arithmetic():
                 return self._arithmetic(value)
+
+    def _constant(self, kind: ValueKind, beside: list[Value]) -> ColumnElement[Any]:
+        value = self._parameter(self._type_of(kind, beside))
+        if kind in _MYSQL_TEMPORAL and self._dialect in ("mariadb", "mysql"):
+            # Else COALESCE would make texts of a column and a parameter.
+            return cast(value, _MYSQL_TEMPORAL[kind])
+        return value
 
     def _type_of(self, kind: ValueKind, beside: list[Value]) -> TypeEngine[Any]:
         inside = (part for value in beside for part in parts(value))

@@ -152,9 +152,7 @@ def text_matcher(segments: tuple[str, ...], case: TextCase) -> Callable[[str], b
     if len(segments) == 1 and ANY_CHARACTER not in segments[0]:
         whole = segments[0]
         return lambda text: see(text) == whole
-    escaped = [
-        re.escape(segment).replace("\\\x00", ".").replace("\x00", ".") for segment in segments
-    ]
+    escaped = [".".join(map(re.escape, segment.split(ANY_CHARACTER))) for segment in segments]
     found = re.compile(_joined(escaped, r"\Z", atomic=True), re.DOTALL)
     return lambda text: found.search(see(text)) is not None
 

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from typing import cast as typing_cast
 
@@ -22,7 +23,9 @@ from tidings.filters.columns import (
     is_null,
 )
 from tidings.filters.expression import (
+    EVERYTHING,
     MAX_DEPTH,
+    NOTHING,
     Atom,
     AtomOperator,
     Expression,
@@ -30,6 +33,7 @@ from tidings.filters.expression import (
     all_of,
     any_of,
 )
+from tidings.filters.reading import read, stub_columns
 from tidings.schema import ResourceType, ValueProblem
 from tidings.schema.search import OF_ARRAYS, OPERATORS
 from tidings.schema.types import TypeName
@@ -55,6 +59,41 @@ def build_clause(resource: ResourceType, clause: object, *, depth: int = MAX_DEP
     if not depth:
         raise ConfigurationError(f"clause on {resource.name!r}: nested too deep")
     return all_of(_term(resource, key, value, depth - 1) for key, value in clause.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """Several answers of trusted code, any of which suffices."""
+
+    answers: tuple[Any, ...]
+
+
+def read_clause(resource: ResourceType, make: Callable[[Any], Any]) -> Expression:
+    """Call trusted code with the resource's columns and read what it answers.
+
+    It may answer True or False, a dict as `build_clause` takes it, an SQLAlchemy expression that
+    can be read (see ``tidings.filters.reading``), or an `Either` of such.
+
+    Raises:
+        ConfigurationError: the answer is nothing of this.
+    """
+    return _answer(resource, make(stub_columns(resource)))
+
+
+def _answer(resource: ResourceType, answer: Any) -> Expression:
+    if isinstance(answer, bool):
+        return EVERYTHING if answer else NOTHING
+    if isinstance(answer, Either):
+        return any_of(_answer(resource, one) for one in answer.answers)
+    if isinstance(answer, Mapping):
+        return build_clause(resource, answer)
+    found = read(resource, answer)
+    if found is None:
+        raise ConfigurationError(
+            f"clause on {resource.name!r}: expected True, False, a dict or an SQLAlchemy "
+            f"expression that tidings can read (docs/filters.md), got {type(answer).__name__}"
+        )
+    return found
 
 
 def _term(resource: ResourceType, key: object, value: object, depth: int) -> Expression:

@@ -62,6 +62,8 @@ class Length:
 Value = Column | Constant | Arithmetic | Coalesce | Length
 
 LIMIT: Final = 1e60
+RECIPROCAL: Final = 1e-60
+"""Not 1 / LIMIT, which is rounded to another number."""
 _LIMIT_EXPONENT: Final = 60.0
 _SAFE_EXPONENT: Final = 300.0
 _CANCELLED_DIGITS: Final = 16.0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
@@ -22,6 +23,7 @@ from tidings.errors import (
 )
 from tidings.identity import Identity
 from tidings.jsonapi.documents import DocumentWriter
+from tidings.jsonapi.endpoints import Endpoint
 from tidings.jsonapi.errors import error_document, internal_error_document
 from tidings.jsonapi.negotiation import MEDIA_TYPE, check_accept, check_content_type
 from tidings.jsonapi.parameters import ParameterReader, Parameters, parse_parameters
@@ -53,7 +55,8 @@ class Request:
 class JsonApiApp:
     """Serves ``/{resource}`` and ``/{resource}/{id}``.
 
-    ``max_body`` bounds a request's body, in bytes.
+    ``max_body`` bounds a request's body, in bytes. ``endpoints`` are served beside the resources,
+    by their paths (``auth/session``).
     """
 
     def __init__(
@@ -63,11 +66,13 @@ class JsonApiApp:
         authenticate: Authenticate,
         *,
         max_body: int = 1_048_576,
+        endpoints: Mapping[str, Endpoint] = MappingProxyType({}),
     ) -> None:
         self._registry = registry
         self._operations = operations
         self._authenticate = authenticate
         self._max_body = max_body
+        self._endpoints = endpoints
         self._documents = DocumentWriter(registry)
         self._reader = ParameterReader(registry)
 
@@ -87,7 +92,11 @@ class JsonApiApp:
 
     async def _respond(self, scope: Scope, receive: Receive, pointers: dict[str, str]) -> Response:
         headers = Headers(scope=scope)
-        base, resource, record_id = self._route(scope)
+        base, segments = _path(scope)
+        endpoint = self._endpoints.get("/".join(segments))
+        if endpoint is not None:
+            return await self._answer(endpoint, scope["method"], headers)
+        resource, record_id = self._route(segments)
         method = scope["method"]
         allowed = COLLECTION_METHODS if record_id is None else ITEM_METHODS
         if method not in allowed:
@@ -105,20 +114,22 @@ class JsonApiApp:
         request = Request(method, base, resource, record_id, parameters, identity, write)
         return await self._dispatch(request)
 
-    def _route(self, scope: Scope) -> tuple[str, ResourceType, str | None]:
-        base = scope.get("root_path", "").rstrip("/")
-        raw = (scope.get("raw_path") or b"").decode("latin-1").split("?")[0]
-        # The raw path keeps an encoded slash inside an id apart from a real one; it is of no use
-        # where a middleware has rewritten the path alone.
-        path = raw if unquote(raw) == scope["path"] else quote(scope["path"])
-        # FastAPI(root_path=...) names a prefix that a proxy has taken off the path already.
-        cut = base if path.startswith(base) else base.removeprefix(scope.get("app_root_path", ""))
-        segments = path.removeprefix(cut).strip("/").split("/")
-        name, *rest = [unquote(segment) for segment in segments]
+    async def _answer(self, endpoint: Endpoint, method: str, headers: Headers) -> Response:
+        if method not in endpoint.methods:
+            raise MethodNotAllowed(f"{method} is not possible here", endpoint.methods)
+        check_accept(headers.get("accept"))
+        identity = await self._authenticate(headers.get("authorization"))
+        document = await endpoint.respond(identity)
+        response = Response(status_code=204) if document is None else _response(200, document)
+        response.headers["cache-control"] = "no-store"
+        return response
+
+    def _route(self, segments: list[str]) -> tuple[ResourceType, str | None]:
+        name, *rest = segments
         resource = self._registry.get(name)
         if resource is None or len(rest) > 1:
             raise NotFound("There is nothing at this URL", code="RESOURCE_NOT_FOUND")
-        return base, resource, rest[0] if rest else None
+        return resource, rest[0] if rest else None
 
     async def _body(self, receive: Receive, headers: Headers) -> bytes:
         declared = headers.get("content-length", "0")
@@ -200,6 +211,18 @@ class JsonApiApp:
     async def _delete(self, request: Request) -> Response:
         await self._operations.delete(request.resource, request.record_id, auth=request.identity)
         return Response(status_code=204)
+
+
+def _path(scope: Scope) -> tuple[str, list[str]]:
+    """The path below which the app is, and the segments of what comes after it."""
+    base = scope.get("root_path", "").rstrip("/")
+    raw = (scope.get("raw_path") or b"").decode("latin-1").split("?")[0]
+    # The raw path keeps an encoded slash inside an id apart from a real one; it is of no use
+    # where a middleware has rewritten the path alone.
+    path = raw if unquote(raw) == scope["path"] else quote(scope["path"])
+    # FastAPI(root_path=...) names a prefix that a proxy has taken off the path already.
+    cut = base if path.startswith(base) else base.removeprefix(scope.get("app_root_path", ""))
+    return base, [unquote(segment) for segment in path.removeprefix(cut).strip("/").split("/")]
 
 
 def _response(status: int, document: dict[str, Any]) -> Response:

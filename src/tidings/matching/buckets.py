@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any, Final, Protocol
 
-from tidings.filters import Atom
+from tidings.matching.access import Access, choose
 from tidings.matching.conjunctions import Record
 from tidings.matching.node import Entry, Node
 
@@ -27,8 +27,8 @@ class Nested(Protocol):
     """An index inside a bucket."""
 
     def __len__(self) -> int: ...
-    def add(self, entry: Entry, atoms: tuple[Atom, ...]) -> None: ...
-    def discard(self, entry: Entry, atoms: tuple[Atom, ...]) -> None: ...
+    def add(self, entry: Entry, access: Access) -> None: ...
+    def discard(self, entry: Entry, access: Access) -> None: ...
     def collect(self, before: Record, after: Record, images: int, found: Found) -> None: ...
 
 
@@ -58,9 +58,9 @@ class Buckets:
             if len(bucket) > SPLIT_AT and self._nest is not None:
                 self.table[key] = nested = self._nest()
                 for held in bucket:
-                    nested.add(held, held.atoms)
+                    nested.add(held, choose(held.atoms))
         else:
-            bucket.add(entry, entry.atoms)
+            bucket.add(entry, choose(entry.atoms))
 
     def discard(self, key: Hashable, entry: Entry) -> None:
         """Remove an entry from behind a key; the last one takes the key along."""
@@ -71,7 +71,7 @@ class Buckets:
         if isinstance(bucket, dict):
             del bucket[entry]
         else:
-            bucket.discard(entry, entry.atoms)
+            bucket.discard(entry, choose(entry.atoms))
         if not len(bucket):
             del self.table[key]
 

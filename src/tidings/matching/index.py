@@ -7,8 +7,7 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, Final
 
-from tidings.filters import Atom
-from tidings.matching.access import ByRange, ByText, ByValues, choose, position
+from tidings.matching.access import Access, ByRange, ByText, ByValues, position
 from tidings.matching.buckets import AFTER, BEFORE, Bucket, Buckets, Found, Nest
 from tidings.matching.conjunctions import Check, Record
 from tidings.matching.node import Entry
@@ -41,41 +40,41 @@ class Index:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, entry: Entry, atoms: tuple[Atom, ...]) -> None:
-        """Add an entry under the best key that its atoms give."""
+    def add(self, entry: Entry, access: Access) -> None:
+        """Add an entry."""
         self._count += 1
-        match choose(atoms):
+        match access:
             case ByValues(shape, keys):
                 if shape not in self._values:
                     buckets = self._values[shape] = Buckets(self._nest)
                     self._lookups[shape] = itemgetter(*shape), buckets.table.get
                 for key in keys:
                     self._values[shape].put(key, entry)
-            case ByRange() as access:
+            case ByRange():
                 if access.column not in self._ranges:
                     self._ranges[access.column] = Ranges(self._nest)
                 self._ranges[access.column].add(access, entry)
-            case ByText() as access:
+            case ByText():
                 if access.column not in self._texts:
                     self._texts[access.column] = Texts(self._nest)
                 self._texts[access.column].add(access, entry)
             case None:
                 self._rest[entry] = None
 
-    def discard(self, entry: Entry, atoms: tuple[Atom, ...]) -> None:
-        """Remove an entry that was added with these atoms; what becomes empty goes with it."""
+    def discard(self, entry: Entry, access: Access) -> None:
+        """Remove an entry that was added with this access; what becomes empty goes with it."""
         self._count -= 1
-        match choose(atoms):
+        match access:
             case ByValues(shape, keys):
                 for key in keys:
                     self._values[shape].discard(key, entry)
                 if not self._values[shape].table:
                     del self._values[shape], self._lookups[shape]
-            case ByRange() as access:
+            case ByRange():
                 self._ranges[access.column].discard(access, entry)
                 if not self._ranges[access.column]:
                     del self._ranges[access.column]
-            case ByText() as access:
+            case ByText():
                 self._texts[access.column].discard(entry)
                 if not self._texts[access.column]:
                     del self._texts[access.column]
@@ -157,7 +156,12 @@ def _take_around(
 
 
 def _keep(
-    entry: Entry, checks: tuple[Check, ...], before: Record, after: Record, images: int, found: Found
+    entry: Entry,
+    checks: tuple[Check, ...],
+    before: Record,
+    after: Record,
+    images: int,
+    found: Found,
 ) -> None:
     """Note the entry's node for those of the images that pass the checks."""
     if checks:

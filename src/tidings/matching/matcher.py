@@ -7,7 +7,7 @@ import logging
 
 from tidings.feed import Change
 from tidings.filters import Atom, Expression, canonical
-from tidings.matching.access import ByRange, ByValues, can_nest, choose
+from tidings.matching.access import Access, ByRange, ByValues, can_nest, choose
 from tidings.matching.buckets import AFTER, BEFORE, Found
 from tidings.matching.conjunctions import check_of, conjunctions
 from tidings.matching.index import Index
@@ -47,7 +47,7 @@ class Matcher:
             return
         del self._nodes[node.resource, node.key]
         for entry, terms in zip(node.entries, conjunctions(node.expression), strict=True):
-            self._indexes[node.resource].discard(entry, _atoms(terms))
+            self._indexes[node.resource].discard(entry, choose(_atoms(terms)))
         if node.entries and not len(self._indexes[node.resource]):
             del self._indexes[node.resource]
         # Entries know their node: without this only a garbage collection would free them.
@@ -77,14 +77,16 @@ class Matcher:
             if node.resource not in self._indexes:
                 self._indexes[node.resource] = Index(Index)
             atoms = _atoms(terms)
-            entry = _entry(node, terms, atoms)
-            self._indexes[node.resource].add(entry, atoms)
+            access = choose(atoms)
+            entry = _entry(node, terms, atoms, access)
+            self._indexes[node.resource].add(entry, access)
             entries.append(entry)
         node.entries = tuple(entries)
 
 
-def _entry(node: Node, terms: tuple[Expression, ...], atoms: tuple[Atom, ...]) -> Entry:
-    access = choose(atoms)
+def _entry(
+    node: Node, terms: tuple[Expression, ...], atoms: tuple[Atom, ...], access: Access
+) -> Entry:
     used = access.used if access is not None else ()
     left = tuple(atom for atom in atoms if atom not in used)
     nested = choose(left) if can_nest(access) else None
@@ -93,14 +95,11 @@ def _entry(node: Node, terms: tuple[Expression, ...], atoms: tuple[Atom, ...]) -
     open_terms = [term for term in terms if term not in answered]
     checks = tuple(check_of(term) for term in open_terms)
     innermost = nested or access
+    inner = checks
     if isinstance(innermost, ByRange):
-        inner = tuple(
-            check
-            for term, check in zip(open_terms, checks, strict=True)
-            if term not in innermost.used
-        )
-    else:
-        inner = checks
+        # A place truly inside the range answers for its atoms, too.
+        open_checks = zip(open_terms, checks, strict=True)
+        inner = tuple(check for term, check in open_checks if term not in innermost.used)
     return Entry(node, left if nested else (), checks, inner)
 
 

@@ -2,6 +2,7 @@
 
 from tidings.realtime.explaining import Clause, Explainer, Explanation
 from tidings.realtime.server import DEFAULT_CORS, SocketServer
+from tidings.realtime.sessions import moment
 from tidings.realtime.subscriptions import SubscriptionContext, SubscriptionDraft
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "SocketServer",
     "SubscriptionContext",
     "SubscriptionDraft",
+    "moment",
 ]

@@ -19,7 +19,7 @@ from tidings.hooks import HookRegistry
 from tidings.identity import Identity
 from tidings.realtime.requests import SubscribeRequest, parse_subscribe
 from tidings.realtime.subscriptions import SubscriptionContext, SubscriptionDraft
-from tidings.resources import check_permission, operation_context
+from tidings.resources import Policies, check_permission, operation_context
 from tidings.schema import ResourceRegistry, ResourceType
 
 _log = logging.getLogger("tidings.realtime")
@@ -32,7 +32,7 @@ class Admitted:
     request: SubscribeRequest
     client: ClientFilters
     clauses: Expression
-
+    """The row policy, and what the hooks require."""
     @property
     def filters(self) -> dict[str, Any]:
         """The client's own filters, as it is shown them."""
@@ -47,9 +47,10 @@ class Admitted:
 class Admission:
     """Holds subscribe requests against the schema, permissions and hooks; it changes nothing."""
 
-    def __init__(self, registry: ResourceRegistry, hooks: HookRegistry) -> None:
+    def __init__(self, registry: ResourceRegistry, hooks: HookRegistry, policies: Policies) -> None:
         self._registry = registry
         self._hooks = hooks
+        self._policies = policies
 
     async def admit(self, identity: Identity, payload: object) -> Admitted:
         """Check a request whole.
@@ -71,7 +72,9 @@ class Admission:
                 code="UNSUPPORTED_FILTER",
                 resource=resource.name,
             )
-        return Admitted(request, client, all_of(clauses))
+        policy = self._policies.of(resource, "query", identity)
+        client = client.changed(lambda term: self._policies.guarded(resource, term, identity))
+        return Admitted(request, client, all_of([policy, *clauses]))
 
     async def _clauses(
         self, resource: ResourceType, context: SubscriptionContext

@@ -113,13 +113,16 @@ class Dispatcher:
             self._turn_ends = time.monotonic() + _TURN_SECONDS
 
     async def _send(self, frame: Frame, members: list[Subscription]) -> None:
+        now = time.time()
         for subscription in members:
-            # Members may have left while other work had its turn.
-            if subscription.is_active:
+            # Members may have left while other work had its turn; and a timer may be late, but
+            # what was committed after a token has expired is not for its socket.
+            if subscription.is_active and subscription.subscriber.ends_at > now:
                 _hand_over(subscription, frame)
             self._sent += 1
             if self._sent % _TURN == 0:
                 await asyncio.sleep(0)
+                now = time.time()
 
     async def _resync(self, subscriptions: Iterable[Subscription], reason: str) -> None:
         for subscription in subscriptions:

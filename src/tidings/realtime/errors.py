@@ -10,6 +10,11 @@ from tidings.errors import AuthenticationError, RequestError, log_unforeseen
 _log = logging.getLogger("tidings.realtime")
 
 
+def refusal_payload(error: AuthenticationError) -> dict[str, Any]:
+    """The payload for a token that is not accepted: its code says why."""
+    return {"code": error.code, "message": error.message}
+
+
 def error_payload(error: Exception) -> dict[str, Any]:
     """The payload; what nobody foresaw is logged under an id, of which alone it tells."""
     if not isinstance(error, RequestError):

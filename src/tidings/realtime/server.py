@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -10,17 +12,25 @@ from typing import Any, Final
 import socketio
 from starlette.types import Receive, Scope, Send
 
-from tidings.errors import AuthenticationError, ConfigurationError
+from tidings.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    InvalidRequest,
+    PermissionDenied,
+)
 from tidings.feed import Feed
 from tidings.identity import Identity
 from tidings.matching import Matcher
+from tidings.realtime.admission import Admission
 from tidings.realtime.delivery import Dispatcher, resync_frame, timestamp
-from tidings.realtime.errors import error_payload
+from tidings.realtime.errors import error_payload, refusal_payload
 from tidings.realtime.explaining import Explainer, parse_explain
 from tidings.realtime.guard import EngineGuard
-from tidings.realtime.packets import Packet, event_frame
+from tidings.realtime.packets import Packet, event_frame, text_frame
+from tidings.realtime.requests import readable
 from tidings.realtime.service import Subscribed, SubscriptionService
-from tidings.realtime.subscriptions import Frame, Subscriber
+from tidings.realtime.sessions import IsRevoked, Sessions, moment
+from tidings.realtime.subscriptions import Frame, Subscriber, Subscription
 from tidings.realtime.wire import WireConnection, WireManager, WireServer
 from tidings.resources import Operations
 
@@ -28,13 +38,19 @@ _log = logging.getLogger("tidings.realtime")
 AuthenticateToken = Callable[[object], Awaitable[Identity]]
 """What ``auth.token`` of the handshake was (None where there was none), to an identity."""
 
+_AT_ONCE: Final = 16
+"""So many sockets are checked anew side by side."""
+_DISCONNECT: Final = text_frame("1")
+
 DEFAULT_CORS: Final[Mapping[str, Any]] = {"origin": "*", "methods": ["GET", "POST"]}
 
 
 class SocketServer:
     """Serves subscriptions over Socket.IO; an ASGI app for everything at and below ``path``.
 
-    ``cors`` takes ``origin`` (``"*"``, one origin or a list) and ``methods``.
+    ``cors`` takes ``origin`` (``"*"``, one origin or a list) and ``methods``. ``expiry_warning``
+    and ``connect_deadline`` are in seconds, as is ``leeway``, for which a token is accepted beyond
+    its ``exp``.
     """
 
     def __init__(
@@ -46,19 +62,23 @@ class SocketServer:
         path: str = "/socket.io",
         cors: Mapping[str, Any] | None = None,
         limit: int = 100,
+        expiry_warning: float = 60.0,
+        connect_deadline: float = 10.0,
+        leeway: float = 0.0,
+        is_revoked: IsRevoked = lambda identity: False,
     ) -> None:
         self.path = "/" + path.strip("/")
         self._authenticate = authenticate
         self._matcher = Matcher()
         self._dispatcher = Dispatcher(feed, self._matcher)
         self._service = SubscriptionService(
-            operations.registry,
-            operations.hooks,
+            Admission(operations.registry, operations.hooks, operations.policies),
             self._matcher,
             lambda: self._dispatcher.position,
             limit=limit,
         )
         self._explainer = Explainer(operations, feed)
+        self._sessions = Sessions(self._end, is_revoked, warning=expiry_warning, leeway=leeway)
         self._admitted: dict[str, Identity] = {}
         self._subscribers: dict[str, Subscriber] = {}
         # The libraries report every bad frame with a traceback; what matters is reported here.
@@ -66,6 +86,7 @@ class SocketServer:
         quiet.setLevel(logging.CRITICAL + 1)
         self.io: WireServer = WireServer(
             self.handle,
+            connect_deadline=connect_deadline,
             async_mode="asgi",
             client_manager=WireManager(self._accepted),
             serializer=Packet,
@@ -98,6 +119,7 @@ class SocketServer:
     async def close(self) -> None:
         """Stop delivering and disconnect everybody."""
         await self._dispatcher.stop()
+        self._sessions.close()
         for engine_socket in list(self.io.eio.sockets.values()):
             await engine_socket.close(wait=False)
         await self.io.shutdown()
@@ -105,8 +127,15 @@ class SocketServer:
     async def handle(self, sid: str, event: str, payload: object) -> tuple[Any, list[Frame]]:
         """Handle one of the wire's events; gives the ack's answer and frames to follow it."""
         subscriber = self._subscribers.get(sid)
-        if subscriber is None:
+        if subscriber is None or subscriber.ends_at <= time.time():
             return None, []
+        answer, after = await self._handle(subscriber, event, payload)
+        # Its token may have ended while it waited: then the answer is not for it any more.
+        return (None, []) if subscriber.ends_at <= time.time() else (answer, after)
+
+    async def _handle(
+        self, subscriber: Subscriber, event: str, payload: object
+    ) -> tuple[Any, list[Frame]]:
         try:
             if event == "subscribe":
                 return await self._subscribe(subscriber, payload)
@@ -114,10 +143,12 @@ class SocketServer:
                 return await self._restore(subscriber, payload)
             if event == "explain":
                 return await self._explain(subscriber, payload)
+            if event == "authenticate":
+                return await self._renew(subscriber, payload), []
             await self._service.unsubscribe(subscriber, payload)
         except Exception as error:  # noqa: BLE001  becomes the answer; the unforeseen is logged
             answer = error_payload(error)
-            _log.debug("%s %s refused: %s", sid, event, answer["code"])
+            _log.debug("%s %s refused: %s", subscriber.id, event, answer["code"])
             if event == "subscribe":
                 subscriber.connection.send(event_frame("subscription.error", answer))
             return {"error": answer}, []
@@ -141,6 +172,62 @@ class SocketServer:
         subscription, record_id = parse_explain(payload, subscriber.subscriptions)
         data = await self._explainer.changes(subscription, record_id)
         return {"success": True, "data": data}, []
+
+    async def _renew(self, subscriber: Subscriber, payload: object) -> dict[str, Any]:
+        """Have a socket go on with another token of its user."""
+        payload = readable(payload, "INVALID_DATA")
+        token = payload.get("token") if isinstance(payload, dict) else None
+        try:
+            if token is None:
+                raise AuthenticationError("Authentication required")
+            identity = await self._authenticate(token)
+        except AuthenticationError as error:
+            _log.debug("%s keeps its identity: %s", subscriber.id, error.code)
+            return {"error": refusal_payload(error)}
+        if identity.user_id != subscriber.identity.user_id:
+            raise PermissionDenied("The token is another user's: connect anew with it")
+        with self._sessions.renewal(subscriber) as renewed:
+            done = await self._service.recheck(subscriber, identity=identity)
+            if not subscriber.is_open:
+                raise InvalidRequest("The socket is closed", code="INVALID_SUBSCRIPTION")
+            # While an expired token waited for the new one, nothing was sent.
+            missed = list(subscriber.subscriptions.values()) if renewed() else done.moved
+            self._tell(subscriber, missed, done.ended)
+        return {"success": True, "data": {"expiresAt": moment(identity.expires_at)}}
+
+    async def recheck(self, user_id: str | None = None, resource: str | None = None) -> None:
+        """Ask permissions and hooks again, for the sockets of a user (None: of everybody)."""
+        sockets = self._sessions.all() if user_id is None else self._sessions.of_user(user_id)
+        for start in range(0, len(sockets), _AT_ONCE):
+            some = sockets[start : start + _AT_ONCE]
+            await asyncio.gather(*(self._recheck(one, resource) for one in some))
+
+    async def _recheck(self, subscriber: Subscriber, resource: str | None) -> None:
+        done = await self._service.recheck(subscriber, resource=resource)
+        self._tell(subscriber, done.moved, done.ended)
+
+    def _tell(
+        self,
+        subscriber: Subscriber,
+        stale: list[Subscription],
+        ended: list[tuple[Subscription, dict[str, Any]]],
+    ) -> None:
+        for subscription in stale:
+            frame = resync_frame(subscription, "permission", self._dispatcher.position)
+            subscriber.connection.send(frame)
+        for subscription, error in ended:
+            _log.debug("%s: %s has ended: %s", subscriber.id, subscription.id, error["code"])
+            subscriber.connection.send(event_frame("subscription.error", error))
+
+    def revoked(self, user_ids: set[str], token_ids: set[str]) -> None:
+        """End the sockets whose tokens have just been revoked."""
+        self._sessions.revoked(user_ids, token_ids)
+
+    def _end(self, subscriber: Subscriber, event: str, message: str) -> None:
+        """Tell a client why, and disconnect it."""
+        _log.debug("%s: %s", subscriber.id, event)
+        self._forget(subscriber)
+        subscriber.connection.finish([event_frame(event, {"message": message}), _DISCONNECT])
 
     def _resyncs(self, made: list[Subscribed]) -> list[Frame]:
         cursor = self._dispatcher.position
@@ -166,8 +253,10 @@ class SocketServer:
         engine_socket = self.io.eio.sockets.get(engine_id)
         if identity is None or engine_socket is None or engine_socket.closed:
             return
-        connection = WireConnection(engine_socket, lambda: self._drop(engine_id))
-        self._subscribers[sid] = Subscriber(sid, identity, connection)
+        connection = WireConnection(
+            engine_socket, lambda: self._drop(engine_id), lambda: self.io.finish(engine_id)
+        )
+        subscriber = self._subscribers[sid] = Subscriber(sid, identity, connection)
         now = timestamp(datetime.now(UTC))
         greeting = {
             "socketId": sid,
@@ -175,14 +264,22 @@ class SocketServer:
             "cursor": str(self._dispatcher.position),
         }
         connection.send(event_frame("connected", greeting))
+        self._sessions.add(subscriber)
         _log.debug("%s connected as %s", sid, identity.user_id)
 
     def _disconnect(self, sid: str, reason: str = "") -> None:
         self._admitted.pop(sid, None)
-        subscriber = self._subscribers.pop(sid, None)
+        subscriber = self._subscribers.get(sid)
         if subscriber is not None:
-            self._service.forget(subscriber)
+            self._forget(subscriber)
             _log.debug("%s disconnected: %s", sid, reason)
+        # It may keep the connection, though; what it does with it is the same as at its start.
+        self.io.expect_connect(self.io.manager.eio_sid_from_sid(sid, "/"))
+
+    def _forget(self, subscriber: Subscriber) -> None:
+        self._subscribers.pop(subscriber.id, None)
+        self._sessions.discard(subscriber)
+        self._service.forget(subscriber)
 
     def _drop(self, engine_id: str) -> None:
         _log.warning("%s disconnected: it reads too slowly", engine_id)

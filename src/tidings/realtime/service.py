@@ -15,13 +15,13 @@ import msgspec
 
 from tidings.errors import Conflict, InvalidRequest, NotFound, RequestError
 from tidings.feed import Cursor
-from tidings.hooks import HookRegistry
+from tidings.identity import Identity
 from tidings.matching import Matcher, Node
 from tidings.realtime.admission import Admission, Admitted
 from tidings.realtime.errors import error_payload
+from tidings.realtime.freezer import Freezer
 from tidings.realtime.requests import SubscribeRequest, parse_id, readable
 from tidings.realtime.subscriptions import Subscriber, Subscription
-from tidings.schema import ResourceRegistry
 
 _log = logging.getLogger("tidings.realtime")
 Data = dict[str, Any]
@@ -42,6 +42,16 @@ class Subscribed:
     is_new: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Rechecked:
+    """What has become of a socket's subscriptions: those that now watch something else, and those
+    that have ended, each with its error.
+    """
+
+    moved: list[Subscription]
+    ended: list[tuple[Subscription, Data]]
+
+
 class SubscriptionService:
     """The subscriptions of one process.
 
@@ -51,18 +61,18 @@ class SubscriptionService:
 
     def __init__(
         self,
-        registry: ResourceRegistry,
-        hooks: HookRegistry,
+        admission: Admission,
         matcher: Matcher,
         position: Callable[[], Cursor],
         *,
         limit: int = 100,
     ) -> None:
-        self._admission = Admission(registry, hooks)
+        self._admission = admission
         self._matcher = matcher
         self._position = position
         self._limit = limit
         self._members: dict[Node, dict[str, dict[Subscription, None]]] = {}
+        self._freezer = Freezer()
         # A keyed digest: an id must not be a way to test guesses about hidden clauses.
         self._id_key = secrets.token_bytes(16)
 
@@ -86,7 +96,10 @@ class SubscriptionService:
         Raises:
             RequestError: with the code that WIRE.md has for it; then nothing has changed.
         """
-        admitted = await self._admission.admit(subscriber.identity, payload)
+        checks = -1
+        while checks != subscriber.checks:  # what was allowed a moment ago may not be any more
+            checks = subscriber.checks
+            admitted = await self._admission.admit(subscriber.identity, payload)
         # From here on nothing waits, so that limit, id and activation are one step.
         subscription = self._activate(admitted, subscriber)
         return self._subscribed(subscription, admitted.request)
@@ -126,8 +139,23 @@ class SubscriptionService:
         most = _RESTORE_FACTOR * self._limit
         if len(entries) > most:
             raise InvalidRequest(f"'subscriptions' has more than {most}", code="INVALID_DATA")
-        admitted: list[Admitted] = []
         restored: list[Subscribed] = []
+        checks = -1
+        while checks != subscriber.checks:
+            checks = subscriber.checks
+            admitted, failed = await self._admit_all(subscriber, entries)
+        # From here on nothing waits: no notification comes between two of them, or before the ack.
+        for one in admitted:
+            try:
+                restored.append(self._reactivate(one, subscriber))
+            except RequestError as error:
+                failed.append(_failure({"subscriptionId": one.request.id}, error))
+        return restored, failed
+
+    async def _admit_all(
+        self, subscriber: Subscriber, entries: list[object]
+    ) -> tuple[list[Admitted], list[Data]]:
+        admitted: list[Admitted] = []
         failed: list[Data] = []
         for entry in entries:
             try:
@@ -137,13 +165,71 @@ class SubscriptionService:
             except Exception as error:  # noqa: BLE001  one bad entry must not touch the others
                 failed.append(_failure(entry, error))
             await asyncio.sleep(0)
-        # From here on nothing waits: no notification comes between two of them, or before the ack.
-        for one in admitted:
-            try:
-                restored.append(self._reactivate(one, subscriber))
-            except RequestError as error:
-                failed.append(_failure({"subscriptionId": one.request.id}, error))
-        return restored, failed
+        return admitted, failed
+
+    async def recheck(
+        self,
+        subscriber: Subscriber,
+        *,
+        identity: Identity | None = None,
+        resource: str | None = None,
+    ) -> Rechecked:
+        """Ask permissions and hooks again for a socket's subscriptions (on one resource, or all).
+
+        Subscriptions stay as they are until everything has been asked; what follows is one step,
+        so that every change is matched once, before it or after it. In that step the socket takes
+        on ``identity``, where it is given.
+        """
+        subscriber.checks += 1
+        async with subscriber.checking:
+            checked = [
+                (subscription, await self._admit_again(subscription, identity))
+                for subscription in list(subscriber.subscriptions.values())
+                if resource in (None, subscription.resource)
+            ]
+            result = Rechecked([], [])
+            if not subscriber.is_open:
+                return result
+            if identity is not None:
+                subscriber.identity = identity
+            for subscription, outcome in checked:
+                if not subscription.is_active:
+                    continue
+                if not isinstance(outcome, Admitted):
+                    self._deactivate(subscription)
+                    result.ended.append((subscription, outcome))
+                elif self._move(subscription, outcome):
+                    result.moved.append(subscription)
+            return result
+
+    async def _admit_again(
+        self, subscription: Subscription, identity: Identity | None
+    ) -> Admitted | Data:
+        """What a subscription would be now, or the error for which it cannot be any more."""
+        asked = {
+            "resource": subscription.resource,
+            "filters": dict(subscription.filters),
+            "include": list(subscription.include),
+            "fields": dict(subscription.fields),
+        }
+        try:
+            return await self._admission.admit(identity or subscription.subscriber.identity, asked)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is no permission
+            payload = error_payload(error)
+            details = {**payload.get("details", {}), "subscriptionId": subscription.id}
+            return {**payload, "details": details}
+
+    def _move(self, subscription: Subscription, admitted: Admitted) -> bool:
+        """Have a subscription watch what it now may; False where that is what it watched."""
+        old, expression = subscription.node, admitted.expression
+        if self._matcher.find(subscription.resource, expression) is old:
+            return False
+        self._leave_room(subscription)
+        subscription.node = self._matcher.acquire(subscription.resource, expression)
+        subscription.since = self._position().offset
+        self._enter_room(subscription)
+        self._matcher.release(old)
+        return True
 
     def forget(self, subscriber: Subscriber) -> None:
         """Free everything of a socket that is gone."""
@@ -208,20 +294,28 @@ class SubscriptionService:
             self._position().offset,
         )
         subscriber.subscriptions[subscription_id] = subscription
-        rooms = self._members.setdefault(node, {})
-        rooms.setdefault(subscription_id, {})[subscription] = None
+        self._enter_room(subscription)
+        self._freezer.added()
         return subscription
 
     def _deactivate(self, subscription: Subscription) -> None:
         subscription.is_active = False
         del subscription.subscriber.subscriptions[subscription.id]
+        self._leave_room(subscription)
+        self._matcher.release(subscription.node)
+        self._freezer.removed()
+
+    def _enter_room(self, subscription: Subscription) -> None:
+        rooms = self._members.setdefault(subscription.node, {})
+        rooms.setdefault(subscription.id, {})[subscription] = None
+
+    def _leave_room(self, subscription: Subscription) -> None:
         rooms = self._members[subscription.node]
         del rooms[subscription.id][subscription]
         if not rooms[subscription.id]:
             del rooms[subscription.id]
         if not rooms:
             del self._members[subscription.node]
-        self._matcher.release(subscription.node)
 
     def _new_id(self, admitted: Admitted, subscriber: Subscriber, node: Node) -> str:
         """Equal subscriptions get equal ids, and with them the same packets."""

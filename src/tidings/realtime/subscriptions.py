@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -17,6 +19,10 @@ class Connection(Protocol):
 
     def send(self, frame: Frame) -> None:
         """Queue a frame; never waits."""
+        ...
+
+    def finish(self, last: Sequence[Frame]) -> None:
+        """Queue these frames and end the connection; nothing that comes later is sent."""
         ...
 
 
@@ -35,6 +41,11 @@ class Subscriber:
     connection: Connection
     is_open: bool = True
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    ends_at: float = math.inf
+    """From this moment (seconds since the epoch) on its identity no longer holds."""
+    checks: int = 0
+    """How often its subscriptions have been, or are being, checked anew."""
+    checking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(eq=False, slots=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -15,6 +16,7 @@ import socketio
 from engineio.exceptions import EngineIOError
 from engineio.payload import Payload
 
+from tidings.realtime.deadlines import Deadlines
 from tidings.realtime.packets import MalformedPacket
 from tidings.realtime.requests import Unreadable
 from tidings.realtime.subscriptions import Frame
@@ -24,11 +26,15 @@ _log = logging.getLogger("tidings.realtime")
 Handle = Callable[[str, str, object], Awaitable[tuple[Any, list[Frame]]]]
 """Socket id, event and payload, to the ack's answer and frames to be sent after it."""
 
-EVENTS: Final = frozenset({"subscribe", "unsubscribe", "restore-subscriptions", "explain"})
+EVENTS: Final = frozenset(
+    {"subscribe", "unsubscribe", "restore-subscriptions", "explain", "authenticate"}
+)
 MAX_MALFORMED: Final = 20
 MAX_WAITING: Final = 256
 MAX_QUEUE: Final = 10_000
 """A client with so many unsent packets is disconnected; it will come back and restore."""
+LAST_SECONDS: Final = 0.5
+"""So long the last frames may take on their way to a client before the connection is closed."""
 
 # A client that emits much before its first poll sends all of it in one payload; the library
 # refuses more than 16 packets, silently.
@@ -38,20 +44,34 @@ Payload.max_decode_packets = 512
 class WireConnection:
     """The wire to one client: the queue of its Engine.IO socket."""
 
-    def __init__(self, engine_socket: Any, overflow: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engine_socket: Any,
+        overflow: Callable[[], None],
+        finished: Callable[[], None] = lambda: None,
+    ) -> None:
         self._queue = engine_socket.queue
         self._overflow = overflow
-        self._has_overflowed = False
+        self._finished = finished
+        self._is_over = False
 
     def send(self, frame: Frame) -> None:
         """Queue a frame; a client that reads nothing is disconnected, and gets no more."""
-        if self._has_overflowed:
+        if self._is_over:
             return
         if self._queue.qsize() < MAX_QUEUE:
             self._queue.put_nowait(frame)
             return
-        self._has_overflowed = True
+        self._is_over = True
         self._overflow()
+
+    def finish(self, last: Sequence[Frame]) -> None:
+        """Queue these frames and end the connection; nothing that comes later is sent."""
+        if not self._is_over:
+            self._is_over = True
+            for frame in last:
+                self._queue.put_nowait(frame)
+            self._finished()
 
 
 class WireManager(socketio.AsyncManager):  # type: ignore[misc]  # python-socketio is untyped
@@ -69,14 +89,17 @@ class WireManager(socketio.AsyncManager):  # type: ignore[misc]  # python-socket
 
 class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio is untyped
     """The wire protocol. ``handle`` gets the events of a client in order, beside its receive loop:
-    a slow one must not keep the client's pongs waiting, which would look like its death.
+    a slow one must not keep the client's pongs waiting, which would look like its death. A client
+    that for ``connect_deadline`` seconds is in no namespace is disconnected.
     """
 
-    def __init__(self, handle: Handle, **options: Any) -> None:
+    def __init__(self, handle: Handle, *, connect_deadline: float = 10.0, **options: Any) -> None:
         super().__init__(**options)
         self._handle = handle
         self._malformed: dict[str, int] = {}
         self._inboxes: dict[str, _Inbox] = {}
+        self._connect_seconds = connect_deadline
+        self._connect_deadlines: Deadlines[str] = Deadlines(self._end_unless_connected)
 
     def forget_failed_upgrade(self, query: bytes) -> None:
         """Let a client go on polling whose upgrade to WebSocket came to nothing.
@@ -108,12 +131,51 @@ class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio
             await engine_socket.close(wait=False, reason=self.reason.SERVER_DISCONNECT)
             engine_socket.queue.put_nowait(None)
 
-    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
-        self._malformed.pop(eio_sid, None)
+    def finish(self, eio_sid: str) -> None:
+        """Disconnect a client when it has got what is queued for it, or has had the time to."""
+        self._close_inbox(eio_sid)
+        self.start_background_task(self._end_soon, eio_sid)
+
+    async def _end_soon(self, eio_sid: str) -> None:
+        engine_socket = self.eio.sockets.get(eio_sid)
+        if engine_socket is None:
+            return
+        # A client between two polls would find its connection gone, and not why.
+        queue, until = engine_socket.queue, time.monotonic() + LAST_SECONDS
+        while not queue.empty() and not engine_socket.closed and time.monotonic() < until:  # noqa: ASYNC110  the queue has no event for that
+            await asyncio.sleep(0.01)
+        while not queue.empty() and not engine_socket.closed:
+            queue.get_nowait()
+            queue.task_done()
+        await self.end(eio_sid)
+
+    def expect_connect(self, eio_sid: str) -> None:
+        """Disconnect a client, unless it is in a namespace when the time has passed."""
+        if eio_sid in self.environ:
+            self._connect_deadlines.set(eio_sid, time.time() + self._connect_seconds)
+
+    def _end_unless_connected(self, eio_sid: str) -> None:
+        for namespace in self.manager.get_namespaces():
+            sid = self.manager.sid_from_eio_sid(eio_sid, namespace)
+            if sid is not None and self.manager.is_connected(sid, namespace):
+                return
+        _log.debug("%s disconnected: it has not connected in time", eio_sid)
+        self.start_background_task(self.end, eio_sid)
+
+    async def _handle_eio_connect(self, eio_sid: str, environ: Any) -> None:
+        await super()._handle_eio_connect(eio_sid, environ)
+        self.expect_connect(eio_sid)
+
+    def _close_inbox(self, eio_sid: str) -> None:
         inbox = self._inboxes.pop(eio_sid, None)
         if inbox is not None:
             inbox.close()
+
+    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
+        self._malformed.pop(eio_sid, None)
+        self._close_inbox(eio_sid)
         await super()._handle_eio_disconnect(eio_sid, reason)
+        self._connect_deadlines.discard(eio_sid)
         engine_socket = self.eio.sockets.get(eio_sid)
         if engine_socket is not None and reason != self.reason.SERVER_DISCONNECT:
             # The library lets the poll of a client that has gone wait until it times out.

@@ -6,6 +6,7 @@ from tidings.resources.handles import ResourceHandle, ResourceHandles
 from tidings.resources.includes import Included, IncludeTree, parse_include
 from tidings.resources.operations import Operations
 from tidings.resources.permissions import check_permission
+from tidings.resources.policies import Policies
 from tidings.resources.refusals import not_found
 from tidings.resources.results import Found, Page, Selection
 from tidings.resources.scopes import TransactionLike
@@ -19,6 +20,7 @@ __all__ = [
     "OperationContext",
     "Operations",
     "Page",
+    "Policies",
     "ResourceHandle",
     "ResourceHandles",
     "Selection",

@@ -104,21 +104,23 @@ class Effects:
         paths = frozenset(use.path for use in uses)
         touched = _Touched(dependent.resource, paths, {}, Borrowed())
         rows: dict[Any, Row] = {}
+        too_many = False
         for chain in dict.fromkeys(use.chain for use in uses):
             keys = _keys(chain, effect.before, values)
             if keys is None:
                 touched.late |= {chain}
                 continue
             found = await self.reached(effect.uow, dependent.resource, chain, keys) if keys else []
-            if found is None or len(rows) + len(found) > self.max_touched:
-                touched.rows = None
-                return touched
-            rows.update((row["id"], row) for row in found)
+            # All chains are followed to their end, for the sake of the locks.
+            too_many = too_many or found is None
+            rows.update((row["id"], row) for row in found or ())
         if effect.before is not None and dependent.resource.name == effect.resource.name:
             rows.pop(effect.before["id"], None)  # its own change tells
-        if rows:
+        if too_many or len(rows) > self.max_touched:
+            touched.rows = None
+        elif rows:
             touched.before = await self.values(effect.uow, dependent.resource, rows)
-        touched.rows = None if touched.before.unknown else rows
+            touched.rows = None if touched.before.unknown else rows
         return touched
 
 

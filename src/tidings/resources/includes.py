@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tidings.errors import InvalidRequest, Source
+from tidings.filters import Expression
 from tidings.schema import Relationship, ResourceRegistry, ResourceType
 from tidings.storage import Connection, RecordStore, Row
 
@@ -82,11 +83,17 @@ class IncludeLoader:
     """Loads an include tree for the rows of one document."""
 
     def __init__(
-        self, store: RecordStore, registry: ResourceRegistry, connection: Connection
+        self,
+        store: RecordStore,
+        registry: ResourceRegistry,
+        connection: Connection,
+        visible: Callable[[ResourceType], Expression],
     ) -> None:
+        """``visible`` tells which records of a resource may be brought in."""
         self._store = store
         self._registry = registry
         self._connection = connection
+        self._visible = visible
         self._included = Included(asked=True)
 
     async def load(self, resource: ResourceType, rows: list[Row], tree: IncludeTree) -> Included:
@@ -130,7 +137,12 @@ class IncludeLoader:
             return []
         room = MAX_INCLUDED - len(self._included.records)
         rows = await self._store.related(
-            self._connection, target, column, sorted(keys), max(room, 0) + 1
+            self._connection,
+            target,
+            column,
+            sorted(keys),
+            max(room, 0) + 1,
+            self._visible(target),
         )
         if len(rows) > room:
             raise InvalidRequest(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from tidings.errors import Conflict, InvalidRequest
+from tidings.errors import Conflict, InvalidRequest, RelatedNotFound
 from tidings.feed import Action
+from tidings.filters import EVERYTHING, all_of
 from tidings.hooks import HookRegistry
 from tidings.identity import Identity
 from tidings.resources.context import OperationContext, operation_context
@@ -18,6 +20,7 @@ from tidings.resources.includes import (
     IncludeTree,
 )
 from tidings.resources.permissions import permit, permit_include
+from tidings.resources.policies import Policies
 from tidings.resources.refusals import client_id, explained, key_or_none, not_found
 from tidings.resources.results import Found, Page, Selection
 from tidings.resources.scopes import Scopes, TransactionLike, given_unit, step
@@ -56,6 +59,7 @@ class Operations:
         self.store = store
         self.hooks = hooks
         self.effects = Effects(registry, store)
+        self.policies = Policies(registry, store)
         self.scopes = Scopes(store.database, publish)
 
     async def query(
@@ -70,6 +74,9 @@ class Operations:
         context = operation_context(resource, "query", auth, uow=given_unit(transaction))
         await permit(resource, context, auth)
         await permit_include(self.registry, resource, selection.include, auth)
+        where = self.policies.guarded(resource, selection.where, auth)
+        where = all_of([self.policies.of(resource, "query", auth), where])
+        selection = replace(selection, where=where)
         snapshot = bool(selection.include) or selection.number > 1
         async with self.scopes.reading(transaction, snapshot=snapshot) as connection:
             rows = await self.store.find(
@@ -81,7 +88,7 @@ class Operations:
                 offset=(selection.number - 1) * selection.size,
             )
             total = await self._total(connection, resource, selection, len(rows))
-            included = await self._load(connection, resource, rows, selection.include)
+            included = await self._load(connection, resource, rows, selection.include, auth)
         return Page(rows, total, selection.number, selection.size, included)
 
     async def get(
@@ -103,9 +110,11 @@ class Operations:
         async with self.scopes.reading(transaction, snapshot=bool(include)) as connection:
             key = key_or_none(resource, record_id)
             row = None if key is None else await self.store.get(connection, resource, key)
+            if row and not await self.policies.sees(connection, resource, "get", auth, row):
+                row = None
             if row is not None:
                 try:
-                    included = await self._load(connection, resource, [row], include or {})
+                    included = await self._load(connection, resource, [row], include or {}, auth)
                 except InvalidRequest as error:
                     too_large = error  # told only to those who may know of the record
         # Asked after the connection is given back: a check may read for itself.
@@ -142,7 +151,7 @@ class Operations:
         async with self.scopes.writing(transaction) as uow:
             context = operation_context(resource, "post", auth, values=dict(values), uow=uow)
             row = await self._create(resource, key, values, context, auth)
-            included = await self._load(uow.connection, resource, [row], include or {})
+            included = await self._load(uow.connection, resource, [row], include or {}, auth)
         return Found(row, included, created=True)
 
     async def put(
@@ -164,19 +173,19 @@ class Operations:
         await permit_include(self.registry, resource, include or {}, auth)
         async with self.scopes.writing(transaction) as uow:
             key = key_or_none(resource, record_id)
-            before = await self._locked(uow, resource, key)
+            before, hidden = await self._locked(uow, resource, key, auth)
             context = operation_context(
                 resource, "put", auth, record_id=record_id, record=before, values=values, uow=uow
             )
             if before is None:
                 await permit(resource, context, auth)
-                if key is None or not (resource.client_ids or auth is None):
+                if key is None or hidden or not (resource.client_ids or auth is None):
                     raise not_found(resource, record_id)
                 context.method = "post"
                 row = await self._create(resource, key, values, context, auth)
             else:
                 row = await self._replace(resource, before, values, context, auth)
-            included = await self._load(uow.connection, resource, [row], include or {})
+            included = await self._load(uow.connection, resource, [row], include or {}, auth)
         return Found(row, included, created=before is None)
 
     async def patch(
@@ -197,16 +206,18 @@ class Operations:
         """
         await permit_include(self.registry, resource, include or {}, auth)
         async with self.scopes.writing(transaction) as uow:
-            before = await self._locked(uow, resource, key_or_none(resource, record_id))
+            key = key_or_none(resource, record_id)
+            before, _ = await self._locked(uow, resource, key, auth)
             context = operation_context(
                 resource, "patch", auth, record_id=record_id, record=before, values=values, uow=uow
             )
             await permit(resource, context, auth)
             if before is None:
                 raise not_found(resource, record_id)
+            await self.policies.require(uow.connection, resource, "patch", auth, before)
             accepted = await self._accept(resource, values, context, auth, validate_changes)
-            row = await self._write(resource, "patch", before, accepted, context)
-            included = await self._load(uow.connection, resource, [row], include or {})
+            row = await self._write(resource, "patch", before, accepted, context, auth)
+            included = await self._load(uow.connection, resource, [row], include or {}, auth)
         return Found(row, included)
 
     async def delete(
@@ -224,13 +235,15 @@ class Operations:
             Conflict: other records refer to it.
         """
         async with self.scopes.writing(transaction) as uow:
-            before = await self._locked(uow, resource, key_or_none(resource, record_id))
+            key = key_or_none(resource, record_id)
+            before, _ = await self._locked(uow, resource, key, auth)
             context = operation_context(
                 resource, "delete", auth, record_id=record_id, record=before, uow=uow
             )
             await permit(resource, context, auth)
             if before is None:
                 raise not_found(resource, record_id)
+            await self.policies.require(uow.connection, resource, "delete", auth, before)
             await self.hooks.run("before_write", context)
             async with step(uow):
                 effect = await self.effects.prepare(uow, resource, before, None)
@@ -261,6 +274,7 @@ class Operations:
             async with step(uow):
                 effect = await self.effects.prepare(uow, resource, None, accepted)
                 row = await self.store.insert(uow.connection, resource, accepted)
+                await self.policies.require(uow.connection, resource, context.method, auth, row)
                 await self._changed(effect, "post", row, context)
         except ConstraintViolation as violation:
             raise await self._explained(uow, resource, accepted, violation) from violation
@@ -275,6 +289,8 @@ class Operations:
         auth: Identity | None,
     ) -> Row:
         await permit(resource, context, auth)
+        assert context.transaction is not None
+        await self.policies.require(context.transaction.connection, resource, "put", auth, before)
         kept = {
             name: before[name]
             for name, found in resource.fields.items()
@@ -284,7 +300,7 @@ class Operations:
         assert context.values is not None
         context.values.update(kept)
         accepted = await self._accept(resource, values, context, auth, validate_new)
-        return await self._write(resource, "update", before, accepted, context)
+        return await self._write(resource, "update", before, accepted, context, auth)
 
     async def _accept(
         self,
@@ -298,7 +314,33 @@ class Operations:
         refused = frozenset() if auth is None else read_only_names(resource, given)
         await self.hooks.run("before_write", context)
         accepted: Row = validate(resource, context.values, refused=refused)
+        await self._check_references(resource, given, accepted, context, auth)
         return accepted
+
+    async def _check_references(
+        self,
+        resource: ResourceType,
+        given: Mapping[str, Any],
+        accepted: Row,
+        context: OperationContext,
+        auth: Identity | None,
+    ) -> None:
+        """What a client may not see does not exist for it: it cannot be referred to, either."""
+        assert context.transaction is not None
+        connection = context.transaction.connection
+        hidden = []
+        for name in given:
+            field, value = resource.fields.get(name), accepted.get(name)
+            if field is None or field.references is None or value is None:
+                continue
+            target = self.registry[field.references]
+            if self.policies.of(target, "get", auth) == EVERYTHING:
+                continue
+            row = await self.store.get(connection, target, value)
+            if not row or not await self.policies.sees(connection, target, "get", auth, row):
+                hidden.append(name)
+        if hidden:
+            raise RelatedNotFound(hidden)
 
     async def _write(
         self,
@@ -307,6 +349,7 @@ class Operations:
         before: Row,
         accepted: Row,
         context: OperationContext,
+        auth: Identity | None,
     ) -> Row:
         if not accepted:
             return before
@@ -316,6 +359,7 @@ class Operations:
             async with step(uow):
                 effect = await self.effects.prepare(uow, resource, before, accepted)
                 row = await self.store.update(uow.connection, resource, before["id"], accepted)
+                await self.policies.require(uow.connection, resource, context.method, auth, row)
                 await self._changed(effect, action, row, context)
         except ConstraintViolation as violation:
             raise await self._explained(uow, resource, accepted, violation) from violation
@@ -350,10 +394,17 @@ class Operations:
         context.after = None if after is None else MappingProxyType(after)
         await self.hooks.run("after_write", context)
 
-    async def _locked(self, uow: UnitOfWork, resource: ResourceType, key: object) -> Row | None:
+    async def _locked(
+        self, uow: UnitOfWork, resource: ResourceType, key: object, auth: Identity | None
+    ) -> tuple[Row | None, bool]:
+        """The row, locked, if this identity may see it; else whether there is one all the same."""
         if key is None:
-            return None
-        return await self.store.get(uow.connection, resource, key, lock=True)
+            return None, False
+        row = await self.store.get(uow.connection, resource, key, lock=True)
+        if row is None:
+            return None, False
+        sees = await self.policies.sees(uow.connection, resource, "get", auth, row)
+        return (row, False) if sees else (None, True)
 
     async def _total(
         self, connection: Connection, resource: ResourceType, selection: Selection, found: int
@@ -364,9 +415,19 @@ class Operations:
         return await self.store.count(connection, resource, selection.where)
 
     async def _load(
-        self, connection: Connection, resource: ResourceType, rows: list[Row], tree: IncludeTree
+        self,
+        connection: Connection,
+        resource: ResourceType,
+        rows: list[Row],
+        tree: IncludeTree,
+        auth: Identity | None,
     ) -> Included:
         if not tree or not rows:
             return Included(asked=bool(tree))
-        loader = IncludeLoader(self.store, self.registry, connection)
+        loader = IncludeLoader(
+            self.store,
+            self.registry,
+            connection,
+            lambda target: self.policies.of(target, "query", auth),
+        )
         return await loader.load(resource, rows, tree)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import time
+from collections import OrderedDict
+from typing import Final
 
 from tidings.errors import AuthenticationError, DatabaseBusy, PermissionDenied
 from tidings.identity import Identity
@@ -12,6 +15,7 @@ from tidings.resources.includes import IncludeTree, included_resources
 from tidings.schema import ResourceRegistry, ResourceType
 
 _log = logging.getLogger("tidings.permissions")
+_KEPT: Final = 100_000
 
 
 async def permit(resource: ResourceType, context: OperationContext, auth: Identity | None) -> None:
@@ -52,6 +56,38 @@ async def check_permission(resource: ResourceType, context: OperationContext) ->
     raise PermissionDenied(
         f"You may not {context.method} '{resource.name}'", resource=resource.name
     )
+
+
+class QueryPermissions:
+    """Who may query what, asked anew after ``seconds`` (0: every time)."""
+
+    def __init__(self, seconds: float = 5.0) -> None:
+        self._seconds = seconds
+        self._kept: OrderedDict[tuple[str, Identity], tuple[float, bool]] = OrderedDict()
+
+    def known(self, resource: ResourceType, identity: Identity) -> bool | None:
+        """The answer, if it is known without asking."""
+        if resource.rules is None and resource.check_permissions is None:
+            return True
+        found = self._kept.get((resource.name, identity))
+        return found[1] if found is not None and found[0] > time.monotonic() else None
+
+    async def ask(self, resource: ResourceType, identity: Identity) -> bool:
+        """Ask, and keep the answer."""
+        try:
+            await check_permission(resource, operation_context(resource, "query", identity))
+            answer = True
+        except (PermissionDenied, AuthenticationError, DatabaseBusy):
+            answer = False
+        if self._seconds > 0:
+            self._kept[resource.name, identity] = (time.monotonic() + self._seconds, answer)
+            if len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return answer
+
+    def forget(self) -> None:
+        """Ask everything anew."""
+        self._kept.clear()
 
 
 async def _allowed(resource: ResourceType, context: OperationContext) -> bool:

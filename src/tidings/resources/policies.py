@@ -9,14 +9,27 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
 from typing import Any, Final
 
-from tidings.errors import ConfigurationError
-from tidings.filters import EVERYTHING, NOTHING, Expression, any_of, read_clause
+from tidings.errors import ConfigurationError, PermissionDenied
+from tidings.filters import (
+    EVERYTHING,
+    NOTHING,
+    AllOf,
+    AnyOf,
+    Atom,
+    Expression,
+    Not,
+    all_of,
+    any_of,
+    columns_used,
+    compile_predicate,
+    read_clause,
+)
 from tidings.identity import Identity
 from tidings.resources.context import Method
-from tidings.schema import ResourceType
+from tidings.schema import ResourceRegistry, ResourceType
+from tidings.storage import Connection, RecordStore, Row
 
 _log = logging.getLogger("tidings.permissions")
 _KEPT: Final = 10_000
@@ -47,7 +60,9 @@ class PolicyIdentity:
 class Policies:
     """The row policies of an api's resources, worked out once per identity."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: ResourceRegistry, store: RecordStore) -> None:
+        self._registry = registry
+        self._store = store
         self._kept: OrderedDict[tuple[str, str, Identity], Expression] = OrderedDict()
 
     def forget(self) -> None:
@@ -69,6 +84,92 @@ class Policies:
         else:
             self._kept.move_to_end(key)
         return found
+
+    def guarded(
+        self, resource: ResourceType, filters: Expression, auth: Identity | None
+    ) -> Expression:
+        """Filters through relationships see only those related records that the identity may."""
+        if auth is None or not resource.related:
+            return filters
+        match filters:
+            case Atom(column) if column in resource.related:
+                return all_of([filters, *self._along(resource, column, auth)])
+            case AllOf(terms):
+                return all_of(self.guarded(resource, term, auth) for term in terms)
+            case AnyOf(terms):
+                return any_of(self.guarded(resource, term, auth) for term in terms)
+            case Not(term):
+                return Not(self.guarded(resource, term, auth))
+            case _:
+                return filters
+
+    async def sees(
+        self,
+        connection: Connection,
+        resource: ResourceType,
+        method: Method,
+        auth: Identity | None,
+        row: Row,
+    ) -> bool:
+        """Whether the policy for the method admits this row, which the database holds."""
+        policy = self.of(resource, method, auth)
+        if policy == EVERYTHING:
+            return True
+        if any("." in column for column in columns_used(policy)):
+            itself = Atom("id", "=", row["id"])
+            return bool(await self._store.find(connection, resource, all_of([itself, policy])))
+        return compile_predicate(policy)(row)
+
+    async def require(
+        self,
+        connection: Connection,
+        resource: ResourceType,
+        method: Method,
+        auth: Identity | None,
+        row: Row,
+    ) -> None:
+        """Return if the policy for the method admits this row.
+
+        Raises:
+            PermissionDenied: it does not.
+        """
+        if not await self.sees(connection, resource, method, auth, row):
+            raise PermissionDenied(
+                f"You may not {method} this '{resource.name}'", resource=resource.name
+            )
+
+    def _along(self, resource: ResourceType, path: str, auth: Identity) -> list[Expression]:
+        """The policies of the resources that a path leads through, as the path sees them."""
+        found: list[Expression] = []
+        names = path.split(".")[:-1]
+        for number, hop in enumerate(resource.related[path].hops, start=1):
+            target = self._registry[hop.resource]
+            policy = self.of(target, "query", auth)
+            if policy == EVERYTHING:
+                continue
+            prefix = ".".join(names[:number])
+            found.append(_seen_from(resource, policy, prefix))
+        return found
+
+
+def _seen_from(resource: ResourceType, policy: Expression, prefix: str) -> Expression:
+    """A policy of a related resource over the paths that lead to its columns."""
+    match policy:
+        case Atom(column, operator, value) if f"{prefix}.{column}" in resource.related:
+            return Atom(f"{prefix}.{column}", operator, value)
+        case AllOf(terms):
+            return all_of(_seen_from(resource, term, prefix) for term in terms)
+        case AnyOf(terms):
+            return any_of(_seen_from(resource, term, prefix) for term in terms)
+        case Not(Atom() as atom):
+            return Not(_seen_from(resource, atom, prefix))
+        case _:
+            _log.error(
+                "the row policy at the end of %r is too complex for a filter of %r: it denies",
+                prefix,
+                resource.name,
+            )
+            return NOTHING
 
 
 def decide(resource: ResourceType, method: Method, auth: Identity) -> Expression:

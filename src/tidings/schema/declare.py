@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +12,7 @@ from tidings.errors import ConfigurationError
 from tidings.schema.classes import fields_of_class
 from tidings.schema.fields import MISSING, Field, Relationship
 from tidings.schema.options import as_mapping, check_keys
-from tidings.schema.resource import ResourceType
+from tidings.schema.resource import ResourceType, RowPolicy
 from tidings.schema.search import declare_search
 from tidings.schema.types import (
     CONTAINER_TYPES,
@@ -80,6 +81,8 @@ def declare_resource(
     _check_names(where, fields, links)
     if options.get("id_type", "integer") not in ("integer", "uuid", "string"):
         raise ConfigurationError(f"{where}: id_type is 'integer', 'uuid' or 'string'")
+    options["row_policy"] = _row_policies(where, options.get("row_policy"))
+    options["borrows"] = tuple(options.get("borrows", ()))
     options["table"] = options.get("table") or name.replace("-", "_")
     return ResourceType(
         name=name,
@@ -88,6 +91,26 @@ def declare_resource(
         search=declare_search(where, fields, links, search_schema, declared),
         **options,
     )
+
+
+_POLICY_METHODS = frozenset({"query", "get", "post", "put", "patch", "delete", "*"})
+
+
+def _row_policies(where: str, declared: object) -> Mapping[str, RowPolicy]:
+    if declared is None:
+        return {}
+    policies = declared if isinstance(declared, Mapping) else {"*": declared}
+    unknown = next((key for key in policies if key not in _POLICY_METHODS), None)
+    if unknown is not None or not policies:
+        known = ", ".join(sorted(_POLICY_METHODS))
+        raise ConfigurationError(f"{where}, row_policy: {unknown!r} is none of {known}")
+    for method, policy in policies.items():
+        if not callable(policy) or inspect.iscoroutinefunction(policy):
+            raise ConfigurationError(
+                f"{where}, row_policy, {method!r}: expected an ordinary function "
+                "(columns, identity); it is asked for every identity, and may wait for nothing"
+            )
+    return dict(policies)
 
 
 def _declare_fields(

@@ -66,6 +66,11 @@ class Field:
     reference_type: IdType | None = None
     """The id type of the referenced resource, filled in when the resources are linked."""
 
+    @property
+    def is_scalar(self) -> bool:
+        """False for arrays and objects."""
+        return self.type not in ("array", "object")
+
     def cast(self, value: object) -> Any:
         """Cast a value that is not None, without the checks; see `check`."""
         if self.reference_type == "integer":

@@ -14,6 +14,8 @@ from tidings.schema.search import finish_search
 from tidings.schema.types import TEXT_TYPES
 
 CheckPermissions = Callable[[Any], Awaitable[bool | None] | bool | None]
+RowPolicy = Callable[[Any, Any], Any]
+"""``(columns, identity)`` to True, False, a clause (dict) or an SQLAlchemy expression."""
 
 
 class Rules(Protocol):
@@ -43,6 +45,10 @@ class ResourceType:
     table: str = ""
     rules: Rules | None = None
     check_permissions: CheckPermissions | None = None
+    row_policy: Mapping[str, RowPolicy] = field(default_factory=dict)
+    """By method; ``*`` stands for the others. Empty where everybody may see every row."""
+    borrows: tuple[str, ...] = ()
+    """Paths to columns of related records that policies and hooks use, beside the filters'."""
     owner_field: str | None = None
     page_size: int = 20
     max_page_size: int = 100
@@ -111,6 +117,9 @@ class ResourceRegistry:
         """Resolve the paths of the search schema, and what depends on where they lead."""
         related: dict[str, RelatedColumn] = {}
         search: dict[str, SearchField] = {}
+        for path in resource.borrows:
+            where = f"resource {resource.name!r}, borrows"
+            related[path] = resolve_path(where, self._types, resource, path)
         for entry in (resource.search or {}).values():
             where = f"resource {resource.name!r}, filter {entry.name!r}"
             for path in entry.columns:
@@ -119,7 +128,30 @@ class ResourceRegistry:
             search[entry.name] = finish_search(where, entry, resource.fields, related)
         if not related:
             return resource
-        return replace(resource, search=search, related=related)
+        for found in list(related.values()):
+            related |= self._guarded(resource, found)
+        return replace(
+            resource, search=search if resource.search is not None else None, related=related
+        )
+
+    def _guarded(self, resource: ResourceType, found: RelatedColumn) -> dict[str, RelatedColumn]:
+        """What the row policies of the resources on a path look at, as paths of their own."""
+        guarded: dict[str, RelatedColumn] = {}
+        names = found.path.split(".")[:-1]
+        for number, hop in enumerate(found.hops, start=1):
+            target = self._types[hop.resource]
+            if not target.row_policy:
+                continue
+            where = f"resource {resource.name!r}, {found.path!r}"
+            if found.many:
+                raise ConfigurationError(
+                    f"{where}: {target.name!r} has a row policy, which a filter through a to-many "
+                    "relationship cannot respect"
+                )
+            for column in ("id", *(name for name, one in target.fields.items() if one.is_scalar)):
+                path = ".".join([*names[:number], column])
+                guarded[path] = resolve_path(where, self._types, resource, path)
+        return guarded
 
     def _check(self, resource: ResourceType, relationship: Relationship) -> None:
         where = f"relationship {relationship.name!r} of resource {resource.name!r}"

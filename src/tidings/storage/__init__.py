@@ -7,6 +7,7 @@ from tidings.storage.engines import own_engine
 from tidings.storage.errors import ConstraintViolation
 from tidings.storage.records import RecordStore, Sort
 from tidings.storage.related import Borrowed, Chain, RelatedStore
+from tidings.storage.revocations import RevocationTable
 from tidings.storage.sqlite import SqliteDatabase
 from tidings.storage.statements import Row
 from tidings.storage.tables import build_tables
@@ -22,6 +23,7 @@ __all__ = [
     "Publish",
     "RecordStore",
     "RelatedStore",
+    "RevocationTable",
     "Row",
     "Sort",
     "SqliteDatabase",

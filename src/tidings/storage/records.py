@@ -22,7 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from tidings.filters.expression import EVERYTHING, Atom, Expression
+from tidings.filters.expression import EVERYTHING, Atom, Expression, all_of
 from tidings.filters.sql import exactly, parameters, shape, to_sql
 from tidings.schema import ResourceType
 from tidings.storage.database import Connection, Database
@@ -130,12 +130,13 @@ class RecordStore:
         column: str,
         values: Sequence[Any],
         limit: int,
+        also: Expression = EVERYTHING,
     ) -> list[Row]:
         """The rows whose column has one of the values, by id; at most ``limit``."""
         found: list[Row] = []
         for start in range(0, len(values), _CHUNK):
             chunk = tuple(values[start : start + _CHUNK])
-            where = Atom(column, "in", chunk)
+            where = all_of([Atom(column, "in", chunk), also])
             order: Sort = (("id", False),)
             found += await self.find(connection, resource, where, order, limit=limit - len(found))
             if len(found) >= limit:

@@ -1,0 +1,139 @@
+"""Sessions: the sockets whose tokens hold, and what becomes of them when they no longer do."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Final
+
+from tidings.identity import Identity
+from tidings.realtime.deadlines import Deadlines
+from tidings.realtime.delivery import timestamp
+from tidings.realtime.packets import event_frame
+from tidings.realtime.subscriptions import Subscriber
+
+_REVOKED: Final = -math.inf
+_RENEWAL_SECONDS: Final = 10.0
+"""So long an expired socket waits for the outcome of its renewal, and is told nothing."""
+_LATEST: Final = 253_402_300_799.0
+
+IsRevoked = Callable[[Identity], bool]
+End = Callable[[Subscriber, str, str], None]
+"""Ends a socket with an event that says why: its name and its message."""
+
+
+class Sessions:
+    """The sockets of one process, by user, until their identities expire or are revoked.
+
+    What decides over a notification is `Subscriber.ends_at`, which delivery looks at: that holds
+    to the moment, however late a timer comes. ``warning`` seconds before it the client is told;
+    ``leeway`` is for how long a token is accepted beyond its ``exp``.
+    """
+
+    def __init__(
+        self, end: End, is_revoked: IsRevoked, *, warning: float = 60.0, leeway: float = 0.0
+    ) -> None:
+        self._end = end
+        self._is_revoked = is_revoked
+        self._warning = warning
+        self._leeway = leeway
+        self._deadlines: Deadlines[Subscriber] = Deadlines(self._due)
+        self._of_user: dict[str | None, dict[Subscriber, None]] = {}
+        self._renewing: dict[Subscriber, bool] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._of_user.values()))
+
+    def of_user(self, user_id: str | None) -> list[Subscriber]:
+        """The sockets of a user."""
+        return list(self._of_user.get(user_id, ()))
+
+    def all(self) -> list[Subscriber]:
+        """All sockets."""
+        return [one for sockets in self._of_user.values() for one in sockets]
+
+    def add(self, subscriber: Subscriber) -> None:
+        """Watch over a socket that has just connected."""
+        self._of_user.setdefault(subscriber.identity.user_id, {})[subscriber] = None
+        self._watch(subscriber)
+
+    def discard(self, subscriber: Subscriber) -> None:
+        """Forget a socket that is gone."""
+        self._deadlines.discard(subscriber)
+        sockets = self._of_user.get(subscriber.identity.user_id, {})
+        sockets.pop(subscriber, None)
+        if not sockets:
+            self._of_user.pop(subscriber.identity.user_id, None)
+
+    def close(self) -> None:
+        """Watch no longer."""
+        self._deadlines.clear()
+
+    @contextmanager
+    def renewal(self, subscriber: Subscriber) -> Iterator[Callable[[], bool]]:
+        """Keep a socket that expires meanwhile until it is known whether its new token will do.
+
+        Call what is given when its identity is the new one; it tells whether the old one has
+        expired meanwhile, so that notifications were held back.
+        """
+        self._renewing[subscriber] = False
+        try:
+            yield lambda: self._renewed(subscriber)
+        finally:
+            if self._renewing.pop(subscriber) and subscriber.is_open:
+                self._deadlines.set(subscriber, subscriber.ends_at)
+
+    def revoked(self, user_ids: set[str], token_ids: set[str]) -> None:
+        """End the sockets whose tokens have just been revoked; nothing more is sent to them."""
+        for user_id in user_ids:
+            self._check(self._of_user.get(user_id, ()))
+        if token_ids:
+            self._check(one for one in self.all() if one.identity.token_id in token_ids)
+
+    def _check(self, subscribers: Iterable[Subscriber]) -> None:
+        for subscriber in subscribers:
+            if self._is_revoked(subscriber.identity):
+                subscriber.ends_at = _REVOKED
+                self._deadlines.set(subscriber, _REVOKED)
+
+    def _renewed(self, subscriber: Subscriber) -> bool:
+        has_expired = subscriber.ends_at <= time.time()
+        self._renewing[subscriber] = False
+        self._watch(subscriber)
+        return has_expired
+
+    def _watch(self, subscriber: Subscriber) -> None:
+        """Set a socket's end, and its next deadline: the warning, if there is to be one."""
+        identity = subscriber.identity
+        expires_at = math.inf if identity.expires_at is None else identity.expires_at
+        subscriber.ends_at = _REVOKED if self._is_revoked(identity) else expires_at + self._leeway
+        if subscriber.ends_at == math.inf:
+            self._deadlines.discard(subscriber)
+        elif subscriber.ends_at == _REVOKED or not self._warning:
+            self._deadlines.set(subscriber, subscriber.ends_at)
+        else:
+            self._deadlines.set(subscriber, expires_at - self._warning)
+
+    def _due(self, subscriber: Subscriber) -> None:
+        now = time.time()
+        if subscriber.ends_at > now:
+            expires_at = moment(subscriber.identity.expires_at)
+            subscriber.connection.send(event_frame("auth.expiring", {"expiresAt": expires_at}))
+            self._deadlines.set(subscriber, subscriber.ends_at)
+        elif subscriber.ends_at == _REVOKED:
+            self._end(subscriber, "auth.revoked", "Token revoked")
+        elif self._renewing.get(subscriber) is False:
+            self._renewing[subscriber] = True
+            self._deadlines.set(subscriber, now + _RENEWAL_SECONDS)
+        else:
+            self._end(subscriber, "auth.expired", "Token expired")
+
+
+def moment(seconds: float | None) -> str | None:
+    """A time in seconds since the epoch as the wire has it; None where there is none."""
+    if seconds is None:
+        return None
+    return timestamp(datetime.fromtimestamp(min(max(seconds, 0.0), _LATEST), UTC))
