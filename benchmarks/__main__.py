@@ -9,15 +9,17 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks import fanout, latency, matching, rest
+from benchmarks import fanout, latency, rest
 from benchmarks.machine import FULL, QUICK, Effort, allow_open_files, describe
+from benchmarks.matching import curve, holding
 from benchmarks.tables import Table
 
 BENCHMARKS: dict[str, Callable[[Effort], Awaitable[Table]]] = {
     "rest": rest.run,
     "latency": latency.run,
     "fanout": fanout.run,
-    "matching": matching.run,
+    "matching": curve.run,
+    "subscriptions": holding.run,
 }
 
 

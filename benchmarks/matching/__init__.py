@@ -1,5 +1,1 @@
 """matching: which of the watched filters does a change concern? In process, no I/O."""
-
-from benchmarks.matching.curve import run
-
-__all__ = ["run"]

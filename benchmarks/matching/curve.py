@@ -42,7 +42,7 @@ async def run(effort: Effort) -> Table:
         "matching: one change (the row before and the row after), by number of subscriptions",
         [*_COLUMNS],
         notes=[
-            "Every cell is a process of its own, its garbage collector off; every change is new to it.",
+            "Every cell is a process of its own, its garbage collector off; no change comes twice.",
             f"naive: every filter's compiled predicate on both rows; beyond {_SCANNED:,} scaled.",
         ],
     )

@@ -11,6 +11,7 @@ app = api.asgi()
 
 from tidings._version import __version__
 from tidings.api import Api, Plugin
+from tidings.auth import MemoryRevocations, Revocation, RevocationStore
 from tidings.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -51,6 +52,7 @@ __all__ = [
     "Identity",
     "InvalidRequest",
     "JWTAuthPlugin",
+    "MemoryRevocations",
     "MethodNotAllowed",
     "MissingDependencyError",
     "MissingExtraError",
@@ -64,6 +66,8 @@ __all__ = [
     "RelatedNotFound",
     "RequestError",
     "RestApiPlugin",
+    "Revocation",
+    "RevocationStore",
     "SocketIOPlugin",
     "SqlAlchemyPlugin",
     "SubscriptionContext",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from math import inf
+from typing import Any, ClassVar, Literal
 
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tidings.api import Api, RestOptions, SocketOptions
-from tidings.auth import TokenVerifier
+from tidings.api import Api, RestOptions, RevocationOptions, SocketOptions, SqlRevocations
+from tidings.auth import MemoryRevocations, RevocationStore, TokenVerifier
 from tidings.errors import ConfigurationError, MissingExtraError
 from tidings.storage import CoreDatabase, Database, SqliteDatabase, own_engine
 
@@ -85,6 +86,12 @@ class JWTAuthPlugin:
     (``auth.token``) alike. One of ``secret``, ``public_key`` (PEM) and ``jwks_url`` is needed.
 
     ``leeway`` is in seconds. The claim names may be dotted paths (``realm_access.roles``).
+
+    ``revocation`` says where revoked tokens are remembered: in ``"memory"``, for this process; in
+    the ``"database"``, for all that share it; in a `RevocationStore` of your own; or not at all
+    (None). ``max_token_lifetime`` (seconds) is how long the revocation of all of a user's tokens
+    is kept, so at least as long as your tokens live. With ``endpoints`` a client can end its
+    session: ``POST {prefix}/auth/logout``, and see it: ``GET {prefix}/auth/session``.
     """
 
     name: ClassVar[str] = "jwt-auth"
@@ -102,7 +109,11 @@ class JWTAuthPlugin:
         user_id_claim: str = "sub",
         roles_claim: str = "roles",
         permissions_claim: str = "permissions",
+        revocation: Literal["memory", "database"] | RevocationStore | None = "memory",
+        max_token_lifetime: float = 30 * 24 * 3600.0,
+        endpoints: bool = False,
     ) -> None:
+        self._revocation = _revocation(revocation, max_token_lifetime, endpoints=endpoints)
         self._verifier = TokenVerifier(
             secret=secret,
             public_key=public_key,
@@ -118,13 +129,41 @@ class JWTAuthPlugin:
 
     def install(self, api: Api) -> None:
         api.set_verifier(self._verifier)
+        if self._revocation is not None:
+            api.set_revocation(self._revocation)
+
+
+def _revocation(given: object, max_lifetime: float, *, endpoints: bool) -> RevocationOptions | None:
+    _check_seconds("max_token_lifetime", max_lifetime)
+    if given is None:
+        if endpoints:
+            raise ConfigurationError("endpoints=True needs revocation=: a logout revokes")
+        return None
+    if given == "memory":
+        return RevocationOptions(lambda _: MemoryRevocations(), max_lifetime, endpoints)
+    if given == "database":
+        return RevocationOptions(SqlRevocations, max_lifetime, endpoints)
+    if isinstance(given, str) or not isinstance(given, RevocationStore):
+        raise ConfigurationError(
+            f"revocation is 'memory', 'database', None or a RevocationStore, not {given!r}"
+        )
+    return RevocationOptions(lambda _: given, max_lifetime, endpoints)
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < inf:
+        raise ConfigurationError(f"{name} must be a positive number of seconds, not {value!r}")
 
 
 class SocketIOPlugin:
     """Tells subscribed clients over Socket.IO that something has changed.
 
     ``limit`` is how many subscriptions one socket may have. Every socket needs a token, unless
-    ``anonymous`` lets those without one in, as nobody in particular.
+    ``anonymous`` lets those without one in, as nobody in particular. ``expiry_warning`` seconds
+    before a socket's token expires its client is warned; 0 means not at all. A client that has not
+    connected (and with that, authenticated) after ``connect_deadline`` seconds is disconnected.
+    Whether an identity may still query a resource is asked again at delivery, and the answer kept
+    for ``permission_seconds`` (0: asked every time).
     """
 
     name: ClassVar[str] = "socketio"
@@ -136,8 +175,24 @@ class SocketIOPlugin:
         cors: Mapping[str, Any] | None = None,
         limit: int = 100,
         anonymous: bool = False,
+        expiry_warning: float = 60.0,
+        connect_deadline: float = 10.0,
+        permission_seconds: float = 5.0,
     ) -> None:
-        self._options = SocketOptions(path, cors, limit, anonymous)
+        if expiry_warning != 0:
+            _check_seconds("expiry_warning", expiry_warning)
+        _check_seconds("connect_deadline", connect_deadline)
+        if permission_seconds != 0:
+            _check_seconds("permission_seconds", permission_seconds)
+        self._options = SocketOptions(
+            path,
+            cors,
+            limit,
+            anonymous,
+            expiry_warning,
+            connect_deadline,
+            permission_seconds,
+        )
         self.dependencies = ("sqlalchemy",) if anonymous else ("sqlalchemy", "jwt-auth")
 
     def install(self, api: Api) -> None:

@@ -16,15 +16,16 @@ def benchmarks(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_a_benchmark_prints_a_table_and_writes_json(tmp_path):
     file = tmp_path / "results.json"
-    done = benchmarks("matching", "--quick", "--json", file)
+    done = benchmarks("matching", "subscriptions", "--quick", "--json", file)
     assert done.returncode == 0, done.stderr
-    assert "author_id = n" in done.stdout
+    assert "equality, 1,000" in done.stdout
     results = json.loads(file.read_text())
     assert results["machine"]["python"]
-    assert results["results"]["matching"]["rows"][0]["1,000 µs"] > 0
+    assert results["results"]["matching"]["rows"][0]["p50 µs"] > 0
+    assert results["results"]["subscriptions"]["rows"][0]["longest stop ms"] > 0
 
 
 def test_an_unknown_benchmark_is_refused():
     done = benchmarks("speed")
     assert done.returncode == 2
-    assert "known: rest, latency, fanout, matching" in done.stderr
+    assert "known: rest, latency, fanout, matching, subscriptions" in done.stderr

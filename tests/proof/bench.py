@@ -7,8 +7,8 @@ from itertools import chain
 from typing import Any
 
 from sqlalchemy import Column, Integer, case, insert, literal_column, select
-from tests.proof.worlds import Row, World
 
+from tests.proof.worlds import Row, World
 from tidings import SqlAlchemyPlugin
 from tidings.filters import Expression
 from tidings.filters.sql import _Builder, _collect
@@ -38,19 +38,23 @@ class Bench:
         await self.drop()
         await self.database.close()
 
-    async def load(self, world: World) -> None:
-        """Make the world's tables, in the place of another world's, and fill them."""
+    async def load(self, world: World, *, by_store: bool = False) -> None:
+        """Make the world's tables, in the place of another world's, and fill them.
+
+        By the store they are filled as by the API, else at once where that is faster.
+        """
         await self.drop()
         tables = build_tables(world.registry)
         self.store, self.world = RecordStore(self.database, tables), world
         await self.database.create_tables(list(tables.values()))
         async with self.database.writing() as connection:
             for name, rows in world.rows.items():
-                if isinstance(connection, CoreConnection):
+                if isinstance(connection, CoreConnection) and not by_store:
                     await connection.connection.execute(insert(tables[name]), rows)
                     continue
                 for row in rows:
-                    await self.store.insert(connection, world.registry[name], row)
+                    written = await self.store.insert(connection, world.registry[name], row)
+                    assert written == row
             await connection.commit()
 
     async def drop(self) -> None:

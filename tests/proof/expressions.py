@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import or_
+
 from tests.proof.values import letter, near_text, text
 from tests.proof.worlds import World
-
 from tidings.errors import ConfigurationError, FilterError
 from tidings.filters import (
     AllOf,
@@ -157,7 +157,9 @@ def _array_atom(r: Random, world: World, name: str) -> Expression:
 
 
 def _elements(world: World, name: str) -> list[Any]:
-    return [item for array in world.pools[name] for item in array]
+    """Those of the arrays; and of arrays inside, which are none of theirs."""
+    found = [item for array in world.pools[name] for item in array]
+    return found + [item for inner in found if isinstance(inner, list) for item in inner]
 
 
 def wanted_element(r: Random, world: World, name: str) -> Any:
@@ -384,7 +386,7 @@ def _clause(r: Random, world: World, depth: int) -> dict[str, Any]:
 
 
 def custom_filter(r: Random, world: World) -> Expression:
-    """As an application writes one that is not read: its values are its own, in a list and alone."""
+    """As an application writes one that is not read, with values in a list and alone."""
     names = [name for name in world.resource.column_names if not world.kinds[name].is_container]
     name = r.choice(names)
     values = [r.choice(world.pools[name]) for _ in range(r.randint(2, 4))]

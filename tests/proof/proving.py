@@ -10,7 +10,6 @@ from typing import Any
 from tests.proof.bench import Bench
 from tests.proof.expressions import random_filters, shuffled
 from tests.proof.worlds import Row, World, random_world
-
 from tidings.feed import Change
 from tidings.filters import (
     AllOf,
@@ -62,13 +61,15 @@ def decide(r: Random, *, records: int, filters: int) -> Decisions:
 # Against a database
 
 
-async def prove_sql(bench: Bench, found: Decisions, samples: Sequence[int]) -> None:
+async def prove_sql(
+    bench: Bench, found: Decisions, samples: Sequence[int], *, by_store: bool = False
+) -> None:
     """What is written is read; each filter selects what its predicate accepts.
 
     All filters are asked in one statement, those of the samples by the store as well.
     """
     world = found.world
-    await bench.load(world)
+    await bench.load(world, by_store=by_store)
     for name, rows in (await bench.rows()).items():
         by_id = {row["id"]: row for row in rows}
         if by_id != {row["id"]: row for row in world.rows[name]}:

@@ -41,10 +41,24 @@ def text(r: Random) -> str:
     return "".join(letter(r) for _ in range(size)) * (r.randint(2, 40) if r.random() < 0.01 else 1)
 
 
+# Letters that are one where case does not matter, though no single change of case tells.
+_TWINS = [
+    *("sSſ", "σΣς", "kK\u212a", "åÅ\u212b", "ßẞ", "iIİı", "ǆǅǄ", "ωΩ\u2126", "вВᲀ", "Ꮰꭰ"),  # noqa: RUF001
+    *("ιΙ\u0345\u1fbe", "μµΜ", "ẛṡṠ", "\U00010400\U00010428", "éÉ", "àÀ"),  # noqa: RUF001
+]
+_TWINS_OF = {found: twins for twins in _TWINS for found in twins}
+
+
+def _twin(r: Random, found: str) -> str:
+    return r.choice(_TWINS_OF.get(found, found))
+
+
 def near_text(r: Random, value: str) -> str:
     """A text that a careless comparison takes for this one, or that is a part of it."""
     place = r.randint(0, len(value))
-    match r.randint(0, 9):
+    match r.randint(0, 12):
+        case 10 | 11 | 12:
+            return "".join(_twin(r, found) for found in value)
         case 0:
             return value.swapcase()
         case 1:

@@ -9,7 +9,6 @@ from random import Random
 from typing import Any
 
 from tests.proof.values import IDS, KINDS, Kind
-
 from tidings.filters import Expression
 from tidings.schema import (
     RelatedColumn,
@@ -35,6 +34,7 @@ _MANY = {
     "groups": {"things": ("things", "group_id")},
     "notes": {},
 }
+LISTED = ("in", "between")
 _CHAINS = [
     *("group", "group", "group.parent", "parent", "parent.parent", "parent.group"),
     *("notes", "notes", "notes.group", "notes.thing", "children", "children.notes"),
@@ -200,9 +200,9 @@ def _search_entry(r: Random, kinds: Mapping[str, Kind]) -> dict[str, Any]:
         entry["actual_field"] = column
     if kind.name == "dateTime" and r.random() < 0.5:
         entry["type"] = "date"
-    if kind.name in ("string", "text") and entry["filter_operator"] not in ("in", "between"):
-        if r.random() < 0.3:
-            entry |= {"split_by": r.choice([" ", "a"]), "match_all": r.random() < 0.5}
+    can_split = kind.name in ("string", "text") and entry["filter_operator"] not in LISTED
+    if can_split and r.random() < 0.3:
+        entry |= {"split_by": r.choice([" ", "a"]), "match_all": r.random() < 0.5}
     return entry
 
 

@@ -401,14 +401,15 @@ def test_releasing_an_unknown_savepoint_keeps_everything() -> None:
 def test_an_invalidation_is_rolled_back_like_a_change_and_only_the_last_one_stays() -> None:
     log = ChangeLog()
     names, states = (Invalidation("notes", frozenset({path})) for path in ("a.name", "a.state"))
+    first, second = change(1), change(2)
     log.record(names)
-    log.record(change(1))
+    log.record(first)
     log.savepoint("a")
     log.record(names)
     log.record(states)
     log.rollback_to("a")
-    log.record(change(2))
-    assert log.take() == [names, change(1), change(2)]
-    for notice in (names, states, change(1), names, change(2)):
+    log.record(second)
+    assert log.take() == [names, first, second]
+    for notice in (names, states, first, names, second):
         log.record(notice)
-    assert log.take() == [states, change(1), names, change(2)]
+    assert log.take() == [states, first, names, second]

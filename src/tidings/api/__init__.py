@@ -1,6 +1,16 @@
 """Assembly: what is installed and declared becomes something that serves."""
 
-from tidings.api.application import Api, Plugin, Verifier
-from tidings.api.parts import RestOptions, SocketOptions
+from tidings.api.application import Api, Plugin
+from tidings.api.parts import RestOptions, RevocationOptions, SocketOptions
+from tidings.api.revocations import SqlRevocations
+from tidings.api.sessions import Verifier
 
-__all__ = ["Api", "Plugin", "RestOptions", "SocketOptions", "Verifier"]
+__all__ = [
+    "Api",
+    "Plugin",
+    "RestOptions",
+    "RevocationOptions",
+    "SocketOptions",
+    "SqlRevocations",
+    "Verifier",
+]

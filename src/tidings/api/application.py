@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from tidings.api import sessions
 from tidings.api.asgi import ApiApp, attach_sockets, install_into
 from tidings.api.logs import set_log_level
-from tidings.api.parts import Parts, RestOptions, SocketOptions
-from tidings.auth import Checker, CheckerRegistry, Rules
-from tidings.errors import ConfigurationError, MissingDependencyError, NotFound
+from tidings.api.parts import Parts, RestOptions, RevocationOptions, SocketOptions
+from tidings.api.revocations import SqlRevocations
+from tidings.api.sessions import Verifier
+from tidings.auth import Checker, CheckerRegistry, Revocation, Rules
+from tidings.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    MissingDependencyError,
+    NotFound,
+)
 from tidings.feed import Feed, MemoryFeed
 from tidings.hooks import Handler, HookRegistry
 from tidings.identity import ANONYMOUS, Identity
@@ -23,6 +32,7 @@ from tidings.resources import Operations, ResourceHandle, ResourceHandles
 from tidings.schema import ResourceRegistry, ResourceType, declare_resource
 from tidings.schema.resource import CheckPermissions, RowPolicy
 from tidings.storage import Database, RecordStore, UnitOfWork, build_tables
+from tidings.storage.revocations import TABLE_NAME
 
 HOOKS = ("before_write", "after_write", "subscription_filters", "startup", "shutdown")
 _HandlerT = TypeVar("_HandlerT", bound=Handler)
@@ -38,14 +48,6 @@ class Plugin(Protocol):
 
     def install(self, api: Api) -> None:
         """Add hooks, resources, options to the api."""
-        ...
-
-
-class Verifier(Protocol):
-    """Turns a token into an identity, for HTTP and for sockets alike."""
-
-    async def verify(self, token: object) -> Identity:
-        """The token's identity, or `AuthenticationError`."""
         ...
 
 
@@ -77,6 +79,7 @@ class Api:
         self._database: Database | None = None
         self._creates_tables = False
         self._verifier: Verifier | None = None
+        self._revocation: RevocationOptions | None = None
         self._rest = RestOptions()
         self._socket_options: SocketOptions | None = None
         self._sockets: SocketServer | None = None
@@ -160,7 +163,10 @@ class Api:
             max_page_size=max_page_size,
         )
         self._check_owner(resource, auth or {})
+        if resource.table.lower() == TABLE_NAME:
+            raise ConfigurationError(f"resource {name!r}: the table {TABLE_NAME!r} is tidings' own")
         self._registry.add(resource)
+        self._check_endpoints()
 
     def add_hook(
         self,
@@ -205,6 +211,11 @@ class Api:
     def set_verifier(self, verifier: Verifier) -> None:
         """Say how tokens become identities (authentication plugins call this)."""
         self._verifier = verifier
+
+    def set_revocation(self, options: RevocationOptions) -> None:
+        """Say how tokens are revoked (authentication plugins call this)."""
+        self._revocation = options
+        self._check_endpoints()
 
     def set_rest_options(self, options: RestOptions) -> None:
         """Say where and how resources are served over HTTP."""
@@ -252,6 +263,67 @@ class Api:
         explainer = Explainer(parts.operations, self._feed)
         return await explainer.record(found, record, filters or {}, auth, where)
 
+    async def revoke(
+        self,
+        *,
+        token: str | None = None,
+        jti: str | None = None,
+        expires_at: float | None = None,
+        user_id: str | int | None = None,
+        issued_before: float | None = None,
+    ) -> None:
+        """Revoke a token, or all tokens of a user that were issued before a moment (now).
+
+        From then on it is refused, and its sockets are disconnected. Times are in seconds since
+        the epoch. ``expires_at`` says when the token of this ``jti`` ends, and with that how long
+        its entry is kept; the api's ``max_token_lifetime`` counts otherwise.
+
+            await api.revoke(token=token)
+            await api.revoke(user_id="7")
+
+        Raises:
+            ConfigurationError: not exactly one of ``token``, ``jti`` and ``user_id``, or nothing
+                is set up to revoke with.
+            AuthenticationError: the token is none of ours. One that has expired is no error.
+        """
+        if [token, jti, user_id].count(None) != 2:
+            raise ConfigurationError("revoke() takes one of token=, jti= and user_id=")
+        options = self._revocation
+        if options is None or self._verifier is None:
+            raise MissingDependencyError("revoke() needs JWTAuthPlugin(revocation=...): use it")
+        leeway = sessions.leeway_of(self._verifier)
+        if jti is not None:
+            entry = sessions.of_id(jti, expires_at, leeway, options.max_lifetime)
+        elif user_id is not None:
+            user = str(user_id)
+            entry = sessions.of_user(user, issued_before, leeway, options.max_lifetime)
+        else:
+            try:
+                entry = sessions.of_identity(await self._verifier.verify(token), leeway)
+            except AuthenticationError as error:
+                if error.code == "TOKEN_EXPIRED":
+                    return
+                raise
+        await self._revoke(entry)
+
+    async def permissions_changed(
+        self, *, user_id: str | int | None = None, resource: str | None = None
+    ) -> None:
+        """Check live subscriptions anew: those of a user (or of everybody), on a resource (or all).
+
+        Call it when what rules, ``check_permissions`` or ``subscription_filters`` hooks go by has
+        changed. A subscription that may see other records now is told to refetch
+        (``subscription.resync``, reason ``permission``); one that is refused ends.
+
+        Raises:
+            NotFound: there is no such resource.
+        """
+        if resource is not None and self._registry.get(resource) is None:
+            raise NotFound(f"There is no resource {resource!r}", code="RESOURCE_NOT_FOUND")
+        self._assembled.operations.policies.forget()
+        if self._sockets is not None:
+            await self._sockets.recheck(None if user_id is None else str(user_id), resource)
+
     async def create_tables(self) -> None:
         """Create the tables that do not exist yet; those that do are left as they are."""
         parts = self._assembled
@@ -279,11 +351,15 @@ class Api:
             await parts.database.open()
             if self._creates_tables:
                 await self._created_tables()
+            if parts.revocations is not None:
+                await parts.revocations.open(self._revoked)
             await self._hooks.run("startup", self)
             if self._socket_options is not None or self._sockets is not None:
                 await self.socket_server.open()
         except BaseException:
             self._opened -= 1
+            if parts.revocations is not None:
+                await parts.revocations.close()
             await parts.database.close()
             raise
 
@@ -299,6 +375,8 @@ class Api:
                 await self._sockets.close()
             await self._hooks.run("shutdown", self)
         finally:
+            if self._assembled.revocations is not None:
+                await self._assembled.revocations.close()
             await self._assembled.database.close()
 
     async def __aenter__(self) -> Api:
@@ -346,11 +424,10 @@ class Api:
                 "redis=: this version has the in-process feed only; run one process, without redis"
             )
         options = self._socket_options
-        self._socket_options = SocketOptions(
-            path if path is not None else options.path,
-            cors if cors is not None else options.cors,
-            options.limit,
-            options.anonymous,
+        self._socket_options = replace(
+            options,
+            path=path if path is not None else options.path,
+            cors=cors if cors is not None else options.cors,
         )
         self._sockets_started = True
         if isinstance(app, ApiApp) and app.api is self:
@@ -375,6 +452,11 @@ class Api:
                 path=options.path,
                 cors=options.cors,
                 limit=options.limit,
+                expiry_warning=options.expiry_warning,
+                connect_deadline=options.connect_deadline,
+                permission_seconds=options.permission_seconds,
+                leeway=sessions.leeway_of(self._verifier),
+                is_revoked=self._is_revoked,
             )
         return self._sockets
 
@@ -412,19 +494,38 @@ class Api:
             tables = build_tables(self._registry)
             store = RecordStore(self._database, tables)
             operations = Operations(self._registry, store, self._hooks, self._feed.publish)
+            revocation = self._revocation
+            has_endpoints = revocation is not None and revocation.endpoints
             rest = JsonApiApp(
-                self._registry, operations, self._http_identity, max_body=self._rest.max_body
+                self._registry,
+                operations,
+                self._http_identity,
+                max_body=self._rest.max_body,
+                endpoints=sessions.auth_endpoints(self._log_out) if has_endpoints else {},
             )
-            self._parts = Parts(self._registry, self._database, tables, operations, rest)
+            revocations = None if revocation is None else revocation.make(self._database)
+            self._parts = Parts(
+                self._registry, self._database, tables, operations, rest, revocations
+            )
         return self._parts
 
     async def _created_tables(self) -> None:
         parts = self._assembled
         await parts.database.create_tables(list(parts.tables.values()))
+        if isinstance(parts.revocations, SqlRevocations):
+            await parts.database.create_tables([parts.revocations.table])
 
     def _check_open_for_declarations(self, what: str) -> None:
         if self._parts is not None:
             raise ConfigurationError(f"{what} comes too late: the api is in use already")
+
+    def _check_endpoints(self) -> None:
+        served = self._revocation is not None and self._revocation.endpoints
+        if served and self._registry.get("auth") is not None:
+            raise ConfigurationError(
+                "JWTAuthPlugin(endpoints=True) serves auth/logout and auth/session: "
+                "a resource cannot be named 'auth'"
+            )
 
     def _check_owner(self, resource: ResourceType, auth: Mapping[str, Any]) -> None:
         used = any("is_owner" in rules for rules in auth.values())
@@ -446,7 +547,7 @@ class Api:
         if self._verifier is None or header is None:
             return ANONYMOUS
         scheme, _, token = header.partition(" ")
-        return await self._verifier.verify(token.strip() if scheme.lower() == "bearer" else "")
+        return await self._verified(token.strip() if scheme.lower() == "bearer" else "")
 
     async def _socket_identity(self, token: object) -> Identity:
         options = self._socket_options
@@ -454,4 +555,30 @@ class Api:
             return ANONYMOUS
         if self._verifier is None:
             return ANONYMOUS
-        return await self._verifier.verify(token)
+        return await self._verified(token)
+
+    async def _verified(self, token: object) -> Identity:
+        assert self._verifier is not None
+        identity = await self._verifier.verify(token)
+        if self._is_revoked(identity):
+            raise AuthenticationError("Token revoked", code="TOKEN_REVOKED")
+        return identity
+
+    def _is_revoked(self, identity: Identity) -> bool:
+        revocations = self._assembled.revocations
+        return revocations is not None and revocations.is_revoked(identity)
+
+    async def _log_out(self, identity: Identity) -> None:
+        await self._revoke(sessions.of_identity(identity, sessions.leeway_of(self._verifier)))
+
+    async def _revoke(self, entry: Revocation) -> None:
+        revocations = self._assembled.revocations
+        assert revocations is not None  # there are options for it
+        await revocations.revoke(entry)
+
+    def _revoked(self, entries: Sequence[Revocation]) -> None:
+        """End the sockets of what has been revoked, here or by another process."""
+        if self._sockets is not None:
+            users = {entry.user_id for entry in entries if entry.user_id is not None}
+            tokens = {entry.token_id for entry in entries if entry.token_id is not None}
+            self._sockets.revoked(users, tokens)

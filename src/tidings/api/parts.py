@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Table
 
+from tidings.auth import RevocationStore
 from tidings.jsonapi import JsonApiApp
 from tidings.resources import Operations
 from tidings.schema import ResourceRegistry
@@ -30,6 +31,20 @@ class SocketOptions:
     cors: Mapping[str, Any] | None = None
     limit: int = 100
     anonymous: bool = False
+    expiry_warning: float = 60.0
+    connect_deadline: float = 10.0
+    permission_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationOptions:
+    """How tokens are revoked: the store, made when the database is known, and for how long (in
+    seconds) a token may live; whether clients may end their sessions over HTTP.
+    """
+
+    make: Callable[[Database], RevocationStore]
+    max_lifetime: float
+    endpoints: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +56,4 @@ class Parts:
     tables: Mapping[str, Table]
     operations: Operations
     rest: JsonApiApp
+    revocations: RevocationStore | None = None

@@ -6,7 +6,7 @@ import heapq
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from tidings.errors import ConfigurationError
 from tidings.identity import Identity
@@ -39,6 +39,7 @@ Notify = Callable[[Sequence[Revocation]], None]
 """Told of new revocations, whichever process they come from; never waits."""
 
 
+@runtime_checkable
 class RevocationStore(Protocol):
     """Remembers what has been revoked."""
 

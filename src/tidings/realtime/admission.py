@@ -33,6 +33,7 @@ class Admitted:
     client: ClientFilters
     clauses: Expression
     """The row policy, and what the hooks require."""
+
     @property
     def filters(self) -> dict[str, Any]:
         """The client's own filters, as it is shown them."""

@@ -7,10 +7,11 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from tidings.feed import Change, Cursor, Feed, FeedGap, Invalidation, Notice
 from tidings.filters import columns_used
+from tidings.identity import Identity
 from tidings.matching import Matcher, Node, Transitions
 from tidings.realtime.packets import event_frame, json_text, text_frame
 from tidings.realtime.service import SubscriptionService
@@ -24,14 +25,29 @@ _TURN_SECONDS: Final = 0.005
 _PAUSE: Final = 0.1
 
 
+class Permissions(Protocol):
+    """Who may query what now."""
+
+    def are_asked(self, resource: str) -> bool:
+        """Whether anybody may be denied to query the resource."""
+        ...
+
+    async def denied(self, resource: str, identities: set[Identity]) -> frozenset[Identity]:
+        """Those who may not query it."""
+        ...
+
+
 class Dispatcher:
     """Follows the feed and sends a notification for every subscription that a change concerns."""
 
-    def __init__(self, feed: Feed, matcher: Matcher) -> None:
+    def __init__(self, feed: Feed, matcher: Matcher, permissions: Permissions) -> None:
         self._feed = feed
         self._matcher = matcher
+        self._permissions = permissions
         self._epoch = feed.position.epoch
         self._matched = feed.position.offset
+        self.delivered = self._matched
+        """The last change whose notifications have all been handed over."""
         self._task: asyncio.Task[None] | None = None
         self._sent = 0
         self._turn_ends = 0.0
@@ -58,8 +74,9 @@ class Dispatcher:
             try:
                 for offset, change in await self._feed.read(self._matched, _BATCH):
                     await self._deliver_or_resync(service, offset, change)
+                    self.delivered = offset
             except FeedGap as gap:
-                self._matched = gap.resume
+                self._matched = self.delivered = gap.resume
                 await self._resync(service.active(), "window")
             except Exception:  # noqa: BLE001  notifications must go on
                 _log.exception("the feed could not be read")
@@ -89,12 +106,41 @@ class Dispatcher:
             for node in nodes
             for subscription_id, members in service.rooms(node)
         ]
+        denied = await self._denied(change.resource, [members for _, _, members in packets])
         encode = _encoder(change, str(Cursor(self._epoch, offset)))
         for way, subscription_id, members in packets:
+            if denied is not None:
+                members = await self._permitted(members, denied)
             await self._send(encode(way, subscription_id), members)
         if change.unknown:
             await self._invalidate(service, change.resource, change.unknown)
         await self._give_way()
+
+    async def _denied(
+        self, resource: str, rooms: list[list[Subscription]]
+    ) -> frozenset[Identity] | None:
+        """Who of them may not query the resource now; None where nobody has to be asked.
+
+        Each identity is asked once, however many sockets and subscriptions it has.
+        """
+        if not rooms or not self._permissions.are_asked(resource):
+            return None
+        who = {member.subscriber.identity for members in rooms for member in members}
+        return await self._permissions.denied(resource, who)
+
+    async def _permitted(
+        self, members: list[Subscription], denied: frozenset[Identity]
+    ) -> list[Subscription]:
+        """Those who may be told; who may no longer, or may again, is told that and to refetch."""
+        permitted = []
+        for subscription in members:
+            is_permitted = subscription.subscriber.identity not in denied
+            if is_permitted:
+                permitted.append(subscription)
+            if is_permitted != subscription.is_permitted:
+                subscription.is_permitted = is_permitted
+                await self._resync([subscription], "permission")
+        return permitted
 
     async def _invalidate(
         self, service: SubscriptionService, resource: str, paths: frozenset[str]

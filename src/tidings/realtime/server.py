@@ -32,7 +32,7 @@ from tidings.realtime.service import Subscribed, SubscriptionService
 from tidings.realtime.sessions import IsRevoked, Sessions, moment
 from tidings.realtime.subscriptions import Frame, Subscriber, Subscription
 from tidings.realtime.wire import WireConnection, WireManager, WireServer
-from tidings.resources import Operations
+from tidings.resources import Operations, QueryPermissions
 
 _log = logging.getLogger("tidings.realtime")
 AuthenticateToken = Callable[[object], Awaitable[Identity]]
@@ -65,12 +65,14 @@ class SocketServer:
         expiry_warning: float = 60.0,
         connect_deadline: float = 10.0,
         leeway: float = 0.0,
+        permission_seconds: float = 5.0,
         is_revoked: IsRevoked = lambda identity: False,
     ) -> None:
         self.path = "/" + path.strip("/")
         self._authenticate = authenticate
         self._matcher = Matcher()
-        self._dispatcher = Dispatcher(feed, self._matcher)
+        self._permissions = QueryPermissions(operations.registry, permission_seconds)
+        self._dispatcher = Dispatcher(feed, self._matcher, self._permissions)
         self._service = SubscriptionService(
             Admission(operations.registry, operations.hooks, operations.policies),
             self._matcher,
@@ -197,6 +199,7 @@ class SocketServer:
 
     async def recheck(self, user_id: str | None = None, resource: str | None = None) -> None:
         """Ask permissions and hooks again, for the sockets of a user (None: of everybody)."""
+        self._permissions.forget()
         sockets = self._sessions.all() if user_id is None else self._sessions.of_user(user_id)
         for start in range(0, len(sockets), _AT_ONCE):
             some = sockets[start : start + _AT_ONCE]

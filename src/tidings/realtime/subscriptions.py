@@ -61,6 +61,8 @@ class Subscription:
     node: Node
     since: int = 0
     """The offset of the last change before it."""
+    is_permitted: bool = True
+    """Whether its identity was allowed to query the resource when that was last asked."""
     is_active: bool = True
 
     def data(self, cursor: str) -> dict[str, Any]:

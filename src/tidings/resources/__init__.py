@@ -5,7 +5,7 @@ from tidings.resources.fieldsets import Fieldsets, is_visible, parse_fieldsets
 from tidings.resources.handles import ResourceHandle, ResourceHandles
 from tidings.resources.includes import Included, IncludeTree, parse_include
 from tidings.resources.operations import Operations
-from tidings.resources.permissions import check_permission
+from tidings.resources.permissions import QueryPermissions, check_permission
 from tidings.resources.policies import Policies
 from tidings.resources.refusals import not_found
 from tidings.resources.results import Found, Page, Selection
@@ -21,6 +21,7 @@ __all__ = [
     "Operations",
     "Page",
     "Policies",
+    "QueryPermissions",
     "ResourceHandle",
     "ResourceHandles",
     "Selection",

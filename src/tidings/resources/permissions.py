@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import time
@@ -16,6 +17,8 @@ from tidings.schema import ResourceRegistry, ResourceType
 
 _log = logging.getLogger("tidings.permissions")
 _KEPT: Final = 100_000
+_AT_ONCE: Final = 50
+"""So many checks run side by side."""
 
 
 async def permit(resource: ResourceType, context: OperationContext, auth: Identity | None) -> None:
@@ -59,35 +62,52 @@ async def check_permission(resource: ResourceType, context: OperationContext) ->
 
 
 class QueryPermissions:
-    """Who may query what, asked anew after ``seconds`` (0: every time)."""
+    """Who may query what now; answers are kept for ``seconds`` (0: not at all)."""
 
-    def __init__(self, seconds: float = 5.0) -> None:
+    def __init__(self, registry: ResourceRegistry, seconds: float = 5.0) -> None:
+        self._registry = registry
         self._seconds = seconds
         self._kept: OrderedDict[tuple[str, Identity], tuple[float, bool]] = OrderedDict()
+        self._generation = 0
 
-    def known(self, resource: ResourceType, identity: Identity) -> bool | None:
-        """The answer, if it is known without asking."""
-        if resource.rules is None and resource.check_permissions is None:
-            return True
-        found = self._kept.get((resource.name, identity))
-        return found[1] if found is not None and found[0] > time.monotonic() else None
+    def are_asked(self, resource: str) -> bool:
+        """Whether anybody may be denied to query the resource."""
+        found = self._registry[resource]
+        return found.rules is not None or found.check_permissions is not None
 
-    async def ask(self, resource: ResourceType, identity: Identity) -> bool:
-        """Ask, and keep the answer."""
+    async def denied(self, resource: str, identities: set[Identity]) -> frozenset[Identity]:
+        """Those who may not query it."""
+        now = time.monotonic()
+        answers: dict[Identity, bool] = {}
+        for identity in identities:
+            kept = self._kept.get((resource, identity))
+            if kept is not None and kept[0] > now:
+                answers[identity] = kept[1]
+        unknown = [identity for identity in identities if identity not in answers]
+        for start in range(0, len(unknown), _AT_ONCE):
+            some = unknown[start : start + _AT_ONCE]
+            found = await asyncio.gather(*(self._ask(resource, identity) for identity in some))
+            answers.update(zip(some, found, strict=True))
+        return frozenset(identity for identity, answer in answers.items() if not answer)
+
+    def forget(self) -> None:
+        """Ask everything anew."""
+        self._generation += 1
+        self._kept.clear()
+
+    async def _ask(self, name: str, identity: Identity) -> bool:
+        resource, generation = self._registry[name], self._generation
         try:
             await check_permission(resource, operation_context(resource, "query", identity))
             answer = True
         except (PermissionDenied, AuthenticationError, DatabaseBusy):
             answer = False
-        if self._seconds > 0:
-            self._kept[resource.name, identity] = (time.monotonic() + self._seconds, answer)
+        # An answer that was asked for before something has changed is not kept.
+        if self._seconds > 0 and generation == self._generation:
+            self._kept[name, identity] = (time.monotonic() + self._seconds, answer)
             if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return answer
-
-    def forget(self) -> None:
-        """Ask everything anew."""
-        self._kept.clear()
 
 
 async def _allowed(resource: ResourceType, context: OperationContext) -> bool:
