@@ -58,7 +58,6 @@ ELSEWHERE = {
 
 NOT_YET = {
     6: "redis belongs to a later version; start_socket_server(redis=...) says so",
-    17: "expiry and revocation on live sockets come with permissions that change",
     61: "one process in this version",
     70: "there are no bulk operations yet; a transaction of several writes is lines 65 and 63",
     91: "row policies come with a later version",

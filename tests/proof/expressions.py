@@ -92,7 +92,7 @@ def leaf(r: Random, world: World) -> Expression:
     chance = r.random()
     if chance < 0.55:
         return atom(r, world)
-    if chance < 0.75:
+    if chance < 0.73:
         return comparison(r, world) or atom(r, world)
     if chance < 0.93:
         return text_match(r, world) or atom(r, world)
@@ -105,6 +105,9 @@ def leaf(r: Random, world: World) -> Expression:
 
 def atom(r: Random, world: World) -> Expression:
     name = r.choice(list(world.kinds))
+    arrays = [name for name, kind in world.kinds.items() if kind.name == "array"]
+    if arrays and r.random() < 0.15:
+        name = r.choice(arrays)
     kind, many = world.kinds[name], has_many(world.resource, name)
     if kind.is_container and (kind.name == "object" or r.random() < 0.1):
         return Atom(name, r.choice(["is null", "is not null"]))
@@ -170,8 +173,11 @@ def wanted_element(r: Random, world: World, name: str) -> Any:
         if item is not None and not isinstance(item, list | dict)
     ]
     value = r.choice(found) if found else text(r)
-    if r.random() < 0.3:
+    chance = r.random()
+    if chance < 0.2:
         value = r.choice([text(r), str(value), 1, 0, True, False, "1", "true", 2**53 - 1])
+    elif chance < 0.5 and not isinstance(value, str) and value in (0, 1):
+        value = int(value) if isinstance(value, bool) else bool(value)  # equal to Python
     if isinstance(value, float):
         value = int(value) if value.is_integer() and r.random() < 0.8 else str(value)
     kind: Any = "integer" if isinstance(value, int) else "string"

@@ -62,7 +62,12 @@ def decide(r: Random, *, records: int, filters: int) -> Decisions:
 
 
 async def prove_sql(
-    bench: Bench, found: Decisions, samples: Sequence[int], *, by_store: bool = False
+    bench: Bench,
+    found: Decisions,
+    samples: Sequence[int],
+    *,
+    by_store: bool = False,
+    shrink: bool = True,
 ) -> None:
     """What is written is read; each filter selects what its predicate accepts.
 
@@ -82,7 +87,8 @@ async def prove_sql(
         raise
     for expression, by_sql, by_python in zip(world.filters, selected, found.matches, strict=True):
         if by_sql != by_python:
-            raise Disagreement(await _smallest(bench, found, expression))
+            report = await _smallest(bench, found, expression) if shrink else f"{expression}"
+            raise Disagreement(report)
     for number in samples:
         expression, by_python = world.filters[number], found.matches[number]
         if (ids := set(await bench.found(expression))) != by_python:

@@ -38,6 +38,8 @@ def letter(r: Random) -> str:
 
 def text(r: Random) -> str:
     size = r.choice([0, 1, 1, 2, 3, 4, 5, 6])
+    if r.random() < 0.3:
+        return "".join(r.choice(_CASED) for _ in range(size))
     return "".join(letter(r) for _ in range(size)) * (r.randint(2, 40) if r.random() < 0.01 else 1)
 
 
@@ -222,7 +224,7 @@ def element(r: Random, depth: int = 2) -> Any:
         case 2 | 3:
             return r.choice(_WORDS_IN_ARRAYS)
         case 4 | 5:
-            return r.choice(_NUMBERS_IN_ARRAYS)
+            return r.choice(r.choice([_NUMBERS_IN_ARRAYS, [0, 1]]))
         case 6:
             return r.random() < 0.5
         case 7:
@@ -292,6 +294,7 @@ KINDS = [
     Kind("string", {"type": "string"}, text, near_text),
     Kind("string", {"type": "string", "max": 250}, text, near_text),
     Kind("text", {"type": "text"}, text, near_text),
+    Kind("text", {"type": "text"}, text, near_text),
     Kind("id", {"type": "id"}, key, near_text),
     Kind("number", {"type": "number"}, number, near_number, repr),
     Kind("number", {"type": "number"}, number, near_number, repr),
@@ -307,6 +310,7 @@ KINDS = [
     Kind("date", {"type": "date"}, day, near_day),
     Kind("dateTime", {"type": "dateTime"}, moment, near_moment, datetime.isoformat),
     Kind("time", {"type": "time"}, hour, near_hour),
+    Kind("array", {"type": "array"}, array, near_array, repr),
     Kind("array", {"type": "array"}, array, near_array, repr),
     Kind("array", {"type": "array"}, array, near_array, repr),
     Kind("object", {"type": "object"}, anything, _same, repr),

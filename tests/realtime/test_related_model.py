@@ -140,17 +140,17 @@ async def run_model(api: Api, seed: int, commits: int) -> list[Follower]:
     return followers
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 async def test_who_follows_has_what_sql_gives(seed: int) -> None:
     async with make_blog("sqlite+aiosqlite://") as api:
-        followers = await run_model(api, seed, 60)
+        followers = await run_model(api, seed, 40)
         assert not any(follower.resyncs for follower in followers)
 
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_so_it_is_where_references_may_dangle(seed: int) -> None:
     async with make_blog("sqlite+aiosqlite://", constraint=False) as api:
-        await run_model(api, seed, 60)
+        await run_model(api, seed, 40)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -167,7 +167,7 @@ async def test_so_it_is_beyond_the_bounds(seed: int, touched: int, values: int) 
 
 async def test_so_it_is_on_every_database(database_url: str) -> None:
     async with make_blog(database_url) as api:
-        await run_model(api, 1, 40)
+        await run_model(api, 1, 30)
 
 
 @pytest.fixture(params=["postgres_url", "mariadb_url"])
@@ -177,7 +177,7 @@ def server_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
-@pytest.mark.parametrize(("seed", "touched"), [(0, 1000), (1, 1000), (2, 1), (3, 1)])
+@pytest.mark.parametrize(("seed", "touched"), [(0, 1000), (1, 1000), (3, 1)])
 async def test_so_it_is_where_transactions_run_side_by_side(
     server_url: str, seed: int, touched: int
 ) -> None:
@@ -195,7 +195,7 @@ async def test_so_it_is_where_transactions_run_side_by_side(
                 return 0  # deadlocks, and records that another has deleted
             return 1
 
-        for _ in range(40):
+        for _ in range(25):
             committed += sum(await asyncio.gather(*(commit(writer) for writer in writers)))
             await check_all(followers)
-        assert committed > 60
+        assert committed > 30

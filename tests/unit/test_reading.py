@@ -1066,16 +1066,16 @@ def _joined(join: Any, terms: list[Clause]) -> Clause:
     return lambda c: join(*(term(c) for term in terms))
 
 
-plain_clauses = st.one_of(
-    column_clauses(),
-    boolean_clauses(),
-    kind_clauses(),
-    number_clauses(),
-    text_clauses(),
-    cased_clauses(),
-)
-all_clauses = st.recursive(
-    plain_clauses,
+FAMILIES: dict[str, st.SearchStrategy[Clause]] = {
+    "columns": column_clauses(),
+    "booleans": boolean_clauses(),
+    "kinds": kind_clauses(),
+    "numbers": number_clauses(),
+    "patterns": text_clauses(),
+    "cases": cased_clauses(),
+}
+FAMILIES["all"] = st.recursive(
+    st.one_of(*FAMILIES.values()),
     lambda inner: st.one_of(
         st.builds(_joined, st.sampled_from([and_, or_]), st.lists(inner, min_size=1, max_size=3)),
         inner.map(lambda term: lambda c: not_(term(c))),
@@ -1100,27 +1100,16 @@ def sqlite() -> Iterator[Connection]:
     engine.dispose()
 
 
-EXAMPLES = int(os.environ.get("TIDINGS_PROVE", "200"))
-proof = settings(max_examples=EXAMPLES, deadline=None, print_blob=True)
+EXAMPLES = int(os.environ.get("TIDINGS_PROVE", "80"))
 
 
-@proof
-@given(clause=all_clauses, rows=ROWS)
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=EXAMPLES, deadline=None, print_blob=True)
+@given(data=st.data(), rows=ROWS)
 def test_what_is_read_selects_what_the_author_selects(
-    sqlite: Connection, clause: Clause, rows: list[dict[str, Any]]
+    sqlite: Connection, family: str, data: st.DataObject, rows: list[dict[str, Any]]
 ) -> None:
-    hold_against_sqlite(sqlite, clause, rows)
-
-
-@proof
-@given(clause=text_clauses() | cased_clauses(), rows=ROWS)
-def test_a_pattern_that_is_read_selects_what_the_author_selects(
-    sqlite: Connection, clause: Clause, rows: list[dict[str, Any]]
-) -> None:
-    hold_against_sqlite(sqlite, clause, rows)
-
-
-def hold_against_sqlite(sqlite: Connection, clause: Clause, rows: list[dict[str, Any]]) -> None:
+    clause = data.draw(FAMILIES[family])
     sqlite.execute(TABLE.delete())
     sqlite.execute(insert(TABLE), rows)
     records = [dict(row._mapping) for row in sqlite.execute(select(TABLE))]

@@ -5,8 +5,9 @@ A path (`RelatedColumn`) is read as one more column of the resource, by LEFT JOI
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -30,7 +31,6 @@ from tidings.storage.statements import Row, Statement, StatementCache
 
 Chain = tuple[Hop, ...]
 """Hops that follow each other, from the resource whose paths they begin."""
-_Test = Callable[[ColumnElement[Any]], ColumnElement[bool]]
 
 _CHUNK: Final = 500
 """How many values one statement's IN list takes."""
@@ -133,7 +133,7 @@ class RelatedStore:
             size = _padded_length(len(chunk))
             statement = self._cache.get(
                 ("rows", name, near, size, columns),
-                lambda size=size: self._rows_statement(name, near, size, columns),  # type: ignore[misc]
+                partial(self._rows_statement, name, near, size, columns),
             )
             parameters = {**_bound(chunk), "limit": limit + 1 - len(found)}
             found += await connection.fetch(statement, parameters)
@@ -166,7 +166,7 @@ class RelatedStore:
         for level in range(place, -1, -1):
             statement = self._cache.get(
                 ("lock", resource.name, chain, level, size),
-                lambda level=level: self._lock_statement(resource, chain, level, size),  # type: ignore[misc]
+                partial(self._lock_statement, resource, chain, level, size),
             )
             await connection.fetch(statement, _bound(wanted))
 
@@ -209,7 +209,7 @@ class RelatedStore:
             size = _padded_length(len(chunk))
             statement = self._cache.get(
                 ("values", resource.name, number, size),
-                lambda size=size: self._values_statement(resource, number, size),  # type: ignore[misc]
+                partial(self._values_statement, resource, number, size),
             )
             parameters = {**_bound(chunk), "limit": most + 1 - len(found)}
             found += await connection.fetch(statement, parameters)

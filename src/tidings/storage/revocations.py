@@ -37,11 +37,16 @@ class RevocationTable:
         columns, keep_until = self.table.c, self.table.c.keep_until
         now = bindparam("now", type_=Double)
         limit = bindparam("limit", type_=Integer)
+        start = bindparam("start", type_=Integer)  # without it SQLAlchemy makes one up for SQLite
         beyond = bindparam("beyond", type_=columns.id.type)
         newer = select(*columns).where(columns.id > beyond, keep_until > now)
         ended = select(columns.id).where(keep_until <= now)
-        self._newer = Statement(newer.order_by(columns.id).limit(limit), tuple(columns))
-        self._ended = Statement(ended.order_by(columns.id).limit(limit), (columns.id,))
+        self._newer = Statement(
+            newer.order_by(columns.id).limit(limit).offset(start), tuple(columns)
+        )
+        self._ended = Statement(
+            ended.order_by(columns.id).limit(limit).offset(start), (columns.id,)
+        )
         self._delete = Statement(
             delete(self.table).where(keep_until <= now, columns.id <= bindparam("last"))
         )
@@ -54,7 +59,7 @@ class RevocationTable:
 
     async def newer(self, beyond: int, now: float, limit: int) -> list[Row]:
         """The rows beyond an id that have not run out, by id."""
-        values = {"beyond": beyond, "now": now, "limit": limit}
+        values = {"beyond": beyond, "now": now, "limit": limit, "start": 0}
         async with self._database.reading(snapshot=False) as connection:
             return await connection.fetch(self._newer, values)
 
@@ -67,7 +72,7 @@ class RevocationTable:
     async def sweep(self, now: float, limit: int) -> None:
         """Delete rows that have run out, at most so many."""
         async with self._database.reading(snapshot=False) as connection:
-            ended = await connection.fetch(self._ended, {"now": now, "limit": limit})
+            ended = await connection.fetch(self._ended, {"now": now, "limit": limit, "start": 0})
         if ended:
             values = {"now": now, "last": ended[-1]["id"]}
             async with unit_of_work(self._database, _tell_nobody, single=True) as uow:
