@@ -27,7 +27,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"resources"}),
     frozenset({"auth"}),
     frozenset({"jsonapi", "realtime"}),
-    frozenset({"__init__", "api", "plugins"}),
+    frozenset({"__init__", "api", "plugins", "policies", "tenancy"}),
     frozenset({"cli", "testing", "client", "demo", "__main__"}),
 )
 

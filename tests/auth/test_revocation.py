@@ -324,6 +324,10 @@ async def test_the_database_remembers(database_url: str) -> None:
         while await status(other, jti="b") == 200:
             await asyncio.sleep(0.02)
         assert time.monotonic() - begin < 2
+        table = one._assembled.revocations._rows
+        assert len(await table.newer(0, now, 100)) == 4
+        await table.sweep(now + 5000, 100)
+        assert [row["user_id"] for row in await table.newer(0, now, 100)] == ["u2", None]
 
 
 async def test_the_table_is_no_resource() -> None:
@@ -369,6 +373,25 @@ async def test_more_than_a_page_is_loaded_and_late_commits_are_seen(tmp_path: Pa
         await store_of._rows.add(_row("late"))
         await _until(told)
         assert told == [Revocation(FAR, token_id="late")]
+
+
+async def test_the_store_cleans_up_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It deletes what has run out, and does not read again what it has known for long."""
+    monkeypatch.setattr("tidings.api.revocations._SETTLED", 0.1)
+    monkeypatch.setattr("tidings.api.revocations._SWEEP_SECONDS", 0.1)
+    url = f"sqlite+aiosqlite:///{tmp_path}/a.db"
+    async with make_api(url, revocation="database") as api:
+        store: Any = api._assembled.revocations
+        await store.revoke(Revocation(time.time() + 0.1, token_id="short"))
+        await store.revoke(Revocation(FAR, token_id="long"))
+        async with asyncio.timeout(5):
+            while store._settled < 2 or len(await store._rows.newer(0, 0.0, 9)) > 1:
+                await asyncio.sleep(0.05)
+        assert len(store._marks) < 5
+        [row] = await store._rows.newer(0, 0.0, 9)
+        assert row["token_id"] == "long"
 
 
 def _row(token_id: str) -> dict[str, Any]:

@@ -121,9 +121,11 @@ class SocketServer:
     async def close(self) -> None:
         """Stop delivering and disconnect everybody."""
         await self._dispatcher.stop()
-        self._sessions.close()
         for engine_socket in list(self.io.eio.sockets.values()):
             await engine_socket.close(wait=False)
+        # Timers belong to an event loop, and the next `open` may be in another.
+        self._sessions.close()
+        self.io.expect_nobody()
         await self.io.shutdown()
 
     async def handle(self, sid: str, event: str, payload: object) -> tuple[Any, list[Frame]]:

@@ -154,6 +154,10 @@ class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio
         if eio_sid in self.environ:
             self._connect_deadlines.set(eio_sid, time.time() + self._connect_seconds)
 
+    def expect_nobody(self) -> None:
+        """Wait for no client any more."""
+        self._connect_deadlines.clear()
+
     def _end_unless_connected(self, eio_sid: str) -> None:
         for namespace in self.manager.get_namespaces():
             sid = self.manager.sid_from_eio_sid(eio_sid, namespace)
