@@ -39,6 +39,7 @@ from tidings.realtime import Explanation, SubscriptionContext
 from tidings.resources import OperationContext
 from tidings.schema import belongs_to, field, has_many
 from tidings.storage import UnitOfWork
+from tidings.tenancy import TenancyPlugin
 
 __all__ = [
     "ANONYMOUS",
@@ -71,6 +72,7 @@ __all__ = [
     "SocketIOPlugin",
     "SqlAlchemyPlugin",
     "SubscriptionContext",
+    "TenancyPlugin",
     "TidingsError",
     "UnitOfWork",
     "UnsupportedMediaType",

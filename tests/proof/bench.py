@@ -23,6 +23,7 @@ class Bench:
     """One database, given by its URL; it holds one world at a time."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self.database: Database = SqlAlchemyPlugin(url)._database
         self.store: RecordStore | None = None
         self.world: World | None = None
@@ -66,6 +67,13 @@ class Bench:
                 await connection.run(f"DROP TABLE {quote}{table.name}{quote}")  # type: ignore[attr-defined]
             await connection.commit()
         self.store = None
+
+    async def execute(self, sql: str) -> None:
+        """Run a statement that only this test needs; connections from now on know of it."""
+        async with self.database.reading(snapshot=False) as connection:
+            await connection.run(sql)  # type: ignore[attr-defined]
+        await self.database.close()
+        await self.database.open()
 
     async def rows(self) -> dict[str, list[Row]]:
         """All the world's records, as they are read."""

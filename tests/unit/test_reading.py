@@ -1029,7 +1029,7 @@ def text_clauses(draw: st.DrawFn) -> Clause:
     folds = draw(st.booleans())
     group = ("ascii1", "ascii2") if folds else ("s1", "s2", "key")
     value = draw(st.sampled_from(group).map(get) | firsts(group))
-    part = draw(STORED[group[0]])
+    part = draw(st.sampled_from(["a", "A", "b", "Ab", "a%b", "_a", ""]) | STORED[group[0]])
     stem = draw(st.sampled_from(["like", "contains", "startswith", "endswith"]))
     name = f"{'i' * folds}{stem}"
     options: dict[str, Any] = {}

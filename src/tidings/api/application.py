@@ -75,6 +75,7 @@ class Api:
         self._hooks.declare(*HOOKS)
         self._checkers = CheckerRegistry()
         self._registry = ResourceRegistry()
+        self._transforms: list[Callable[[ResourceType], ResourceType]] = []
         self._plugins: dict[str, Plugin] = {}
         self._database: Database | None = None
         self._creates_tables = False
@@ -207,6 +208,10 @@ class Api:
         """Say where records are kept (storage plugins call this)."""
         self._database = database
         self._creates_tables = create_tables
+
+    def transform_resources(self, transform: Callable[[ResourceType], ResourceType]) -> None:
+        """Change what resources were declared as, those declared later too (for plugins)."""
+        self._transforms.append(transform)
 
     def set_verifier(self, verifier: Verifier) -> None:
         """Say how tokens become identities (authentication plugins call this)."""
@@ -490,6 +495,8 @@ class Api:
         if self._parts is None:
             if self._database is None:
                 raise MissingDependencyError("an Api needs the SqlAlchemyPlugin: use it")
+            for transform in self._transforms:
+                self._registry.transform(transform)
             self._registry.link()
             tables = build_tables(self._registry)
             store = RecordStore(self._database, tables)

@@ -21,7 +21,7 @@ from tidings.filters.expression import (
 )
 from tidings.filters.predicate import comparison, compile_predicate
 from tidings.filters.text import fold
-from tidings.filters.trusted import Either, build_clause, read_clause
+from tidings.filters.trusted import Both, Either, build_clause, read_clause
 from tidings.filters.words import in_words, value_in_words
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "AllOf",
     "AnyOf",
     "Atom",
+    "Both",
     "ClientFilters",
     "Comparison",
     "Either",

@@ -23,13 +23,30 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.expression import Grouping
 
 ElementKind = Literal["string", "integer", "boolean"]
 # Without a character set it would be the database's own, which may not hold all texts.
 _MYSQL_VALUE = "LONGTEXT CHARACTER SET utf8mb4"
 _MYSQL_ELEMENTS = f"'$[*]' COLUMNS (value {_MYSQL_VALUE} PATH '$', raw JSON PATH '$')"
+_GROUP = 16
 _MYSQL_QUOTED = "LEFT(raw, 1) = '\"'"
 _MYSQL_NUMBER = "raw REGEXP '^[-0-9]'"
+
+
+def joined(
+    join: Callable[..., ColumnElement[bool]], terms: Sequence[ColumnElement[bool]], dialect: str
+) -> ColumnElement[bool]:
+    """Terms joined by AND or OR.
+
+    SQLite takes each further term for one more level, of which it permits 1,000 in all: there
+    many terms are joined group by group.
+    """
+    if dialect != "sqlite" or len(terms) <= _GROUP:
+        return join(*terms)
+    size = max(_GROUP, -(-len(terms) // _GROUP))
+    groups = (terms[start : start + size] for start in range(0, len(terms), size))
+    return join(*(Grouping(joined(join, group, dialect)) for group in groups))
 
 
 def element_kind(value: object) -> ElementKind:
@@ -55,8 +72,8 @@ def has_element_sql(
 ) -> ColumnElement[bool]:
     """True where the array has one of the elements; may be NULL where there is no array."""
     if dialect == "sqlite":
-        tests = (func.tidings_some(column, value) == literal_column("1") for _, value in wanted)
-        return or_(*tests)
+        tests = [func.tidings_some(column, value) == literal_column("1") for _, value in wanted]
+        return joined(or_, tests, dialect)
     if dialect == "postgresql":
         array = cast(column, JSONB)
         return or_(*(array.contains(cast(value, JSONB)) for _, value in wanted))

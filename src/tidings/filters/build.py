@@ -12,7 +12,7 @@ from typing import cast as typing_cast
 
 import msgspec
 
-from tidings.errors import MAX_PROBLEMS, FilterError, Problem
+from tidings.errors import MAX_PROBLEMS, FilterError, PermissionDenied, Problem
 from tidings.filters.columns import (
     cast_operand,
     column_type,
@@ -92,6 +92,7 @@ def build_filters(
             problems.append(Problem(name, problem.message, "INVALID_VALUE", problem.path))
     if problems:
         raise FilterError(problems=problems, resource=resource.name)
+    _check_enforced(resource, terms, identity)
     expression = all_of(terms.values())
     if is_too_large(expression):
         message = f"The filters come to more than {MAX_LEAVES} comparisons"
@@ -112,6 +113,26 @@ def _build(
     if entry.split_by is not None:
         return _split(resource, entry, entry.split_by, value)
     return _comparison(resource, entry, value)
+
+
+def _check_enforced(
+    resource: ResourceType, terms: Mapping[str, Expression], identity: Identity
+) -> None:
+    """Refuse filters for what is another's by a claim: an empty answer would look like the truth.
+
+    Raises:
+        PermissionDenied: names the filter.
+    """
+    for name, term in terms.items() if resource.enforced else ():
+        if not isinstance(term, Atom) or term.operator not in ("=", "in"):
+            continue
+        claim = resource.enforced.get(term.column)
+        own = getattr(identity, claim) if claim is not None else None
+        if own is None:
+            continue
+        asked = term.value if term.operator == "in" else (term.value,)
+        if any(str(value) != str(own) for value in asked):
+            raise PermissionDenied(f"You may not ask for another {name}", resource=resource.name)
 
 
 def _parsed(type_name: TypeName, value: Any) -> Any:

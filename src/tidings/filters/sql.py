@@ -42,6 +42,7 @@ from tidings.filters.arrays import (
     element_parameter,
     has_element_sql,
     has_text_sql,
+    joined,
 )
 from tidings.filters.expression import (
     AllOf,
@@ -256,11 +257,9 @@ class _Builder:
             case TextMatch():
                 return self._text_match(expression)
             case AllOf(terms):
-                return and_(true(), *(self.build(term) for term in terms))
+                return joined(and_, [true(), *map(self.build, terms)], self._dialect)
             case AnyOf(terms):
-                if not terms:
-                    return _NEVER
-                return or_(*(self.build(term) for term in terms))
+                return joined(or_, list(map(self.build, terms)) or [_NEVER], self._dialect)
             case Not(term):
                 return self._not(term)
             case Opaque(clause=clause):

@@ -68,11 +68,18 @@ class Either:
     answers: tuple[Any, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Both:
+    """Several answers of trusted code, all of which are needed."""
+
+    answers: tuple[Any, ...]
+
+
 def read_clause(resource: ResourceType, make: Callable[[Any], Any]) -> Expression:
     """Call trusted code with the resource's columns and read what it answers.
 
     It may answer True or False, a dict as `build_clause` takes it, an SQLAlchemy expression that
-    can be read (see ``tidings.filters.reading``), or an `Either` of such.
+    can be read (see ``tidings.filters.reading``), or an `Either` or `Both` of such.
 
     Raises:
         ConfigurationError: the answer is nothing of this.
@@ -85,6 +92,8 @@ def _answer(resource: ResourceType, answer: Any) -> Expression:
         return EVERYTHING if answer else NOTHING
     if isinstance(answer, Either):
         return any_of(_answer(resource, one) for one in answer.answers)
+    if isinstance(answer, Both):
+        return all_of(_answer(resource, one) for one in answer.answers)
     if isinstance(answer, Mapping):
         return build_clause(resource, answer)
     found = read(resource, answer)

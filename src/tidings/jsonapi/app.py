@@ -39,6 +39,15 @@ ITEM_METHODS: Final = ("GET", "HEAD", "PUT", "PATCH", "DELETE")
 _encoder = msgspec.json.Encoder(decimal_format="string")
 
 
+@dataclass(frozen=True, slots=True)
+class _View:
+    """The resources as an identity may know them, and what reads and writes in their terms."""
+
+    registry: ResourceRegistry
+    reader: ParameterReader
+    documents: DocumentWriter
+
+
 @dataclass(slots=True)
 class Request:
     """One request, as far as it has been read."""
@@ -50,6 +59,7 @@ class Request:
     parameters: Parameters
     identity: Identity
     write: WriteRequest
+    view: _View
 
 
 class JsonApiApp:
@@ -73,8 +83,7 @@ class JsonApiApp:
         self._authenticate = authenticate
         self._max_body = max_body
         self._endpoints = endpoints
-        self._documents = DocumentWriter(registry)
-        self._reader = ParameterReader(registry)
+        self._views: dict[ResourceRegistry, _View] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -103,6 +112,8 @@ class JsonApiApp:
             raise MethodNotAllowed(f"{method} is not possible here", allowed)
         check_accept(headers.get("accept"))
         identity = await self._authenticate(headers.get("authorization"))
+        view = self._view(identity)
+        resource = view.registry[resource.name]
         listing = record_id is None and method in ("GET", "HEAD")
         parameters = parse_parameters(scope.get("query_string", b""), collection=listing)
         write = WriteRequest()
@@ -111,7 +122,7 @@ class JsonApiApp:
             body = await self._body(receive, headers)
             write = parse_write(resource, body, expected_id=record_id)
             pointers.update(write.pointers)
-        request = Request(method, base, resource, record_id, parameters, identity, write)
+        request = Request(method, base, resource, record_id, parameters, identity, write, view)
         return await self._dispatch(request)
 
     async def _answer(self, endpoint: Endpoint, method: str, headers: Headers) -> Response:
@@ -123,6 +134,15 @@ class JsonApiApp:
         response = Response(status_code=204) if document is None else _response(200, document)
         response.headers["cache-control"] = "no-store"
         return response
+
+    def _view(self, identity: Identity) -> _View:
+        registry = self._registry.seen_by(identity)
+        found = self._views.get(registry)
+        if found is None:
+            found = self._views[registry] = _View(
+                registry, ParameterReader(registry), DocumentWriter(registry)
+            )
+        return found
 
     def _route(self, segments: list[str]) -> tuple[ResourceType, str | None]:
         name, *rest = segments
@@ -161,24 +181,26 @@ class JsonApiApp:
 
     async def _list(self, request: Request) -> Response:
         resource, parameters = request.resource, request.parameters
-        fields = self._reader.fieldsets(parameters)
-        selection = self._reader.selection(resource, parameters, request.identity)
+        fields = request.view.reader.fieldsets(parameters)
+        selection = request.view.reader.selection(resource, parameters, request.identity)
         page = await self._operations.query(resource, selection, auth=request.identity)
-        document = self._documents.collection(resource, page, fields, request.base, parameters)
+        document = request.view.documents.collection(
+            resource, page, fields, request.base, parameters
+        )
         return _response(200, document)
 
     async def _read(self, request: Request) -> Response:
-        include = self._reader.include(request.resource, request.parameters)
-        fields = self._reader.fieldsets(request.parameters)
+        include = request.view.reader.include(request.resource, request.parameters)
+        fields = request.view.reader.fieldsets(request.parameters)
         found = await self._operations.get(
             request.resource, request.record_id, include=include, auth=request.identity
         )
-        document = self._documents.item(request.resource, found, fields, request.base)
+        document = request.view.documents.item(request.resource, found, fields, request.base)
         return _response(200, document)
 
     async def _create(self, request: Request) -> Response:
-        include = self._reader.include(request.resource, request.parameters)
-        fields = self._reader.fieldsets(request.parameters)
+        include = request.view.reader.include(request.resource, request.parameters)
+        fields = request.view.reader.fieldsets(request.parameters)
         found = await self._operations.post(
             request.resource,
             request.write.values,
@@ -189,8 +211,8 @@ class JsonApiApp:
         return self._written(request, found, fields)
 
     async def _write(self, request: Request) -> Response:
-        include = self._reader.include(request.resource, request.parameters)
-        fields = self._reader.fieldsets(request.parameters)
+        include = request.view.reader.include(request.resource, request.parameters)
+        fields = request.view.reader.fieldsets(request.parameters)
         operation = self._operations.put if request.method == "PUT" else self._operations.patch
         found = await operation(
             request.resource,
@@ -202,7 +224,7 @@ class JsonApiApp:
         return self._written(request, found, fields)
 
     def _written(self, request: Request, found: Found, fields: Fieldsets) -> Response:
-        document = self._documents.item(request.resource, found, fields, request.base)
+        document = request.view.documents.item(request.resource, found, fields, request.base)
         response = _response(201 if found.created else 200, document)
         if found.created:
             response.headers["location"] = document["links"]["self"]

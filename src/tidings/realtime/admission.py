@@ -59,7 +59,7 @@ class Admission:
         Raises:
             RequestError: with the code that WIRE.md has for it.
         """
-        request = parse_subscribe(self._registry, payload)
+        request = parse_subscribe(self._registry.seen_by(identity), payload)
         resource = request.resource
         await check_permission(resource, operation_context(resource, "query", identity))
         client = build_filters(resource, request.filters, identity)

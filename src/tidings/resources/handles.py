@@ -72,6 +72,8 @@ class ResourceHandle:
         ``where`` is a trusted clause over any column (see `tidings.filters.build_clause`).
         """
         resource = self._resource
+        if auth is not None:
+            resource = self._operations.registry.seen_by(auth)[resource.name]
         expression = build_filters(resource, filters or {}, auth or ANONYMOUS).expression
         if where is not None:
             expression = all_of([expression, build_clause(resource, where)])

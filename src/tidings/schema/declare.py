@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from tidings.errors import ConfigurationError
+from tidings.identity import Identity
 from tidings.schema.classes import fields_of_class
 from tidings.schema.fields import MISSING, Field, Relationship
 from tidings.schema.options import as_mapping, check_keys
@@ -36,6 +37,7 @@ FIELD_OPTIONS = frozenset(
         "unique",
         "hidden",
         "read_only",
+        "readable_by",
         "search",
         "precision",
         "scale",
@@ -147,6 +149,7 @@ def _declare_field(place: str, name: str, options: dict[str, Any]) -> Field:
     for handled_elsewhere in ("as_", "search"):
         options.pop(handled_elsewhere, None)
     enum = options.pop("enum", None)
+    options["readable_by"] = _readers(place, options.get("readable_by"))
     required = bool(options.get("required", False))
     options.setdefault("nullable", not required)
     for bound in ("min", "max"):
@@ -162,6 +165,25 @@ def _declare_field(place: str, name: str, options: dict[str, Any]) -> Field:
     )
     _check_field(place, field)
     return field
+
+
+def _readers(place: str, declared: Any) -> Callable[[Identity], bool] | None:
+    """``readable_by`` as a function: it may be a role, a list of roles, or a function."""
+    if declared is None:
+        return None
+    if callable(declared) and not inspect.iscoroutinefunction(declared):
+        reader: Callable[[Identity], bool] = declared
+        return reader
+    roles = [declared] if isinstance(declared, str) else declared
+    if not isinstance(roles, list | tuple | set) or not all(
+        isinstance(role, str) and role for role in roles
+    ):
+        raise ConfigurationError(
+            f"{place}, readable_by: a role, a list of roles, or an ordinary function of an "
+            f"identity, not {declared!r}"
+        )
+    allowed = frozenset(roles)
+    return lambda identity: not allowed.isdisjoint(identity.roles)
 
 
 def _bound(place: str, type_name: TypeName, value: object) -> Any:

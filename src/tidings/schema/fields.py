@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
+from tidings.identity import Identity
 from tidings.schema.types import TypeName, ValueProblem, cast, cast_integer, cast_uuid
 
 IdType = Literal["integer", "uuid", "string"]
@@ -55,6 +56,8 @@ class Field:
     unique: bool = False
     hidden: bool = False
     read_only: bool = False
+    readable_by: Callable[[Identity], bool] | None = None
+    """Who may read it; to others it is ``hidden``. None: everybody."""
     precision: int = 18
     scale: int = 4
     references: str | None = None

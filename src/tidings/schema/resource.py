@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from uuid import uuid4
 
 from tidings.errors import ConfigurationError
+from tidings.identity import Identity
 from tidings.schema.fields import Field, IdType, Relationship, SearchField, cast_id
 from tidings.schema.related import RelatedColumn, resolve_path
 from tidings.schema.search import finish_search
 from tidings.schema.types import TEXT_TYPES
 
+_log = logging.getLogger("tidings.permissions")
 CheckPermissions = Callable[[Any], Awaitable[bool | None] | bool | None]
 RowPolicy = Callable[[Any, Any], Any]
 """``(columns, identity)`` to True, False, a clause (dict) or an SQLAlchemy expression."""
@@ -47,6 +50,8 @@ class ResourceType:
     check_permissions: CheckPermissions | None = None
     row_policy: Mapping[str, RowPolicy] = field(default_factory=dict)
     """By method; ``*`` stands for the others. Empty where everybody may see every row."""
+    enforced: Mapping[str, str] = field(default_factory=dict)
+    """Columns whose value a claim decides, by column: a filter for another value is refused."""
     borrows: tuple[str, ...] = ()
     """Paths to columns of related records that policies and hooks use, beside the filters'."""
     owner_field: str | None = None
@@ -83,6 +88,8 @@ class ResourceRegistry:
 
     def __init__(self) -> None:
         self._types: dict[str, ResourceType] = {}
+        self._guarded_fields: list[tuple[str, Field]] = []
+        self._views: dict[frozenset[tuple[str, str]], ResourceRegistry] = {}
 
     def add(self, resource: ResourceType) -> None:
         """Register a resource; its name must be new."""
@@ -100,6 +107,10 @@ class ResourceRegistry:
     def __iter__(self) -> Iterator[ResourceType]:
         return iter(self._types.values())
 
+    def transform(self, change: Callable[[ResourceType], ResourceType]) -> None:
+        """Replace every resource by what ``change`` makes of it; call before linking."""
+        self._types = {name: change(resource) for name, resource in self._types.items()}
+
     def link(self) -> None:
         """Check every relationship against its target; give foreign keys the target's id type.
 
@@ -112,6 +123,12 @@ class ResourceRegistry:
             self._types[resource.name] = self._with_reference_types(resource)
         for resource in list(self._types.values()):
             self._types[resource.name] = self._with_related(resource)
+        self._guarded_fields = [
+            (resource.name, found)
+            for resource in self._types.values()
+            for found in resource.fields.values()
+            if found.readable_by is not None
+        ]
 
     def _with_related(self, resource: ResourceType) -> ResourceType:
         """Resolve the paths of the search schema, and what depends on where they lead."""
@@ -153,6 +170,25 @@ class ResourceRegistry:
                 guarded[path] = resolve_path(where, self._types, resource, path)
         return guarded
 
+    def seen_by(self, identity: Identity) -> ResourceRegistry:
+        """The resources as this identity may know them: fields that it may not read are hidden,
+        and filters and relationships over them are not there. Call after linking.
+        """
+        if not self._guarded_fields:
+            return self
+        unreadable = frozenset(
+            (resource, field.name)
+            for resource, field in self._guarded_fields
+            if not _may_read(field, identity)
+        )
+        view = self._views.get(unreadable)
+        if view is None:
+            view = self._views[unreadable] = ResourceRegistry()
+            view._types = {
+                name: _without(resource, unreadable) for name, resource in self._types.items()
+            }
+        return view
+
     def _check(self, resource: ResourceType, relationship: Relationship) -> None:
         where = f"relationship {relationship.name!r} of resource {resource.name!r}"
         target = self._types.get(relationship.target)
@@ -190,3 +226,48 @@ class ResourceRegistry:
             for name, found in resource.fields.items()
         }
         return replace(resource, fields=fields)
+
+
+def _may_read(field: Field, identity: Identity) -> bool:
+    assert field.readable_by is not None
+    try:
+        return field.readable_by(identity) is True
+    except Exception:  # noqa: BLE001  a check that fails in any way has not said yes
+        _log.exception("readable_by of %r failed and denies", field.name)
+        return False
+
+
+def _without(resource: ResourceType, unreadable: frozenset[tuple[str, str]]) -> ResourceType:
+    """The resource without what would show or tell of unreadable fields."""
+    hidden = {name for owner, name in unreadable if owner == resource.name}
+
+    def tells(path: str) -> bool:
+        related = resource.related.get(path)
+        if related is None:
+            return path in hidden
+        places = [resource.name, *(hop.resource for hop in related.hops)]
+        keys = [
+            (hop.resource if hop.to_many else place, hop.far if hop.to_many else hop.near)
+            for place, hop in zip(places, related.hops, strict=False)
+        ]
+        return (related.target, related.column) in unreadable or not unreadable.isdisjoint(keys)
+
+    return replace(
+        resource,
+        fields={
+            name: replace(found, hidden=True) if name in hidden else found
+            for name, found in resource.fields.items()
+        },
+        relationships={
+            name: link
+            for name, link in resource.relationships.items()
+            if (link.target if link.to_many else resource.name, link.foreign_key) not in unreadable
+        },
+        search=None
+        if resource.search is None
+        else {
+            name: entry
+            for name, entry in resource.search.items()
+            if not any(tells(column) for column in entry.columns)
+        },
+    )
