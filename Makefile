@@ -14,7 +14,7 @@ PACKAGES := $(JS)/node_modules/.setup
 # Two installations into one environment at once would spoil it, so -j changes nothing.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-js demo test test-fast lint bench clean browser
+.PHONY: help setup setup-js demo test test-fast lint bench prove clean browser
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ lint: setup ## Style, format and types
 
 bench: setup ## The benchmarks
 	$(BIN)/python -m benchmarks
+
+prove: setup ## A million filter decisions on each database (SEED=123 to repeat a run)
+	$(BIN)/python -m tests.proof $(if $(SEED),--seed $(SEED))
 
 clean: ## Remove what tests and builds leave behind (not .venv)
 	rm -rf build dist htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

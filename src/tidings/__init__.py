@@ -27,6 +27,7 @@ from tidings.errors import (
     PayloadTooLarge,
     PermissionDenied,
     Problem,
+    RateLimited,
     RelatedNotFound,
     RequestError,
     TidingsError,
@@ -35,7 +36,7 @@ from tidings.errors import (
 )
 from tidings.identity import ANONYMOUS, Identity
 from tidings.plugins import JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
-from tidings.realtime import Explanation, SubscriptionContext
+from tidings.realtime import Explanation, SocketLimits, SubscriptionContext
 from tidings.resources import OperationContext
 from tidings.schema import belongs_to, field, has_many
 from tidings.storage import UnitOfWork
@@ -64,12 +65,14 @@ __all__ = [
     "PermissionDenied",
     "Plugin",
     "Problem",
+    "RateLimited",
     "RelatedNotFound",
     "RequestError",
     "RestApiPlugin",
     "Revocation",
     "RevocationStore",
     "SocketIOPlugin",
+    "SocketLimits",
     "SqlAlchemyPlugin",
     "SubscriptionContext",
     "TenancyPlugin",

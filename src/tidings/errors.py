@@ -228,6 +228,14 @@ class FilterError(RequestError):
         super().__init__(message, code=code, resource=resource, details=details or None)
 
 
+class RateLimited(RequestError):
+    """Too much at once; the same will do a little later."""
+
+    status = 429
+    title = "Too Many Requests"
+    default_code = "RATE_LIMITED"
+
+
 class DatabaseBusy(RequestError):
     """The database did not give its write lock in time; nothing was changed."""
 

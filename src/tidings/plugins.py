@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tidings.api import Api, RestOptions, RevocationOptions, SocketOptions, SqlRevocations
 from tidings.auth import MemoryRevocations, RevocationStore, TokenVerifier
 from tidings.errors import ConfigurationError, MissingExtraError
+from tidings.realtime import SocketLimits
 from tidings.storage import CoreDatabase, Database, SqliteDatabase, own_engine
 
 _DRIVERS = {"asyncpg": ("asyncpg", "postgres"), "asyncmy": ("asyncmy", "mysql")}
@@ -163,7 +164,7 @@ class SocketIOPlugin:
     before a socket's token expires its client is warned; 0 means not at all. A client that has not
     connected (and with that, authenticated) after ``connect_deadline`` seconds is disconnected.
     Whether an identity may still query a resource is asked again at delivery, and the answer kept
-    for ``permission_seconds`` (0: asked every time).
+    for ``permission_seconds`` (0: asked every time). ``limits`` bounds messages and connections.
     """
 
     name: ClassVar[str] = "socketio"
@@ -178,6 +179,7 @@ class SocketIOPlugin:
         expiry_warning: float = 60.0,
         connect_deadline: float = 10.0,
         permission_seconds: float = 5.0,
+        limits: SocketLimits | None = None,
     ) -> None:
         if expiry_warning != 0:
             _check_seconds("expiry_warning", expiry_warning)
@@ -192,6 +194,7 @@ class SocketIOPlugin:
             expiry_warning,
             connect_deadline,
             permission_seconds,
+            limits,
         )
         self.dependencies = ("sqlalchemy",) if anonymous else ("sqlalchemy", "jwt-auth")
 

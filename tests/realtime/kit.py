@@ -34,12 +34,12 @@ def subscriber(name: str = "s1", user: str = "u1") -> tuple[Subscriber, Wire]:
     return Subscriber(name, Identity(user_id=user), wire), wire
 
 
-def make_api(**options: Any) -> Api:
+def make_api(cors: Any = None, **options: Any) -> Api:
     api = Api(name="kit", **options)
     api.use(RestApiPlugin())
     api.use(SqlAlchemyPlugin("sqlite+aiosqlite://", create_tables=True))
     api.use(JWTAuthPlugin(secret=SECRET))
-    api.use(SocketIOPlugin())
+    api.use(SocketIOPlugin(cors=cors))
     api.add_resource(
         "posts",
         schema={"title": "string", "status": "string", "views": {"type": "integer", "default": 0}},

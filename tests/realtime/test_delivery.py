@@ -222,7 +222,7 @@ async def test_debug_log_follows_a_change_and_is_silent_by_default(
         await api.resources.posts.post({"title": "a", "status": "x"})
         await delivered(api)
 
-    async with running() as api:
+    async with running(make_api(cors={"origin": "https://example.org"})) as api:
         await one_change(api)
     assert not caplog.records
     caplog.set_level("DEBUG", logger="tidings")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -13,14 +11,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 from sqlalchemy.ext.asyncio import create_async_engine
-from tests.support.databases import DatabaseServer
-from tests.unit.filter_strategies import World, worlds
 
 from tidings import ConfigurationError, SqlAlchemyPlugin
 from tidings.errors import DatabaseBusy
-from tidings.schema import ResourceRegistry, ResourceType, declare_resource, validate_new
+from tidings.schema import ResourceRegistry, ResourceType, declare_resource
 from tidings.schema.types import INT64_MAX, INT64_MIN
 from tidings.storage import ConstraintViolation, Database, RecordStore, Row, build_tables
 from tidings.storage.core import CoreDatabase
@@ -166,62 +161,6 @@ async def test_deep_values(bench: Bench) -> None:
     for _ in range(100):
         deep = [deep]
     assert (await bench.insert("things", list=deep))["list"] == deep
-
-
-class Prover:
-    """A database to put worlds into, one after the other."""
-
-    def __init__(self, url: str) -> None:
-        self.database = SqlAlchemyPlugin(url)._database
-        self.runner = asyncio.Runner()
-        self.runner.run(self.database.open())
-
-    def close(self) -> None:
-        self.runner.run(self.database.close())
-        self.runner.close()
-
-    def written_and_read(self, world: World) -> tuple[list[Row], list[Row], list[Row]]:
-        return self.runner.run(self._written_and_read(world))
-
-    async def _written_and_read(self, world: World) -> tuple[list[Row], list[Row], list[Row]]:
-        tables = build_tables(world.registry)
-        store = RecordStore(self.database, tables)
-        assert isinstance(self.database, CoreDatabase)
-        async with self.database._engine.begin() as connection:
-            await connection.run_sync(tables["things"].metadata.drop_all)
-        await self.database.create_tables(list(tables.values()))
-        given = [validate_new(world.resource, record) for record in world.records]
-        async with self.database.writing() as connection:
-            written = [await store.insert(connection, world.resource, row) for row in given]
-            await connection.commit()
-        async with self.database.reading(snapshot=False) as connection:
-            read = await store.find(connection, world.resource)
-        return given, written, read
-
-
-@pytest.fixture(params=["postgresql", "mariadb"], scope="module")
-def prover(request: pytest.FixtureRequest) -> Iterator[Prover]:
-    name = {"postgresql": "postgres_server", "mariadb": "mariadb_server"}[request.param]
-    server: DatabaseServer = request.getfixturevalue(name)
-    # What other tests have left suspended must not end while Hypothesis compiles: Python 3.11
-    # then counts its recursion wrongly.
-    gc.collect()
-    with server.database() as url:
-        prover = Prover(url)
-        yield prover
-        prover.close()
-
-
-EXAMPLES = int(os.environ.get("TIDINGS_PROVE", "500")) // 20
-
-
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-@given(world=worlds())
-def test_whatever_is_written_is_read(prover: Prover, world: World) -> None:
-    given, written, read = prover.written_and_read(world)
-    assert read == written, "written is what is read"
-    for values, row in zip(given, written, strict=True):
-        assert {name: row[name] for name in values} == values
 
 
 async def test_texts_are_equal_unique_and_ordered_by_code_point(bench: Bench) -> None:

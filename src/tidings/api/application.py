@@ -460,6 +460,7 @@ class Api:
                 expiry_warning=options.expiry_warning,
                 connect_deadline=options.connect_deadline,
                 permission_seconds=options.permission_seconds,
+                limits=options.limits,
                 leeway=sessions.leeway_of(self._verifier),
                 is_revoked=self._is_revoked,
             )

@@ -10,6 +10,7 @@ from sqlalchemy import Table
 
 from tidings.auth import RevocationStore
 from tidings.jsonapi import JsonApiApp
+from tidings.realtime import SocketLimits
 from tidings.resources import Operations
 from tidings.schema import ResourceRegistry
 from tidings.storage import Database
@@ -34,6 +35,7 @@ class SocketOptions:
     expiry_warning: float = 60.0
     connect_deadline: float = 10.0
     permission_seconds: float = 5.0
+    limits: SocketLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)

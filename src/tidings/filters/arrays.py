@@ -34,6 +34,13 @@ _MYSQL_QUOTED = "LEFT(raw, 1) = '\"'"
 _MYSQL_NUMBER = "raw REGEXP '^[-0-9]'"
 
 
+class _Group(Grouping[bool]):
+    """Parentheses that stay: SQLAlchemy takes its own away between an OR and an OR."""
+
+    inherit_cache = True
+    operator = None
+
+
 def joined(
     join: Callable[..., ColumnElement[bool]], terms: Sequence[ColumnElement[bool]], dialect: str
 ) -> ColumnElement[bool]:
@@ -46,7 +53,7 @@ def joined(
         return join(*terms)
     size = max(_GROUP, -(-len(terms) // _GROUP))
     groups = (terms[start : start + size] for start in range(0, len(terms), size))
-    return join(*(Grouping(joined(join, group, dialect)) for group in groups))
+    return join(*(_Group(joined(join, group, dialect)) for group in groups))
 
 
 def element_kind(value: object) -> ElementKind:

@@ -1,6 +1,7 @@
 """The Socket.IO face: subscriptions, delivery, and the server that carries them."""
 
 from tidings.realtime.explaining import Clause, Explainer, Explanation
+from tidings.realtime.limits import SocketLimits
 from tidings.realtime.server import DEFAULT_CORS, SocketServer
 from tidings.realtime.sessions import moment
 from tidings.realtime.subscriptions import SubscriptionContext, SubscriptionDraft
@@ -10,6 +11,7 @@ __all__ = [
     "Clause",
     "Explainer",
     "Explanation",
+    "SocketLimits",
     "SocketServer",
     "SubscriptionContext",
     "SubscriptionDraft",

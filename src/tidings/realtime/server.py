@@ -26,6 +26,7 @@ from tidings.realtime.delivery import Dispatcher, resync_frame, timestamp
 from tidings.realtime.errors import error_payload, refusal_payload
 from tidings.realtime.explaining import Explainer, parse_explain
 from tidings.realtime.guard import EngineGuard
+from tidings.realtime.limits import Allowance, Connections, SocketLimits
 from tidings.realtime.packets import Packet, event_frame, text_frame
 from tidings.realtime.requests import readable
 from tidings.realtime.service import Subscribed, SubscriptionService
@@ -66,6 +67,7 @@ class SocketServer:
         connect_deadline: float = 10.0,
         leeway: float = 0.0,
         permission_seconds: float = 5.0,
+        limits: SocketLimits | None = None,
         is_revoked: IsRevoked = lambda identity: False,
     ) -> None:
         self.path = "/" + path.strip("/")
@@ -81,18 +83,24 @@ class SocketServer:
         )
         self._explainer = Explainer(operations, feed)
         self._sessions = Sessions(self._end, is_revoked, warning=expiry_warning, leeway=leeway)
+        self._limits = limits or SocketLimits()
+        self._connections = Connections(self._limits)
+        self._allowances: dict[str, Allowance] = {}
         self._admitted: dict[str, Identity] = {}
         self._subscribers: dict[str, Subscriber] = {}
+        origins = _origins(cors or DEFAULT_CORS)
+        self._allows_any_origin = origins == "*"
         # The libraries report every bad frame with a traceback; what matters is reported here.
         quiet = logging.getLogger("tidings.realtime.wire")
         quiet.setLevel(logging.CRITICAL + 1)
         self.io: WireServer = WireServer(
             self.handle,
+            self._connections.leave,
             connect_deadline=connect_deadline,
             async_mode="asgi",
             client_manager=WireManager(self._accepted),
             serializer=Packet,
-            cors_allowed_origins=_origins(cors or DEFAULT_CORS),
+            cors_allowed_origins=origins,
             max_http_buffer_size=4_000_000,
             logger=quiet,
             engineio_logger=quiet,
@@ -117,6 +125,11 @@ class SocketServer:
         # The library starts looking for clients that have gone once, and not again after a close.
         self.io.eio.start_service_task = True
         self._dispatcher.start(self._service)
+        if self._allows_any_origin and not _log.isEnabledFor(logging.DEBUG):
+            _log.warning(
+                "sockets are open to pages of any origin: name yours with "
+                "SocketIOPlugin(cors={'origin': ['https://example.org']})"
+            )
 
     async def close(self) -> None:
         """Stop delivering and disconnect everybody."""
@@ -141,6 +154,9 @@ class SocketServer:
         self, subscriber: Subscriber, event: str, payload: object
     ) -> tuple[Any, list[Frame]]:
         try:
+            allowance = self._allowances.get(subscriber.id)
+            if allowance is not None:
+                allowance.spend(event, payload)
             if event == "subscribe":
                 return await self._subscribe(subscriber, payload)
             if event == "restore-subscriptions":
@@ -242,22 +258,27 @@ class SocketServer:
             if done.resync_reason is not None and done.subscription.is_active
         ]
 
-    async def _connect(self, sid: str, _environ: Any, auth: Any) -> None:
+    async def _connect(self, sid: str, environ: Any, auth: Any) -> None:
         token = auth.get("token") if isinstance(auth, dict) else None
         try:
-            self._admitted[sid] = await self._authenticate(token)
+            identity = await self._authenticate(token)
         except AuthenticationError as error:
             _log.debug("%s refused: %s", sid, error.code)
             raise socketio.exceptions.ConnectionRefusedError(error.message) from None
         except Exception as error:  # noqa: BLE001  logged; the client learns its number
             payload = error_payload(error)
             raise socketio.exceptions.ConnectionRefusedError(payload["message"]) from None
+        if not self._connections.enter(environ, identity.user_id, _address(environ)):
+            _log.debug("%s refused: too many connections of %s", sid, identity.user_id)
+            raise socketio.exceptions.ConnectionRefusedError("Too many connections")
+        self._admitted[sid] = identity
 
     def _accepted(self, sid: str, engine_id: str) -> None:
         identity = self._admitted.pop(sid, None)
         engine_socket = self.io.eio.sockets.get(engine_id)
         if identity is None or engine_socket is None or engine_socket.closed:
             return
+        self._allowances[sid] = Allowance(self._limits)
         connection = WireConnection(
             engine_socket, lambda: self._drop(engine_id), lambda: self.io.finish(engine_id)
         )
@@ -283,12 +304,20 @@ class SocketServer:
 
     def _forget(self, subscriber: Subscriber) -> None:
         self._subscribers.pop(subscriber.id, None)
+        self._allowances.pop(subscriber.id, None)
         self._sessions.discard(subscriber)
         self._service.forget(subscriber)
 
     def _drop(self, engine_id: str) -> None:
         _log.warning("%s disconnected: it reads too slowly", engine_id)
         self.io.start_background_task(self.io.end, engine_id)
+
+
+def _address(environ: Any) -> str | None:
+    """Where a client connects from, as the server (or the proxy that it trusts) says."""
+    scope = environ.get("asgi.scope", {}) if isinstance(environ, dict) else {}
+    client = scope.get("client")
+    return str(client[0]) if client else None
 
 
 def _origins(cors: Mapping[str, Any]) -> str | list[str] | None:

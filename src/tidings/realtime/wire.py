@@ -93,9 +93,18 @@ class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio
     that for ``connect_deadline`` seconds is in no namespace is disconnected.
     """
 
-    def __init__(self, handle: Handle, *, connect_deadline: float = 10.0, **options: Any) -> None:
+    def __init__(
+        self,
+        handle: Handle,
+        gone: Callable[[Any], None],
+        *,
+        connect_deadline: float = 10.0,
+        **options: Any,
+    ) -> None:
+        """``gone`` gets the environ of each connection that has ended, however it has."""
         super().__init__(**options)
         self._handle = handle
+        self._gone = gone
         self._malformed: dict[str, int] = {}
         self._inboxes: dict[str, _Inbox] = {}
         self._connect_seconds = connect_deadline
@@ -178,6 +187,7 @@ class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         self._malformed.pop(eio_sid, None)
         self._close_inbox(eio_sid)
+        self._gone(self.environ.get(eio_sid))
         await super()._handle_eio_disconnect(eio_sid, reason)
         self._connect_deadlines.discard(eio_sid)
         engine_socket = self.eio.sockets.get(eio_sid)
