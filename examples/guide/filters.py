@@ -53,7 +53,13 @@ def search(columns: Columns, value: str) -> ColumnElement[bool]:
 def search_record(record: Record, value: str) -> bool:
     """The same for one record."""
     texts = [record["title"], record["description"], *(record["tags"] or ())]
-    return any(value.lower() in text.lower() for text in texts if text is not None)
+    return any(_small(value) in _small(text) for text in texts if text is not None)
+
+
+def _small(text: str) -> str:
+    """Letter by letter, as databases do it: "İ" has no single lower case, and stays."""
+    lowered = ((letter, letter.lower()) for letter in text)
+    return "".join(small if len(small) == 1 else letter for letter, small in lowered)
 
 
 # near_location: not farther than so many kilometres along the earth's surface
@@ -162,7 +168,7 @@ def _check_keys(value: Mapping[str, Any], known: set[str]) -> None:
 
 
 def _contains(text: ColumnElement[str], part: str) -> ColumnElement[bool]:
-    return _Lower(text).contains(part.lower(), autoescape=True)
+    return _Lower(text).contains(_small(part), autoescape=True)
 
 
 def _any_element(

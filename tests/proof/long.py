@@ -133,7 +133,8 @@ def _urls(names: Sequence[str], jobs: int, stack: ExitStack) -> list[list[str]]:
 def main() -> int:
     options = _options()
     seed, jobs = options.seed or str(secrets.randbelow(10**9)), options.jobs
-    worlds = range(-(-options.decisions // (RECORDS * FILTERS)))
+    # Some worlds have a record less, where two ids came out the same.
+    worlds = range(-(-options.decisions // ((RECORDS - 1) * FILTERS)))
     if options.world is not None:
         worlds = range(options.world, options.world + 1)
     _say(f"seed {seed}: {len(worlds)} worlds of {RECORDS} records and {FILTERS} filters")

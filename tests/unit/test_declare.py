@@ -487,7 +487,10 @@ async def waiting(record: Any, value: Any) -> bool:
         ),
         ({"actual_field": "title", "type": "sting"}, "type is one of array, boolean"),
         ({"actual_field": "secret"}, "field 'secret' is hidden; a filter on it would give it away"),
-        ({"actual_field": "tags", "filter_operator": ">"}, "the array 'tags' takes !=, =, in, like"),
+        (
+            {"actual_field": "tags", "filter_operator": ">"},
+            "the array 'tags' takes !=, =, in, like",
+        ),
         ({"actual_field": "tags", "type": "number"}, "its elements (type) are one of boolean, id"),
         ({"actual_field": "author.name", "one_of": ["title"]}, "give actual_field or one_of"),
         ({"actual_field": "views", "filter_operator": "like"}, "'like' needs a text field"),

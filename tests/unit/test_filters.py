@@ -484,7 +484,11 @@ def test_custom_filters_are_shared_only_by_those_they_cannot_tell_apart(
         Identity("u1", claims={"team": 1}),
         Identity("u1", claims={"team": "1"}),
     ]
-    assert len({key(posts, identity) for identity in identities}) == len(identities)
+    unreadable = {"type": "boolean", "filter_operator": lambda columns, value, identity: columns}
+    bare = declare_resource("bare", {"title": "string"}, search_schema={"mine": unreadable})
+    assert len({key(bare, identity) for identity in identities}) == len(identities)
+    # One that tidings can read is shared by all for whom it comes to the same.
+    assert len({key(posts, identity) for identity in identities}) == 4
     assert key(posts, Identity("u1")) == key(posts, Identity("u1"))
     # One that does not look at the identity is shared by all.
     assert len({key(posts, identity, "tag", "a") for identity in identities}) == 1

@@ -1,0 +1,82 @@
+"""What the proof has found once, kept: each of these was a disagreement."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tests.proof.conftest import Benched
+from tests.proof.proving import Decisions, prove_sql
+from tests.proof.worlds import World
+from tidings import ConfigurationError
+from tidings.filters import (
+    Atom,
+    Comparison,
+    Expression,
+    Not,
+    Opaque,
+    TextMatch,
+    build_clause,
+    compile_predicate,
+)
+from tidings.filters.expression import ANY_CHARACTER
+from tidings.filters.values import Arithmetic, Coalesce, Column, Constant
+from tidings.schema import ResourceRegistry, declare_resource
+
+NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
+NIGHT = datetime(2024, 3, 1, tzinfo=UTC)
+
+
+def make_world() -> World:
+    schema = {"word": "text", "number": "number", "moment": "dateTime", "tags": "array"}
+    registry = ResourceRegistry()
+    registry.add(declare_resource("things", schema, table="found"))
+    registry.link()
+    rows = [
+        {"id": 1, "word": "a\\b", "number": 1e-60, "moment": NIGHT, "tags": ["䭷", "ä", "a"]},
+        {"id": 2, "word": "aXb", "number": 1e60, "moment": NOON, "tags": ["?", "a"]},
+        {"id": 3, "word": None, "number": None, "moment": None, "tags": None},
+    ]
+    return World(registry, {}, {"things": rows}, {})
+
+
+MOMENT = Coalesce((Column("moment", "dateTime"), Constant(NOON, "dateTime")))
+TWICE = Arithmetic("*", Column("number", "number"), Constant(2.0, "number"))
+FOUND: dict[str, Expression] = {
+    "arrays in a database of another encoding": Atom("tags", "=", "䭷", some=True),
+    "texts of arrays in such a database": Atom("tags", "like", "Ä", some=True),
+    "any character after a backslash": TextMatch(
+        Column("word", "string"), (f"a\\{ANY_CHARACTER}",)
+    ),
+    "a backslash before the end": TextMatch(
+        Column("word", "string"), (f"{ANY_CHARACTER}\\{ANY_CHARACTER}",)
+    ),
+    "the least number that is computed with": Comparison(TWICE, "is not null"),
+    "a moment or another": Comparison(MOMENT, ">", Constant(NIGHT, "dateTime")),
+    "a custom filter on null, negated": Not(
+        Opaque(
+            "custom",
+            "",
+            lambda columns: columns.number > 2,
+            lambda record: record["number"] is not None and record["number"] > 2,
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("expression", FOUND.values(), ids=FOUND)
+def test_it_stays_found(benched: Benched, expression: Expression) -> None:
+    world = make_world()
+    world.filters = [expression]
+    test = compile_predicate(expression)
+    matches = {record["id"] for record in world.records if test(record)}
+    found = Decisions(world, world.images(), [matches])
+    benched.run(prove_sql(benched.bench, found, [0], shrink=False))
+
+
+@pytest.mark.parametrize("value", [7, True, 1.5, ["a"]])
+def test_a_clause_looks_for_texts_only_in_arrays(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="expected a string"):
+        build_clause(make_world().resource, {"tags": {"like": value}})

@@ -1,0 +1,232 @@
+"""REST is the oracle: a subscriber is told what REST would show, and nothing beyond it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.realtime.kit import Wire, delivered
+from tests.security.differential import Prover
+from tidings import Api, Identity, JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
+from tidings import policies as ready
+from tidings.filters import EVERYTHING, compile_predicate
+from tidings.matching import Matcher, Transitions
+from tidings.realtime import SocketServer, delivery
+from tidings.realtime.admission import Admission
+from tidings.realtime.delivery import Dispatcher
+from tidings.realtime.subscriptions import Subscriber
+from tidings.resources import operations
+from tidings.resources.permissions import QueryPermissions
+from tidings.resources.policies import Policies
+from tidings.storage.unit_of_work import ChangeLog
+
+MOST = 6
+"""How many worlds a mutant may survive."""
+
+
+@pytest.mark.parametrize("number", range(4))
+async def test_notifications_are_what_rest_shows(number: int) -> None:
+    tally = await Prover(f"ci/{number}", sockets=2).run(70)
+    assert tally.disagreements == [], tally.disagreements[:5]
+    assert tally.decisions > 1_000
+    assert min(tally.told[way] for way in ("enter", "update", "leave")) > 10, tally.told
+
+
+TRANSIENT = "what a record is within a transaction is told, though no commit ever showed it"
+
+
+@pytest.mark.xfail(reason=TRANSIENT, strict=True)
+@pytest.mark.parametrize("number", [1, 3])
+async def test_nobody_is_told_of_what_only_a_transaction_saw(number: int) -> None:
+    tally = await Prover(f"transient/{number}", sockets=1).run(120)
+    assert tally.unreadable == [], tally.unreadable[:3]
+
+
+@pytest.mark.xfail(reason=TRANSIENT, strict=True)
+@pytest.mark.parametrize("way", ["post and move", "move and delete", "there and back"])
+async def test_a_record_that_passes_through_a_tenant_within_a_transaction(way: str) -> None:
+    api = Api(name="passing")
+    api.use(RestApiPlugin())
+    api.use(SqlAlchemyPlugin("sqlite+aiosqlite://", create_tables=True))
+    api.use(JWTAuthPlugin(secret="a-secret-of-thirty-two-bytes-or-more"))
+    api.use(SocketIOPlugin())
+    api.add_resource("notes", {"tenant_id": "integer"}, row_policy=ready.tenant())
+    async with api:
+        notes, wire = api.resources.notes, Wire()
+        one = Subscriber("s", Identity(user_id="u", claims={"tenant_id": 1}), wire)
+        await api.socket_server._service.subscribe(one, {"resource": "notes"})
+        other = await notes.post({"tenant_id": 2})
+        async with api.transaction() as uow:
+            if way == "post and move":
+                made = await notes.post({"tenant_id": 1}, transaction=uow)
+                await notes.patch(made["id"], {"tenant_id": 2}, transaction=uow)
+            else:
+                await notes.patch(other["id"], {"tenant_id": 1}, transaction=uow)
+                if way == "move and delete":
+                    await notes.delete(other["id"], transaction=uow)
+                else:
+                    await notes.patch(other["id"], {"tenant_id": 2}, transaction=uow)
+        await delivered(api)
+        assert wire.events() == []
+
+
+# Faults that the proof must find
+
+
+class _Blind:
+    """Policies that admission no longer asks."""
+
+    def __init__(self, policies: Policies) -> None:
+        self._policies = policies
+        self.guarded = policies.guarded
+
+    def of(self, *_: Any) -> Any:
+        return EVERYTHING
+
+
+def policy_is_dropped_from_subscriptions(patch: pytest.MonkeyPatch) -> None:
+    made = Admission.__init__
+
+    def init(self: Any, registry: Any, hooks: Any, policies: Any) -> None:
+        made(self, registry, hooks, _Blind(policies))
+
+    patch.setattr(Admission, "__init__", init)
+
+
+def paths_are_not_guarded_in_subscriptions(patch: pytest.MonkeyPatch) -> None:
+    made = Admission.__init__
+
+    def init(self: Any, registry: Any, hooks: Any, policies: Policies) -> None:
+        blind = _Blind(policies)
+        blind.of = policies.of
+        blind.guarded = lambda resource, term, identity: term
+        made(self, registry, hooks, blind)
+
+    patch.setattr(Admission, "__init__", init)
+
+
+def policy_is_dropped_from_query(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(operations, "all_of", lambda terms: list(terms)[-1])
+
+
+def leave_is_sent_for_what_was_not_seen(patch: pytest.MonkeyPatch) -> None:
+    match = Matcher.match
+
+    def careless(self: Matcher, change: Any) -> Transitions:
+        found = match(self, change)
+        told = {node for nodes in found for node in nodes}
+        others = [
+            node
+            for (resource, _), node in self._nodes.items()
+            if resource == change.resource and node not in told and change.after is None
+        ]
+        return found._replace(leave=[*found.leave, *others])
+
+    patch.setattr(Matcher, "match", careless)
+
+
+def before_is_taken_for_after(patch: pytest.MonkeyPatch) -> None:
+    match = Matcher.match
+
+    def careless(self: Matcher, change: Any) -> Transitions:
+        found = match(self, change)
+        if change.after is None:
+            return found
+        enter = [node for node in found.leave if not compile_predicate(node.expression)({})]
+        return found._replace(leave=[], enter=[*found.enter, *enter])
+
+    patch.setattr(Matcher, "match", careless)
+
+
+def permission_is_not_asked_at_delivery(patch: pytest.MonkeyPatch) -> None:
+    async def nobody(*_: Any) -> None:
+        return None
+
+    patch.setattr(Dispatcher, "_denied", nobody)
+
+
+def permissions_are_remembered_for_good(patch: pytest.MonkeyPatch) -> None:
+    made = QueryPermissions.__init__
+
+    def init(self: Any, registry: Any, _: float) -> None:
+        made(self, registry, 3600.0)
+
+    patch.setattr(QueryPermissions, "__init__", init)
+
+
+def hook_clause_is_dropped(patch: pytest.MonkeyPatch) -> None:
+    async def none(*_: Any) -> list[Any]:
+        return []
+
+    patch.setattr(Admission, "_clauses", none)
+
+
+def changed_rights_are_not_asked_for(patch: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: Any) -> None: ...
+
+    patch.setattr(SocketServer, "recheck", nothing)
+
+
+def policies_are_not_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Policies, "forget", lambda self: None)
+
+
+def changes_of_a_savepoint_stay(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ChangeLog, "rollback_to", ChangeLog.release)
+
+
+def changes_of_a_rollback_stay(patch: pytest.MonkeyPatch) -> None:
+    def published(self: ChangeLog) -> None:
+        changes, self._changes = self._changes, []
+        KEPT.append(changes)
+
+    take = ChangeLog.take
+
+    def take_all(self: ChangeLog) -> Any:
+        kept = [change for changes in KEPT for change in changes]
+        KEPT.clear()
+        return [*kept, *take(self)]
+
+    KEPT.clear()
+    patch.setattr(ChangeLog, "clear", published)
+    patch.setattr(ChangeLog, "take", take_all)
+
+
+KEPT: list[Any] = []
+
+
+def related_changes_are_told_as_updates(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(delivery, "_told", lambda change, found: found)
+
+
+@pytest.mark.parametrize(
+    ("mutate", "kind"),
+    [
+        (policy_is_dropped_from_subscriptions, "leak"),
+        (paths_are_not_guarded_in_subscriptions, "leak"),
+        (policy_is_dropped_from_query, "missed"),
+        (leave_is_sent_for_what_was_not_seen, "leak"),
+        (before_is_taken_for_after, "wrong"),
+        (permission_is_not_asked_at_delivery, "leak"),
+        (permissions_are_remembered_for_good, "leak"),
+        (hook_clause_is_dropped, "leak"),
+        (changed_rights_are_not_asked_for, ""),
+        (policies_are_not_forgotten, ""),
+        (changes_of_a_savepoint_stay, ""),
+        (changes_of_a_rollback_stay, ""),
+        (related_changes_are_told_as_updates, "wrong"),
+    ],
+)
+async def test_the_proof_finds_the_fault(
+    mutate: Callable[[pytest.MonkeyPatch], None], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutate(monkeypatch)
+    found: list[str] = []
+    for number in range(MOST):
+        tally = await Prover(f"mutant/{number}", sockets=1).run(60)
+        found += [one for one in tally.disagreements if f": {kind}" in one]
+        if found:
+            return
+    raise AssertionError(f"not found in {MOST} worlds")
