@@ -72,8 +72,9 @@ class Bench:
         """Run a statement that only this test needs; connections from now on know of it."""
         async with self.database.reading(snapshot=False) as connection:
             await connection.run(sql)  # type: ignore[attr-defined]
-        await self.database.close()
-        await self.database.open()
+        if not self.database.in_memory:
+            await self.database.close()
+            await self.database.open()
 
     async def rows(self) -> dict[str, list[Row]]:
         """All the world's records, as they are read."""

@@ -47,7 +47,7 @@ from tidings.filters.values import (
 from tidings.identity import ANONYMOUS
 from tidings.schema import ValueProblem, cast
 
-COMPARED = ("=", "!=", ">", ">=", "<", "<=")
+COMPARED: tuple[Any, ...] = ("=", "!=", ">", ">=", "<", "<=")
 
 
 def random_filters(r: Random, world: World, number: int) -> list[Expression]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.proof.conftest import Benched
+from tests.proof.expressions import COMPARED
 from tests.proof.proving import Decisions, prove_sql
 from tests.proof.worlds import World
 from tidings import ConfigurationError
@@ -74,6 +75,34 @@ def test_it_stays_found(benched: Benched, expression: Expression) -> None:
     matches = {record["id"] for record in world.records if test(record)}
     found = Decisions(world, world.images(), [matches])
     benched.run(prove_sql(benched.bench, found, [0], shrink=False))
+
+
+FOREIGN = {
+    "sqlite": "ALTER TABLE found RENAME COLUMN word TO old; "
+    "ALTER TABLE found ADD COLUMN word TEXT COLLATE NOCASE; UPDATE found SET word = old",
+    "postgresql": 'ALTER TABLE found ALTER COLUMN word TYPE TEXT COLLATE "en-x-icu"',
+    "mariadb": "ALTER TABLE found MODIFY word TEXT COLLATE utf8mb4_general_ci",
+}
+WORDS = ["a", "A", "a ", "ä", "b", "B", "_", "Z", ""]
+
+
+def test_tables_of_the_applications_own_may_have_other_collations(benched: Benched) -> None:
+    world = make_world()
+    blank = {"number": None, "moment": None, "tags": None}
+    rows = [{"id": number, "word": word, **blank} for number, word in enumerate(WORDS)]
+    world.rows["things"] = rows
+    terms: list[Expression] = [
+        Atom("word", operator, word) for operator in COMPARED for word in WORDS
+    ]
+    terms += [Atom("word", "in", ("A", "ä")), Atom("word", "between", ("A", "a"))]
+    terms += [Atom("word", "like", "A"), TextMatch(Column("word", "string"), ("A", ""))]
+    terms += [Not(term) for term in terms]
+    benched.run(benched.bench.load(world))
+    for statement in FOREIGN[benched.bench.name].split("; "):
+        benched.run(benched.bench.execute(statement))
+    for term, ids in zip(terms, benched.run(benched.bench.selected(terms)), strict=True):
+        test = compile_predicate(term)
+        assert ids == {row["id"] for row in rows if test(row)}, term
 
 
 @pytest.mark.parametrize("value", [7, True, 1.5, ["a"]])

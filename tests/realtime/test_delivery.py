@@ -94,7 +94,7 @@ async def test_nothing_is_sent_before_the_commit_nor_after_a_rollback() -> None:
                 await asyncio.sleep(0)
             assert wire.events() == []
         await delivered(api)
-        assert [event["action"] for event in wire.events()] == ["post", "patch"]
+        assert [event["action"] for event in wire.events()] == ["post"]
 
 
 async def test_a_record_enters_is_updated_and_leaves() -> None:

@@ -58,12 +58,6 @@ def prove_all(seed: str, decisions: int, jobs: int) -> int:
         f"{worlds} worlds, {total.queries:,} REST queries, {time.monotonic() - started:.0f} s, "
         f"{len(total.disagreements)} disagreements; told {dict(total.told)}"
     )
-    _say(
-        f"told of what only a transaction saw: {len(total.unreadable)} that they could never "
-        f"read, {len(total.transient)} that they could"
-    )
-    for line in total.unreadable[:SHOWN]:
-        _say(f"  {line}")
     return 1 if total.disagreements else 0
 
 
@@ -78,6 +72,6 @@ def main() -> int:
     if options.world is None:
         return prove_all(seed, options.decisions, options.jobs)
     tally = prove(f"{seed}/{options.world}")
-    for line in [*tally.disagreements, *tally.unreadable]:
+    for line in tally.disagreements:
         _say(line)
     return 1 if tally.disagreements else 0

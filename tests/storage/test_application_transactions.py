@@ -113,14 +113,17 @@ async def test_the_transaction_that_connection_begin_gives_sends(app: Applicatio
 
 
 async def test_everything_of_one_commit_is_one_publication_in_order(app: Application) -> None:
+    made = [await app.notes.post({"title": title}) for title in "abc"]
+    app.feed.published.clear()
     async with app.session() as session, session.begin():
-        note = await app.notes.post({"title": "a"}, transaction=session)
-        await app.notes.patch(note["id"], {"title": "b"}, transaction=session)
-        await app.notes.put(note["id"], {"title": "c"}, transaction=session)
-        await app.notes.delete(note["id"], transaction=session)
+        await app.notes.patch(made[0]["id"], {"title": "A"}, transaction=session)
+        await app.notes.patch(made[1]["id"], {"title": "B"}, transaction=session)
+        await app.notes.put(made[0]["id"], {"title": "AA"}, transaction=session)
+        await app.notes.post({"title": "d"}, transaction=session)
+        await app.notes.delete(made[2]["id"], transaction=session)
     assert len(app.feed.published) == 1
-    assert app.feed.words == ["post a", "patch b", "update c", "delete c"]
-    assert [c.before and c.before["title"] for c in app.feed.changes] == [None, "a", "b", "c"]
+    assert app.feed.words == ["patch B", "update AA", "post d", "delete c"]
+    assert [c.before and c.before["title"] for c in app.feed.changes] == ["b", "a", None, "c"]
 
 
 async def test_what_is_sent_is_visible_to_others_at_that_moment(app: Application) -> None:

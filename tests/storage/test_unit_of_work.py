@@ -58,12 +58,14 @@ async def titles(api: Api) -> list[str]:
 async def test_changes_are_published_at_the_end_in_order(made: Made) -> None:
     api, feed = made
     async with api.transaction() as uow:
+        gone = await api.resources.notes.post({"title": "gone"}, transaction=uow)
         note = await api.resources.notes.post({"title": "a"}, transaction=uow)
-        await api.resources.notes.patch(note["id"], {"title": "b"}, transaction=uow)
-        await api.resources.notes.delete(note["id"], transaction=uow)
+        await api.resources.notes.post({"title": "b"}, transaction=uow)
+        await api.resources.notes.patch(note["id"], {"title": "c"}, transaction=uow)
+        await api.resources.notes.delete(gone["id"], transaction=uow)
         assert feed.published == []
     assert len(feed.published) == 1
-    assert feed.words == ["post a", "patch b", "delete b"]
+    assert feed.words == ["post b", "post c"], "one each, by what is committed"
 
 
 async def test_an_operation_alone_is_a_transaction(made: Made) -> None:
@@ -159,8 +161,9 @@ async def test_fifty_writers_publish_in_the_order_of_their_commits(made: Made) -
 
     await asyncio.gather(*(writer(number) for number in range(50)))
     assert len(feed.published) == 50
-    assert [change.action for change in feed.changes] == ["post", "patch"] * 50
-    told = [(int(c.id), c.after["title"]) for c in feed.changes[::2] if c.after]
+    assert [change.action for change in feed.changes] == ["post"] * 50
+    assert all(change.after and change.after["body"] == "x" for change in feed.changes)
+    told = [(int(c.id), c.after["title"]) for c in feed.changes if c.after]
     if api._database.dialect_name == "sqlite":
         assert told == sorted(told), "ids are given in the order of the transactions"
     assert await titles(api) == [title for _, title in sorted(told)]
@@ -268,7 +271,7 @@ async def test_a_cancelled_transaction_is_published_exactly_if_it_was_committed(
         before = len(await titles(api))
         was_cancelled = await canceller.run(work, at)
         committed = len(await titles(api)) - before
-        assert feed.words == ["post a", "patch b"] * committed
+        assert feed.words == ["post b"] * committed
         fates.add((was_cancelled, committed))
         # Whatever was cut short, the connection serves the next one.
         await api.resources.notes.post({"title": "next"})

@@ -34,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.sql import FromClause
 from sqlalchemy.sql import expression as sql_expression
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from tidings.filters.arrays import (
     ElementKind,
@@ -164,7 +164,12 @@ def to_sql(
 
 def exactly(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
     """A column as it is to be ordered by: text by code point, whatever its own collation."""
-    return column.collate(EXACT[dialect]) if isinstance(column.type, String) else column
+    return column.collate(EXACT[dialect]) if _holds_text(column) else column
+
+
+def _holds_text(column: ColumnElement[Any]) -> bool:
+    kind = column.type
+    return isinstance(kind.impl if isinstance(kind, TypeDecorator) else kind, String)
 
 
 def _padded_length(length: int) -> int:
@@ -304,7 +309,7 @@ class _Builder:
                 )
 
     def _may_ignore_case(self, column: ColumnElement[Any]) -> bool:
-        return isinstance(column.type, String) and self._dialect in ("mariadb", "mysql")
+        return _holds_text(column) and self._dialect in ("mariadb", "mysql")
 
     def _operand(self, column: ColumnElement[Any], *, ordered: bool = True) -> ColumnElement[Any]:
         """A parameter; for text with the collation that the comparison is to follow.
@@ -312,18 +317,19 @@ class _Builder:
         PostgreSQL's equality is exact in any collation, and would not use an index of another.
         """
         value = self._parameter(column.type)
-        if not isinstance(column.type, String):
+        if not _holds_text(column):
             return value
         return value if self._dialect == "postgresql" and not ordered else self._exact(value)
 
     def _exact(self, value: ColumnElement[Any]) -> ColumnElement[Any]:
-        return value.collate(EXACT[self._dialect])
+        # PostgreSQL wants the parentheses after BETWEEN.
+        return sql_expression.Grouping(value.collate(EXACT[self._dialect]))
 
     def _in(self, column: ColumnElement[Any], count: int) -> ColumnElement[bool]:
         if not count:
             return _NEVER
         values = [self._parameter(column.type) for _ in range(count)]
-        if not isinstance(column.type, String) or self._dialect == "postgresql":
+        if not _holds_text(column) or self._dialect == "postgresql":
             return column.in_(values)
         exact = self._exact(column).in_(values)
         # The first comparison is there for the sake of an index of another collation.

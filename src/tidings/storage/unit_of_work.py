@@ -9,8 +9,9 @@ from itertools import count
 from typing import Literal
 
 from tidings.errors import ConfigurationError
-from tidings.feed import Change, Invalidation, Notice
+from tidings.feed import Change, Notice
 from tidings.storage.database import Connection, Database, Transaction
+from tidings.storage.net_changes import net_changes
 from tidings.storage.waiting import uninterrupted
 
 _log = logging.getLogger("tidings.storage")
@@ -69,22 +70,10 @@ class ChangeLog:
         self._marks.clear()
 
     def take(self) -> list[Notice]:
-        """All changes, leaving the log empty: the transaction was committed."""
+        """What the transaction, which was committed, comes to; it leaves the log empty."""
         changes, self._changes = self._changes, []
         self._marks.clear()
-        return _without_repetitions(changes)
-
-
-def _without_repetitions(changes: list[Notice]) -> list[Notice]:
-    """The last of equal invalidations is enough: who refetches then sees the whole transaction."""
-    if not any(isinstance(change, Invalidation) for change in changes):
-        return changes
-    last = {change: n for n, change in enumerate(changes) if isinstance(change, Invalidation)}
-    return [
-        change
-        for n, change in enumerate(changes)
-        if not isinstance(change, Invalidation) or last[change] == n
-    ]
+        return net_changes(changes)
 
 
 class UnitOfWork:

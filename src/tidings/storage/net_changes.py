@@ -1,0 +1,54 @@
+"""The net effect of a transaction: one change per record, from what was to what is committed.
+
+What a record was like in between was never there for anybody else. Told, it would be untrue, and
+would tell those who can see only such an image of a record that they never could read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tidings.feed import Action, Change, Invalidation, Notice
+
+
+def net_changes(changes: Sequence[Notice]) -> list[Notice]:
+    """The changes of one transaction, one per record, at the place of its last one.
+
+    Of equal invalidations the last is enough: who refetches then sees the whole transaction.
+    """
+    by_record: dict[Invalidation | tuple[str, str], list[Notice]] = {}
+    for change in changes:
+        key = change if isinstance(change, Invalidation) else (change.resource, change.id)
+        # Taken out and put in again, so that it stands where its last change stood.
+        by_record[key] = [*by_record.pop(key, ()), change]
+    if len(by_record) == len(changes):
+        return list(changes)
+    folded = (_folded(some) for some in by_record.values())
+    return [change for change in folded if change is not None]
+
+
+def _folded(some: list[Notice]) -> Notice | None:
+    first, last = some[0], some[-1]
+    if len(some) == 1 or not (isinstance(first, Change) and isinstance(last, Change)):
+        return last
+    if first.before is None and last.after is None:
+        return None  # made and deleted again: it was never there
+    written = [change for change in some if isinstance(change, Change) and not change.derived]
+    return replace(
+        last,
+        action=_action(first, last, written),
+        before=first.before,
+        unknown=first.unknown | last.unknown,
+        derived=not written,
+    )
+
+
+def _action(first: Change, last: Change, written: list[Change]) -> Action:
+    if first.before is None:
+        return "post"
+    if last.after is None:
+        return "delete"
+    # Deleted and made anew under the same id is what a PUT does.
+    replaced = any(change.action != "patch" for change in written)
+    return "update" if replaced else "patch"
