@@ -160,7 +160,11 @@ def policies_are_not_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 def each_step_of_a_transaction_is_told(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("tidings.storage.unit_of_work.net_changes", lambda changes: changes)
+    def take(self: ChangeLog) -> Any:
+        changes, self._changes = self._changes, []
+        return changes
+
+    patch.setattr(ChangeLog, "take", take)
 
 
 def changes_of_a_savepoint_stay(patch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ TIMEOUT = 10.0
 def live_api(**options: Any) -> Api:
     """Posts with filters of several kinds; the hooks of a test come on top."""
     api = make_api(jwt_auth=True)
-    api.use(SocketIOPlugin(**options))
+    api.use(SocketIOPlugin(**{"cors": {"origin": "https://example.org"}} | options))
     api.add_resource(
         "posts",
         schema={

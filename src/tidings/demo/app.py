@@ -69,7 +69,7 @@ def build_api(database: str, secret: str) -> Api:
     api.use(RestApiPlugin())
     api.use(SqlAlchemyPlugin(database, create_tables=True))
     api.use(JWTAuthPlugin(secret=secret))
-    api.use(SocketIOPlugin())
+    api.use(SocketIOPlugin(cors={"origin": []}))  # no pages but the demo's own
     api.add_resource(
         "users",
         schema={

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+import msgspec
+
 from tidings.filters.values import Column, Value, parts
 
 AtomOperator = Literal[
@@ -19,8 +21,7 @@ AtomOperator = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Atom:
+class Atom(msgspec.Struct, frozen=True, gc=False):
     """One column compared with one value.
 
     ``value`` is a tuple for ``in`` (any length) and ``between`` (two, inclusive), and None for
@@ -36,8 +37,7 @@ class Atom:
     some: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True, gc=False):
     """Two values compared; ``right`` is None for ``is null`` and ``is not null``.
 
     What a single column and a constant come to is an `Atom`, which an index can use.
@@ -54,8 +54,7 @@ ANY_CHARACTER: Final = "\x00"
 """Stands in a pattern's segment for any one character; no text holds a NUL."""
 
 
-@dataclass(frozen=True, slots=True)
-class TextMatch:
+class TextMatch(msgspec.Struct, frozen=True, gc=False):
     """A text held against a pattern: ``segments`` that stand apart by any number of characters.
 
     ``("abc",)`` is the text itself, ``("", "abc", "")`` contains it, ``("abc", "")`` starts with
@@ -67,22 +66,19 @@ class TextMatch:
     case: TextCase = "exact"
 
 
-@dataclass(frozen=True, slots=True)
-class AllOf:
+class AllOf(msgspec.Struct, frozen=True, gc=False):
     """True where every term is; with no terms, always."""
 
     terms: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AnyOf:
+class AnyOf(msgspec.Struct, frozen=True, gc=False):
     """True where some term is; with no terms, never."""
 
     terms: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Not:
+class Not(msgspec.Struct, frozen=True, gc=False):
     """True where the term is false (and not where it is unknown)."""
 
     term: Expression

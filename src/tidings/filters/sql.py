@@ -295,7 +295,8 @@ class _Builder:
             case "in":
                 return self._in(column, _padded_length(len(atom.value)))
             case "between":
-                low, high = self._operand(column), self._operand(column)
+                # Grouped: PostgreSQL wants COLLATE in parentheses here.
+                low, high = (sql_expression.Grouping(self._operand(column)) for _ in range(2))
                 return column.between(low, high)
             case "like":
                 return self._like(column)
@@ -322,8 +323,7 @@ class _Builder:
         return value if self._dialect == "postgresql" and not ordered else self._exact(value)
 
     def _exact(self, value: ColumnElement[Any]) -> ColumnElement[Any]:
-        # PostgreSQL wants the parentheses after BETWEEN.
-        return sql_expression.Grouping(value.collate(EXACT[self._dialect]))
+        return value.collate(EXACT[self._dialect])
 
     def _in(self, column: ColumnElement[Any], count: int) -> ColumnElement[bool]:
         if not count:

@@ -7,32 +7,30 @@ other, so that all of them round alike.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+import msgspec
 
 ValueKind = Literal["string", "number", "integer", "boolean", "date", "dateTime", "time"]
 ArithmeticOperator = Literal["+", "-", "*", "/"]
 NUMBER_KINDS: Final = frozenset({"number", "integer"})
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(msgspec.Struct, frozen=True, gc=False):
     """The value of a column of the resource's own table."""
 
     name: str
     kind: ValueKind
 
 
-@dataclass(frozen=True, slots=True)
-class Constant:
+class Constant(msgspec.Struct, frozen=True, gc=False):
     """A value that is the same for every record, already cast; never None."""
 
     value: Any
     kind: ValueKind
 
 
-@dataclass(frozen=True, slots=True)
-class Arithmetic:
+class Arithmetic(msgspec.Struct, frozen=True, gc=False):
     """Two numbers computed to a third, in double precision.
 
     It is unknown (NULL) where one of them is, after a division by zero, and where a number of a
@@ -45,15 +43,13 @@ class Arithmetic:
     right: Value
 
 
-@dataclass(frozen=True, slots=True)
-class Coalesce:
+class Coalesce(msgspec.Struct, frozen=True, gc=False):
     """The first of some values, all of one kind, that is not NULL."""
 
     values: tuple[Value, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Length:
+class Length(msgspec.Struct, frozen=True, gc=False):
     """How many code points a text has."""
 
     text: Value

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from tidings.filters import Atom, Expression
 from tidings.matching.conjunctions import Check
 
 
-class Node:
+# The garbage collector need not look at these: there are a great many, and what cycles they form
+# (a node and its entries) is undone when a node is released.
+
+
+class Node(msgspec.Struct, eq=False, gc=False):
     """One distinct filter, held by ``holders`` subscriptions.
 
     ``key`` is a digest of the canonical form; equal filters have equal keys.
     """
 
-    __slots__ = ("__weakref__", "entries", "expression", "has_failed", "holders", "key", "resource")
-
-    def __init__(self, resource: str, key: bytes, expression: Expression) -> None:
-        self.resource = resource
-        self.key = key
-        self.expression = expression
-        self.holders = 0
-        self.has_failed = False
-        self.entries: tuple[Entry, ...] = ()
+    resource: str
+    key: bytes
+    expression: Expression
+    holders: int = 0
+    has_failed: bool = False
+    entries: tuple[Entry, ...] = ()
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False, gc=False):
     """One alternative of a node's filter, as the index keeps it.
 
     ``atoms`` are those that its place in the index does not answer for and that a nested index
@@ -33,19 +36,10 @@ class Entry:
     by a range, ``inner`` are the checks that are left for values truly inside that range.
     """
 
-    __slots__ = ("atoms", "checks", "inner", "node")
-
-    def __init__(
-        self,
-        node: Node,
-        atoms: tuple[Atom, ...],
-        checks: tuple[Check, ...],
-        inner: tuple[Check, ...],
-    ) -> None:
-        self.node = node
-        self.atoms = atoms
-        self.checks = checks
-        self.inner = inner
+    node: Node
+    atoms: tuple[Atom, ...]
+    checks: tuple[Check, ...]
+    inner: tuple[Check, ...]
 
 
 class Transitions(NamedTuple):
