@@ -38,7 +38,14 @@ from filters import (
     search,
     search_record,
 )
-from plugins import MultiTenancyPlugin, UserRolesPlugin, admins_only, members_only, owners_only
+from plugins import (
+    ADMIN,
+    MultiTenancyPlugin,
+    UserRolesPlugin,
+    admins_only,
+    members_only,
+    owners_only,
+)
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -51,6 +58,7 @@ from tidings import (
     RestApiPlugin,
     SocketIOPlugin,
     SqlAlchemyPlugin,
+    policies,
 )
 
 PREFIX: Final = "/api"
@@ -222,6 +230,7 @@ def add_business(api: Api) -> None:
         },
         search_schema={"status": "string", "workspace_id": "id"},
         check_permissions=members_only,
+        row_policy=policies.either(policies.tenant("workspace_id"), policies.role(ADMIN)),
         client_ids=True,
     )
     api.add_resource(
@@ -238,6 +247,7 @@ def add_business(api: Api) -> None:
         },
         search_schema={"status": "string", "priority": "string", "customer_id": "id"},
         check_permissions=owners_only("customer_id"),
+        row_policy=policies.either(policies.owner("customer_id"), policies.role(ADMIN)),
         client_ids=True,
     )
     api.add_resource(
@@ -254,6 +264,7 @@ def add_business(api: Api) -> None:
         # Not user_id: what the plugin requires needs no filter that clients can name.
         search_schema={"status": "string"},
         check_permissions=owners_only("user_id"),
+        row_policy=policies.either(policies.owner("user_id"), policies.role(ADMIN)),
         client_ids=True,
     )
     api.add_resource(
@@ -268,6 +279,12 @@ def add_business(api: Api) -> None:
         },
         search_schema={"sender_id": "id", "recipient_id": "id", "status": "string"},
         check_permissions=owners_only("sender_id", "recipient_id"),
+        row_policy={
+            "post": policies.either(policies.owner("sender_id"), policies.role(ADMIN)),
+            "*": policies.either(
+                policies.owner("sender_id"), policies.owner("recipient_id"), policies.role(ADMIN)
+            ),
+        },
         client_ids=True,
     )
     api.add_resource(

@@ -4,8 +4,9 @@ A hook runs for every subscription, a restored one too. What it puts into
 ``subscription.filters`` holds beside the client's own filters: the client neither sees it nor can
 it remove or overwrite it.
 
-Reads and writes over HTTP are decided by ``check_permissions``, record by record. A collection is
-not limited to the caller's rows in this version: whoever may query it sees all of it.
+The guide's hooks narrow subscriptions and nothing else; its collections over HTTP show everybody's
+rows. Here each of these resources has a row policy as well (see ``app.py``), which holds on every
+way; the hooks are kept for what the guide shows with them.
 """
 
 from __future__ import annotations

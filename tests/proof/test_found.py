@@ -31,14 +31,27 @@ NIGHT = datetime(2024, 3, 1, tzinfo=UTC)
 
 
 def make_world() -> World:
-    schema = {"word": "text", "number": "number", "moment": "dateTime", "tags": "array"}
+    schema = {
+        "word": "text",
+        "c0": {"type": "id"},
+        "number": "number",
+        "moment": "dateTime",
+        "tags": "array",
+    }
     registry = ResourceRegistry()
     registry.add(declare_resource("things", schema, table="found"))
     registry.link()
     rows = [
-        {"id": 1, "word": "a\\b", "number": 1e-60, "moment": NIGHT, "tags": ["䭷", "ä", "a"]},
-        {"id": 2, "word": "aXb", "number": 1e60, "moment": NOON, "tags": ["?", "a"]},
-        {"id": 3, "word": None, "number": None, "moment": None, "tags": None},
+        {
+            "id": 1,
+            "c0": "B",
+            "word": "a\\b",
+            "number": 1e-60,
+            "moment": NIGHT,
+            "tags": ["䭷", "ä", "a"],
+        },
+        {"id": 2, "c0": "A", "word": "aXb", "number": 1e60, "moment": NOON, "tags": ["?", "a"]},
+        {"id": 3, "c0": "a", "word": None, "number": None, "moment": None, "tags": None},
     ]
     return World(registry, {}, {"things": rows}, {})
 
@@ -56,6 +69,7 @@ FOUND: dict[str, Expression] = {
     ),
     "the least number that is computed with": Comparison(TWICE, "is not null"),
     "a moment or another": Comparison(MOMENT, ">", Constant(NIGHT, "dateTime")),
+    "between the cases of a letter, by an index": Atom("c0", "between", ("A", "a")),
     "a custom filter on null, negated": Not(
         Opaque(
             "custom",
@@ -88,7 +102,7 @@ WORDS = ["a", "A", "a ", "ä", "b", "B", "_", "Z", ""]
 
 def test_tables_of_the_applications_own_may_have_other_collations(benched: Benched) -> None:
     world = make_world()
-    blank = {"number": None, "moment": None, "tags": None}
+    blank = {"c0": None, "number": None, "moment": None, "tags": None}
     rows = [{"id": number, "word": word, **blank} for number, word in enumerate(WORDS)]
     world.rows["things"] = rows
     terms: list[Expression] = [

@@ -16,7 +16,7 @@ from multiprocessing import get_context
 
 from tests.security.differential import Prover, Tally
 
-STEPS, SOCKETS = 150, 6
+STEPS, SOCKETS = 150, 8
 SHOWN = 5
 EVERY = 15.0
 """Seconds between lines of progress."""

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-
 from tests.realtime.kit import SECRET, Wire, delivered
 from tidings import (
     Api,

@@ -295,8 +295,10 @@ class _Builder:
             case "in":
                 return self._in(column, _padded_length(len(atom.value)))
             case "between":
-                # Grouped: PostgreSQL wants COLLATE in parentheses here.
-                low, high = (sql_expression.Grouping(self._operand(column)) for _ in range(2))
+                low, high = self._operand(column), self._operand(column)
+                if _holds_text(column):
+                    # MariaDB makes one equality of BETWEEN 'A' AND 'a', whatever the collation.
+                    return and_(column >= low, column <= high)
                 return column.between(low, high)
             case "like":
                 return self._like(column)
