@@ -27,7 +27,7 @@ from tests.proof.proving import Disagreement, make_world, prove_canonical, prove
 from tests.support.databases import mariadb, postgresql
 
 RECORDS, FILTERS, CHANGES = 60, 60, 60
-SAMPLED = 8
+SAMPLED = 3
 """Of so many filters the store is asked for one, as it is for the API."""
 EVERY = 15.0
 """Seconds between lines of progress."""

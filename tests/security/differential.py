@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -132,8 +132,8 @@ class Prover:
                         label = f"{resource}-{len(self.watches)}"
                         self.watches.append(Watch(user, label, resource, filters))
         await delivered(self.api)
-        await self._resubscribe(1.0)
         await self._look(FILTERS)
+        await self._resubscribe(1.0)
 
     _refusals: tuple[type[Exception], ...] = (REFUSALS,)
 
@@ -318,11 +318,10 @@ class Prover:
     async def _rights_change(self) -> None:
         """Rights change, and the application says so."""
         user = self.r.choice(self.users).identity.user_id
-        before = dict(self.visible)
         self._change_rights_of(user)
         await self.api.permissions_changed(user_id=user)
         await self._look(FILTERS, user)
-        self._check_resyncs(before)
+        self._check_resyncs(lambda one: one.identity.user_id == user)
 
     async def _silent_change(self) -> None:
         """Permissions change, and nobody says so: delivery is to ask."""
@@ -335,8 +334,6 @@ class Prover:
     async def _renewal(self) -> None:
         """A socket goes on with another token of its user, of another tenant or level."""
         user = self.r.choice([one for one in self.users if one.identity.is_authenticated])
-        before = {self._key(watch): self.visible[self._key(watch)] for watch in self.watches}
-        old = {watch: before[self._key(watch)] for watch in self.watches}
         claims = {
             name: value
             for name, value in {
@@ -351,11 +348,10 @@ class Prover:
         assert answer["success"] is True, answer
         user.identity = user.subscriber.identity
         await self._look(FILTERS, user.identity.user_id)
-        self._check_resyncs(before, old)
+        self._check_resyncs(lambda one: one is user)
 
     async def _hasty(self) -> None:
         """Rights change while a commit is still being told of."""
-        before = dict(self.visible)
         user = self.r.choice(self.users).identity.user_id
         with suppress(*self._refusals):
             await self._random_write(None)
@@ -364,7 +360,7 @@ class Prover:
         await delivered(self.api)
         await self._look(FILTERS)
         await delivered(self.api)
-        self._check_resyncs(before)
+        self._check_resyncs(lambda one: one.identity.user_id == user)
 
     async def _resubscribe(self, share: float) -> None:
         """Those whose subscriptions have ended try again."""
@@ -383,6 +379,7 @@ class Prover:
             try:
                 await service.subscribe(watch.user.subscriber, request)
                 watch.is_on = True
+                watch.believed = self.visible.get(self._key(watch), frozenset())
             except (PermissionDenied, AuthenticationError):
                 pass
             if watch.is_on != may:
@@ -402,19 +399,18 @@ class Prover:
                 found[name].append((event, payload))
         return found
 
-    def _check_resyncs(
-        self,
-        before: Mapping[Any, frozenset[str]],
-        old: Mapping[Watch, frozenset[str]] | None = None,
-    ) -> None:
-        """After rights have changed: who sees other records now has been told to refetch."""
+    def _check_resyncs(self, concerned: Callable[[User], bool]) -> None:
+        """After rights have changed: who sees other records now has been told to refetch.
+
+        Those who are not concerned may have lost rights in silence, and not know it yet.
+        """
         events = self._taken()
         for watch in self.watches:
             if not watch.is_on:
                 continue
             now = self.visible[self._key(watch)]
-            was = old[watch] if old is not None else before[self._key(watch)]
-            for event, payload in events.get(watch.name, ()):
+            found = events.get(watch.name, ())
+            for event, payload in found:
                 self.tally.told[event] += 1
                 if event == "subscription.error":
                     watch.is_on = False
@@ -423,8 +419,12 @@ class Prover:
                     "bulk",
                 ):
                     self._disagree(f"{watch.name}: {payload}")
-            if was != now and not events.get(watch.name):
-                self._disagree(f"missed: {watch.name} {watch.filters}: rights changed, no word")
+            if found:
+                watch.believed = now
+            elif watch.believed != now and concerned(watch.user):
+                place = f"{watch.name} {watch.filters} {watch.user.identity}"
+                sets = f"{sorted(watch.believed)}, now {sorted(now)}"
+                self._disagree(f"missed: {place}: rights changed, no word: {sets}")
 
     def _check_commit(
         self,
@@ -464,6 +464,7 @@ class Prover:
     ) -> None:
         told: dict[str, list[str]] = defaultdict(list)
         is_resynced = False
+        watch.believed = now
         for event, payload in events:
             if event == "subscription.update":
                 way = payload["meta"]["change"]

@@ -692,7 +692,12 @@ async def _attack(url: str, seed: str, frames: int, requests: int, result: Resul
 
 
 async def fuzz(
-    seed: str, frames: int, requests: int, *, say: Callable[[str], None] = lambda line: None
+    seed: str,
+    frames: int,
+    requests: int,
+    *,
+    fault: str = "",
+    say: Callable[[str], None] = lambda line: None,
 ) -> Result:
     """Attack a server of its own, a part of it to warm up.
 
@@ -703,7 +708,7 @@ async def fuzz(
     result = Result(seed)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        env = {"DATABASE": f"{folder}/fuzz.db"}
+        env = {"DATABASE": f"{folder}/fuzz.db", "FAULT": fault}
         async with run_server(["-m", "tests.security.fuzzed"], env=env) as server:
             try:
                 await _populate(server.url)

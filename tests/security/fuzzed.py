@@ -1,19 +1,20 @@
 """The server that is fuzzed: resources of every kind, sockets without a rate limit.
 
 python -m tests.security.fuzzed, with PORT and DATABASE (a file: what is written stays out of the
-process's memory).
+process's memory). With FAULT it has one, to be found: http, socket or silence.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.http.conftest import declare_library
 from tests.http.kit import make_api
-from tidings import SocketIOPlugin, SocketLimits, policies
+from tidings import SocketIOPlugin, SocketLimits, SubscriptionContext, policies
 from tidings.feed import MemoryFeed
 
 WITHOUT_END = 1_000_000_000
@@ -38,7 +39,26 @@ def build() -> ASGIApp:
     api.add_resource("secrets", {"name": "string"}, check_permissions=lambda context: False)
     # So short that it is full long before the memory is measured.
     api._feed = MemoryFeed(window=200)
-    return api.asgi()
+    fault = os.environ.get("FAULT", "")
+    if fault == "socket":
+        api.add_hook("subscription_filters", "fault", _break)
+    return _faulty(api.asgi(), fault) if fault in ("http", "silence") else api.asgi()
+
+
+def _break(context: SubscriptionContext) -> None:
+    if "title" in context.subscription.requested_filters:
+        raise RuntimeError("a fault")
+
+
+def _faulty(app: ASGIApp, fault: str) -> ASGIApp:
+    async def faulty(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and b"proto" in scope["query_string"]:
+            if fault == "http":
+                raise RuntimeError("a fault")
+            await asyncio.sleep(60)
+        await app(scope, receive, send)
+
+    return faulty
 
 
 if __name__ == "__main__":

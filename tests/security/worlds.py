@@ -204,6 +204,8 @@ class Watch:
     resource: str
     filters: Mapping[str, Any]
     is_on: bool = False
+    believed: frozenset[str] = frozenset()
+    """What its client would have fetched when it was last told to."""
 
 
 def identities(r: Random) -> list[Identity]:

@@ -111,6 +111,10 @@ class SqliteDatabase:
             self._readers.put_nowait(reader)
 
     async def close(self) -> None:
+        # A server that is stopped in a hurry cancels this; a connection half closed stays open.
+        await uninterrupted(self._close())
+
+    async def _close(self) -> None:
         if self._writer is None:
             return
         async with self._write_lock:
