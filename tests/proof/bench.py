@@ -109,15 +109,15 @@ class Bench:
             {row["id"] for row in rows if row[f"d{number}"]} for number in range(len(expressions))
         ]
 
-    async def found(self, expression: Expression) -> list[_Key]:
-        """The ids of the things that the store finds, as it finds them for the API."""
+    async def found(self, expression: Expression) -> tuple[set[_Key], int]:
+        """The ids of the things that the store finds for the API, and how many it counts."""
         assert self.store is not None
         assert self.world is not None
         resource = self.world.resource
         async with self.database.reading(snapshot=False) as connection:
             rows = await self.store.find(connection, resource, expression)
-            assert await self.store.count(connection, resource, expression) == len(rows)
-        return [row["id"] for row in rows]
+            counted = await self.store.count(connection, resource, expression)
+        return {row["id"] for row in rows}, counted
 
     def _question(self, expressions: Sequence[Expression]) -> tuple[Statement, dict[str, Any]]:
         """Each filter is a column; one builder for all of them, so that no names collide."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -45,13 +46,30 @@ def make_world() -> World:
         {
             "id": 1,
             "c0": "B",
+            "c2": Decimal("2.0000"),
             "word": "a\\b",
             "number": 1e-60,
             "moment": NIGHT,
             "tags": ["䭷", "ä", "a"],
         },
-        {"id": 2, "c0": "A", "word": "aXb", "number": 1e60, "moment": NOON, "tags": ["?", "a"]},
-        {"id": 3, "c0": "a", "word": None, "number": None, "moment": None, "tags": None},
+        {
+            "id": 2,
+            "c0": "A",
+            "c2": Decimal(0),
+            "word": "aXb",
+            "number": 1e60,
+            "moment": NOON,
+            "tags": ["?", "a"],
+        },
+        {
+            "id": 3,
+            "c0": "a",
+            "c2": None,
+            "word": None,
+            "number": None,
+            "moment": None,
+            "tags": None,
+        },
     ]
     return World(registry, {}, {"things": rows}, {})
 
@@ -70,6 +88,8 @@ FOUND: dict[str, Expression] = {
     "the least number that is computed with": Comparison(TWICE, "is not null"),
     "a moment or another": Comparison(MOMENT, ">", Constant(NIGHT, "dateTime")),
     "between the cases of a letter, by an index": Atom("c0", "between", ("A", "a")),
+    "a finer decimal, by an index": Atom("c2", "=", Decimal("2.00001")),
+    "a list of finer decimals, by an index": Atom("c2", "in", (Decimal("2.00001"),) * 2),
     "a custom filter on null, negated": Not(
         Opaque(
             "custom",
@@ -102,7 +122,7 @@ WORDS = ["a", "A", "a ", "ä", "b", "B", "_", "Z", ""]
 
 def test_tables_of_the_applications_own_may_have_other_collations(benched: Benched) -> None:
     world = make_world()
-    blank = {"c0": None, "number": None, "moment": None, "tags": None}
+    blank = {"c0": None, "c2": None, "number": None, "moment": None, "tags": None}
     rows = [{"id": number, "word": word, **blank} for number, word in enumerate(WORDS)]
     world.rows["things"] = rows
     terms: list[Expression] = [

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Date,
     DateTime,
     Double,
+    Numeric,
     String,
     Time,
     and_,
@@ -306,6 +307,9 @@ class _Builder:
                 value = self._parameter(column.type)
                 # The first comparison is there for the sake of an index of that collation.
                 return and_(column == value, column == self._exact(value))
+            case "=" if self._may_round(column):
+                value = self._parameter(column.type)
+                return and_(column >= value, column <= value)
             case compare:
                 return column.op(compare, is_comparison=True)(
                     self._operand(column, ordered=compare not in ("=", "!="))
@@ -313,6 +317,12 @@ class _Builder:
 
     def _may_ignore_case(self, column: ColumnElement[Any]) -> bool:
         return _holds_text(column) and self._dialect in ("mariadb", "mysql")
+
+    def _may_round(self, column: ColumnElement[Any]) -> bool:
+        """MariaDB looks up what is equal in an index by the digits that the column has."""
+        kind = column.type
+        kind = kind.impl if isinstance(kind, TypeDecorator) else kind
+        return isinstance(kind, Numeric) and self._dialect in ("mariadb", "mysql")
 
     def _operand(self, column: ColumnElement[Any], *, ordered: bool = True) -> ColumnElement[Any]:
         """A parameter; for text with the collation that the comparison is to follow.
@@ -331,6 +341,8 @@ class _Builder:
         if not count:
             return _NEVER
         values = [self._parameter(column.type) for _ in range(count)]
+        if self._may_round(column):
+            column = sql_expression.Grouping(column.op("+")(_ZERO))
         if not _holds_text(column) or self._dialect == "postgresql":
             return column.in_(values)
         exact = self._exact(column).in_(values)

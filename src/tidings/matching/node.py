@@ -9,7 +9,6 @@ import msgspec
 from tidings.filters import Atom, Expression
 from tidings.matching.conjunctions import Check
 
-
 # The garbage collector need not look at these: there are a great many, and what cycles they form
 # (a node and its entries) is undone when a node is released.
 

@@ -222,8 +222,11 @@ class SubscriptionService:
     def _move(self, subscription: Subscription, admitted: Admitted) -> bool:
         """Have a subscription watch what it now may; False where that is what it watched."""
         old, expression = subscription.node, admitted.expression
+        # What it was refused at delivery meanwhile it has missed.
+        was_refused = not subscription.is_permitted
+        subscription.is_permitted = True
         if self._matcher.find(subscription.resource, expression) is old:
-            return False
+            return was_refused
         self._leave_room(subscription)
         subscription.node = self._matcher.acquire(subscription.resource, expression)
         subscription.since = self._position().offset

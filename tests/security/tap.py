@@ -1,0 +1,188 @@
+"""A tap on the wire: no frame may hold a value of a record.
+
+While it is open it keeps every text that is written to a record, and every frame that is made for
+a client. At the end no string in any frame may contain such a text, unless it is a word of the
+protocol, the id of a record, or something that a client has itself sent.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pytest
+from engineio.packet import MESSAGE
+from engineio.packet import Packet as EnginePacket
+
+from tidings.realtime.admission import Admission
+from tidings.realtime.packets import Packet
+from tidings.storage import RecordStore
+
+SHORTEST: Final = 6
+"""Shorter texts are in many words by chance."""
+_MOST_SENT = 4_000_000
+_FROM_CLIENT = re.compile(
+    r'(?:0|1|[23]\d*\["(?:subscribe|unsubscribe|restore-subscriptions|authenticate|explain)")'
+)
+_MOMENT = r"\d{4}-\d\d-\d\dT[\d:.]+Z"
+_PROTOCOL: Final[dict[str, str]] = {
+    "type": r"resource\.(?:created|updated|deleted)",
+    "action": "post|update|patch|delete",
+    "change": "enter|update|leave",
+    "reason": "window|epoch|overflow|bulk|permission",
+    "status": "active",
+    "code": "[A-Z_]+",
+    "cursor": r"[0-9a-z]+\.\d+",
+    "timestamp": _MOMENT,
+    "serverTime": _MOMENT,
+    "expiresAt": _MOMENT,
+    "socketId": r"[\w-]+",
+    "sid": r"[\w-]+",
+}
+_WORDS = {name: re.compile(pattern) for name, pattern in _PROTOCOL.items()}
+_ID_OF_SERVER = re.compile(r"(.+)-[a-z2-7]{5}(?:-\d+)?")
+
+
+@dataclass
+class Tap:
+    """What has gone into records, what clients have sent, and what they have been sent."""
+
+    written: set[str] = field(default_factory=set)
+    ids: set[str] = field(default_factory=set)
+    resources: set[str] = field(default_factory=set)
+    sent: set[str] = field(default_factory=set)
+    frames: set[str] = field(default_factory=set)
+
+    def write(self, resource: Any, values: Any) -> None:
+        self.resources.add(resource.name)
+        for name, value in values.items():
+            kind = resource.fields.get(name)
+            if name == "id" or (kind is not None and kind.type == "id"):
+                self.ids.add(str(value))
+            else:
+                self.written |= {one for one in _texts(value) if len(one) >= SHORTEST}
+
+    def leaks(self) -> list[str]:
+        """Frames that hold a value of a record, each with the value."""
+        found = []
+        sent = "\n".join(self.sent)
+        secret = {text for text in self.written - self.ids if text not in sent}
+        if not secret:
+            return []
+        for frame in sorted(self.frames):
+            for text in self._unknown(frame):
+                found += [f"{value!r} in {frame[:500]}" for value in secret if value in text]
+        return found
+
+    def _unknown(self, frame: str) -> Iterator[str]:
+        """The strings of a frame that are no words of the protocol, nor ids."""
+        body = frame.lstrip("0123456789-")
+        try:
+            packet = json.loads(body) if body else None
+        except ValueError:
+            yield frame
+            return
+        for name, text in _members("", packet):
+            word = _WORDS.get(name)
+            if (
+                (word is not None and word.fullmatch(text))
+                or (name in ("resource", "type") and text in self.resources)
+                or (name == "id" and text in self.ids)
+            ):
+                continue
+            made = _ID_OF_SERVER.fullmatch(text) if name in ("subscriptionId", "") else None
+            if made is None or made[1] not in self.resources:
+                yield text
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The strings in a value, with those that JSON would be made of."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _members(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Every string with the name of the member that it is, or is in an array of; names, too."""
+    if isinstance(value, str):
+        yield name, value
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _members(name, inner)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield "", key
+            yield from _members(key, inner)
+
+
+@contextmanager
+def tapped() -> Iterator[Tap]:
+    """Record everything meanwhile."""
+    tap = Tap()
+    with pytest.MonkeyPatch.context() as patch:
+        _tap_records(patch, tap)
+        _tap_clients(patch, tap)
+        made = EnginePacket.__init__
+
+        def init(
+            self: Any, packet_type: int = 6, data: Any = None, encoded_packet: Any = None
+        ) -> None:
+            if packet_type == MESSAGE and isinstance(data, str) and not _FROM_CLIENT.match(data):
+                tap.frames.add(data)
+            made(self, packet_type, data, encoded_packet)
+
+        patch.setattr(EnginePacket, "__init__", init)
+        yield tap
+
+
+def _tap_records(patch: pytest.MonkeyPatch, tap: Tap) -> None:
+    insert, update = RecordStore.insert, RecordStore.update
+
+    async def inserting(self: Any, connection: Any, resource: Any, values: Any) -> Any:
+        row = await insert(self, connection, resource, values)
+        tap.write(resource, row)
+        return row
+
+    async def updating(self: Any, connection: Any, resource: Any, key: Any, values: Any) -> Any:
+        tap.ids.add(str(key))
+        row = await update(self, connection, resource, key, values)
+        tap.write(resource, row)
+        return row
+
+    patch.setattr(RecordStore, "insert", inserting)
+    patch.setattr(RecordStore, "update", updating)
+
+
+def _tap_clients(patch: pytest.MonkeyPatch, tap: Tap) -> None:
+    decode, admit = Packet.decode, Admission.admit
+
+    def decoding(self: Any, encoded_packet: str) -> int:
+        if len(encoded_packet) < _MOST_SENT:
+            tap.sent.add(encoded_packet)
+        number: int = decode(self, encoded_packet)
+        tap.sent |= set(_texts(self.data))  # as it is without its escapes
+        return number
+
+    async def admitting(self: Any, identity: Any, payload: Any) -> Any:
+        tap.sent |= set(_texts(payload))
+        return await admit(self, identity, payload)
+
+    patch.setattr(Packet, "decode", decoding)
+    patch.setattr(Admission, "admit", admitting)
+
+
+@pytest.fixture(autouse=True)
+def no_values_in_frames() -> Iterator[None]:
+    """For the conftest of every suite that opens sockets."""
+    with tapped() as tap:
+        yield
+    assert tap.leaks() == [], tap.leaks()[:3]
