@@ -42,8 +42,10 @@ lint: setup ## Style, format and types
 bench: setup ## The benchmarks
 	$(BIN)/python -m benchmarks
 
-prove: setup ## A million filter decisions on each database (SEED=123 to repeat a run)
+prove: setup ## Millions of decisions: filters on each database, who may know; fuzzing (SEED=123 repeats)
 	$(BIN)/python -m tests.proof $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.security $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.security.fuzz $(if $(SEED),--seed $(SEED))
 
 clean: ## Remove what tests and builds leave behind (not .venv)
 	rm -rf build dist htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -39,7 +39,17 @@ VALUES: dict[str, Make] = {
 ORDERED = [">", ">=", "<", "<=", "between"]
 
 
+def random_elements(r: random.Random) -> list[Any] | None:
+    made = [r.choice([1, 2, True, "a", "b", None, 2.0, [1]]) for _ in range(r.randint(0, 4))]
+    return None if r.random() < 0.1 else made
+
+
 def random_atom(r: random.Random) -> Atom:
+    if r.random() < 0.08:
+        wanted = [r.choice([1, 2, True, "a", "b", "c"]) for _ in range(r.randint(1, 3))]
+        if r.random() < 0.5:
+            return Atom("many", "=", wanted[0], some=True)
+        return Atom("many", "in", tuple(wanted), some=True)
     column = r.choice(list(VALUES))
     make = VALUES[column]
     operators = ["=", "=", "!=", "in", "is null", "is not null"]
@@ -67,7 +77,8 @@ def random_filter(r: random.Random, depth: int = 2) -> Expression:
 
 
 def random_record(r: random.Random) -> dict[str, Any]:
-    return {name: None if r.random() < 0.15 else make(r) for name, make in VALUES.items()}
+    record = {name: None if r.random() < 0.15 else make(r) for name, make in VALUES.items()}
+    return record | {"many": random_elements(r)}
 
 
 def scan(nodes: set[Node], record: dict[str, Any] | None) -> set[Node]:
@@ -214,12 +225,29 @@ def test_a_released_node_is_freed_without_a_collection() -> None:
         gc.enable()
 
 
-def test_columns_with_many_values_are_left_to_checks() -> None:
+def test_columns_with_many_values_are_found_by_each_of_them() -> None:
     matcher = Matcher()
     tagged = matcher.acquire("x", Atom("tags", "=", "a", some=True))
     listed = matcher.acquire("x", all_of([Atom("s", "=", 1), Atom("n", ">", 2, some=True)]))
-    found = matcher.match(Change("x", "1", "post", None, {"tags": ["b", "a"], "s": 1, "n": [1, 3]}))
-    assert set(found.enter) == {tagged, listed}
-    assert not matcher.match(
-        Change("x", "1", "post", None, {"tags": ["b"], "s": 1, "n": [1]})
-    ).enter
+    one = matcher.acquire("x", Atom("n", "in", (1, 7), some=True))
+    many = [
+        matcher.acquire("x", all_of([Atom("tags", "=", "z", some=True), Atom("m", "=", number)]))
+        for number in range(100)
+    ]
+    assert not matcher._indexes["x"]._rest
+
+    def entered(tags: Any, n: Any, s: int = 0, m: int = -1) -> set[Node]:
+        image = {"tags": tags, "s": s, "n": n, "m": m}
+        return set(matcher.match(Change("x", "1", "post", None, image)).enter)
+
+    assert entered(["b", "a"], [1, 3], s=1) == {tagged, listed, one}
+    assert entered(["b"], [1]) == {one}
+    assert entered(["b", ["a"], {"a": 1}, None], [True]) == set(), "1 is not true"
+    assert entered(None, []) == set()
+    assert entered(["z", "q"], (None,), m=42) == {many[42]}
+    before = {"tags": ["a"], "s": 0, "n": [7], "m": 0}
+    found = matcher.match(Change("x", "1", "patch", before, before | {"tags": ["c", "z"]}))
+    assert (found.enter, found.update, found.leave) == ([many[0]], [one], [tagged])
+    for node in [tagged, listed, one, *many]:
+        matcher.release(node)
+    assert not matcher._indexes

@@ -320,7 +320,7 @@ class _Builder:
 
     def _may_round(self, column: ColumnElement[Any]) -> bool:
         """MariaDB looks up what is equal in an index by the digits that the column has."""
-        kind = column.type
+        kind: Any = column.type
         kind = kind.impl if isinstance(kind, TypeDecorator) else kind
         return isinstance(kind, Numeric) and self._dialect in ("mariadb", "mysql")
 

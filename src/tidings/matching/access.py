@@ -1,8 +1,8 @@
 """Access: through which key of the index the entry of a conjunction is found.
 
-The best key leaves the fewest candidates: all equalities together, then a list of values, then a
-closed range, a text of three letters or more, an open range, a shorter text; the rest is looked
-at for every change.
+The best key leaves the fewest candidates: all equalities together, then a list of values, then an
+element of a column with many values, a closed range, a text of three letters or more, an open
+range, a shorter text; the rest is looked at for every change.
 """
 
 from __future__ import annotations
@@ -55,13 +55,23 @@ class ByText:
     used: tuple[Atom, ...]
 
 
-Access = ByValues | ByRange | ByText | None
+@dataclass(frozen=True, slots=True)
+class ByElements:
+    """Found by one of the values of a column that has many; a key only narrows down."""
+
+    column: str
+    keys: tuple[Hashable, ...]
+    used: tuple[Atom, ...]
+
+
+Access = ByValues | ByElements | ByRange | ByText | None
 
 
 def choose(atoms: Iterable[Atom]) -> Access:
     """The best access for a conjunction of these atoms; None where none is any use."""
-    atoms = tuple(atoms)
-    best: Access = _by_values(atoms)
+    found = tuple(atoms)
+    atoms = tuple(atom for atom in found if not atom.some)
+    best: Access = _by_values(atoms) or _by_elements(found)
     if best is not None:
         return best
     ranges = list(_ranges(atoms))
@@ -97,6 +107,20 @@ def _by_values(atoms: tuple[Atom, ...]) -> ByValues | None:
         return None
     shortest = min(lists, key=lambda atom: len(atom.value))
     return ByValues((shortest.column,), tuple(dict.fromkeys(shortest.value)), (shortest,))
+
+
+def _by_elements(atoms: tuple[Atom, ...]) -> ByElements | None:
+    best: tuple[Any, ...] | None = None
+    for atom in atoms:
+        if not atom.some or atom.operator not in ("=", "in"):
+            continue
+        keys = atom.value if atom.operator == "in" else (atom.value,)
+        if len(keys) <= MAX_KEYS and (best is None or len(keys) < len(best[1])):
+            best = (atom, keys)
+    if best is None:
+        return None
+    atom, keys = best
+    return ByElements(atom.column, tuple(dict.fromkeys(keys)), (atom,))
 
 
 def _ranges(atoms: tuple[Atom, ...]) -> Iterator[ByRange]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Any, Final
 
-from tidings.matching.access import Access, ByRange, ByText, ByValues, position
+from tidings.matching.access import Access, ByElements, ByRange, ByText, ByValues, position
 from tidings.matching.buckets import AFTER, BEFORE, Bucket, Buckets, Found, Nest
 from tidings.matching.conjunctions import Check, Record
 from tidings.matching.node import Entry
@@ -15,7 +15,7 @@ from tidings.matching.ranges import Ranges
 from tidings.matching.texts import Texts
 
 _log = logging.getLogger("tidings.matching")
-_NO_RUNS: Final[frozenset[str]] = frozenset()
+_NONE: Final[frozenset[Any]] = frozenset()
 
 KeyOf = Callable[[Record], Any]
 Lookup = Callable[[Any], Bucket | None]
@@ -33,6 +33,7 @@ class Index:
         self._count = 0
         self._values: dict[tuple[str, ...], Buckets] = {}
         self._lookups: dict[tuple[str, ...], tuple[KeyOf, Lookup]] = {}
+        self._elements: dict[str, Buckets] = {}
         self._ranges: dict[str, Ranges] = {}
         self._texts: dict[str, Texts] = {}
         self._rest: dict[Entry, None] = {}
@@ -50,6 +51,11 @@ class Index:
                     self._lookups[shape] = itemgetter(*shape), buckets.table.get
                 for key in keys:
                     self._values[shape].put(key, entry)
+            case ByElements(column, keys):
+                if column not in self._elements:
+                    self._elements[column] = Buckets(self._nest)
+                for key in keys:
+                    self._elements[column].put(key, entry)
             case ByRange():
                 if access.column not in self._ranges:
                     self._ranges[access.column] = Ranges(self._nest)
@@ -70,6 +76,11 @@ class Index:
                     self._values[shape].discard(key, entry)
                 if not self._values[shape].table:
                     del self._values[shape], self._lookups[shape]
+            case ByElements(column, keys):
+                for key in keys:
+                    self._elements[column].discard(key, entry)
+                if not self._elements[column].table:
+                    del self._elements[column]
             case ByRange():
                 self._ranges[access.column].discard(access, entry)
                 if not self._ranges[access.column]:
@@ -98,6 +109,14 @@ class Index:
                 _take(was, before, after, BEFORE, found)
             if now is not None:
                 _take(now, before, after, AFTER, found)
+        for column, buckets in self._elements.items():
+            old_keys = _elements_of(before[column]) if images & BEFORE else _NONE
+            new_keys = _elements_of(after[column]) if images & AFTER else _NONE
+            for key in old_keys | new_keys:
+                bucket = buckets.table.get(key)
+                if bucket is not None:
+                    which = BEFORE * (key in old_keys) + AFTER * (key in new_keys)
+                    _take(bucket, before, after, which, found)
         for column, ranges in self._ranges.items():
             old = position(before[column]) if images & BEFORE else None
             new = position(after[column]) if images & AFTER else None
@@ -107,13 +126,20 @@ class Index:
                 _take_around(ranges, old, before, after, BEFORE, found)
                 _take_around(ranges, new, before, after, AFTER, found)
         for column, texts in self._texts.items():
-            old_runs = texts.runs_in(before[column]) if images & BEFORE else _NO_RUNS
-            new_runs = texts.runs_in(after[column]) if images & AFTER else _NO_RUNS
+            old_runs = texts.runs_in(before[column]) if images & BEFORE else _NONE
+            new_runs = texts.runs_in(after[column]) if images & AFTER else _NONE
             for run in old_runs | new_runs:
                 which = BEFORE * (run in old_runs) + AFTER * (run in new_runs)
                 _take(texts.buckets.table[run], before, after, which, found)
         for entry in self._rest:
             _keep(entry, entry.checks, before, after, images, found)
+
+
+def _elements_of(values: Any) -> frozenset[Any]:
+    """What of a column's many values can be a key: not the arrays and objects in an array."""
+    return frozenset(
+        value for value in values or () if value is not None and not isinstance(value, list | dict)
+    )
 
 
 def _behind(get: Lookup, key_of: KeyOf, record: Record) -> Bucket | None:

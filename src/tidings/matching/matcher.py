@@ -108,4 +108,4 @@ def _digest(expression: Expression) -> bytes:
 
 
 def _atoms(terms: tuple[Expression, ...]) -> tuple[Atom, ...]:
-    return tuple(term for term in terms if isinstance(term, Atom) and not term.some)
+    return tuple(term for term in terms if isinstance(term, Atom))
