@@ -23,37 +23,15 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.sql.expression import Grouping
+
+from tidings.filters.grouping import joined
 
 ElementKind = Literal["string", "integer", "boolean"]
 # Without a character set it would be the database's own, which may not hold all texts.
 _MYSQL_VALUE = "LONGTEXT CHARACTER SET utf8mb4"
 _MYSQL_ELEMENTS = f"'$[*]' COLUMNS (value {_MYSQL_VALUE} PATH '$', raw JSON PATH '$')"
-_GROUP = 16
 _MYSQL_QUOTED = "LEFT(raw, 1) = '\"'"
 _MYSQL_NUMBER = "raw REGEXP '^[-0-9]'"
-
-
-class _Group(Grouping[bool]):
-    """Parentheses that stay: SQLAlchemy takes its own away between an OR and an OR."""
-
-    inherit_cache = True
-    operator = None
-
-
-def joined(
-    join: Callable[..., ColumnElement[bool]], terms: Sequence[ColumnElement[bool]], dialect: str
-) -> ColumnElement[bool]:
-    """Terms joined by AND or OR.
-
-    SQLite takes each further term for one more level, of which it permits 1,000 in all: there
-    many terms are joined group by group.
-    """
-    if dialect != "sqlite" or len(terms) <= _GROUP:
-        return join(*terms)
-    size = max(_GROUP, -(-len(terms) // _GROUP))
-    groups = (terms[start : start + size] for start in range(0, len(terms), size))
-    return join(*(_Group(joined(join, group, dialect)) for group in groups))
 
 
 def element_kind(value: object) -> ElementKind:

@@ -43,7 +43,6 @@ from tidings.filters.arrays import (
     element_parameter,
     has_element_sql,
     has_text_sql,
-    joined,
 )
 from tidings.filters.expression import (
     AllOf,
@@ -55,6 +54,7 @@ from tidings.filters.expression import (
     Opaque,
     TextMatch,
 )
+from tidings.filters.grouping import Group, joined
 from tidings.filters.text import encoded_pattern, fold, like_text, pattern_text
 from tidings.filters.values import (
     NUMBER_KINDS,
@@ -169,8 +169,12 @@ def exactly(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
 
 
 def _holds_text(column: ColumnElement[Any]) -> bool:
-    kind = column.type
-    return isinstance(kind.impl if isinstance(kind, TypeDecorator) else kind, String)
+    return _holds(column, String)
+
+
+def _holds(column: ColumnElement[Any], kind: type[TypeEngine[Any]]) -> bool:
+    found = column.type
+    return isinstance(found.impl if isinstance(found, TypeDecorator) else found, kind)
 
 
 def _padded_length(length: int) -> int:
@@ -192,7 +196,7 @@ def _contains(text: str, dialect: str) -> str:
 def _pattern(match: TextMatch, dialect: str) -> str:
     if dialect == "sqlite":
         return encoded_pattern(match.segments, match.case)
-    if match.case == "exact":
+    if match.case == "exact" and dialect == "postgresql":
         return like_text(match.segments, _LIKE_ESCAPE)
     flavour = "postgresql" if dialect == "postgresql" else "pcre"
     return pattern_text(match.segments, match.case, flavour)  # type: ignore[arg-type]  # literals
@@ -444,7 +448,8 @@ class _Builder:
         if self._dialect == "sqlite":
             matches = func.tidings_match(text, self._parameter(String()))
             return matches == literal_column("1")
-        if term.case != "exact":
+        if term.case != "exact" or self._dialect != "postgresql":
+            # MariaDB's LIKE misses letters beyond 16 bits where it uses an index.
             return self._matches_regex(text, self._parameter(String()))
         return text.like(self._exact(self._parameter(String())), escape=_LIKE_ESCAPE)
 
@@ -490,7 +495,7 @@ class _Builder:
                 result = left * right
             case "/":
                 result = left / func.nullif(right, literal_column("0"), type_=Double)
-        return sql_expression.Grouping(result)
+        return Group(result)
 
     def _number(self, value: Value) -> ColumnElement[Any]:
         """An operand of arithmetic: a double, and NULL where it is beyond the limit."""

@@ -16,7 +16,7 @@ from tidings.resources.includes import IncludeTree, included_resources
 from tidings.schema import ResourceRegistry, ResourceType
 
 _log = logging.getLogger("tidings.permissions")
-_KEPT: Final = 100_000
+_KEPT: Final = 10_000
 _AT_ONCE: Final = 50
 """So many checks run side by side."""
 
