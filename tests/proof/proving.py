@@ -97,8 +97,9 @@ async def prove_sql(
         ids, counted = await bench.found(expression)
         if ids != by_python or counted != len(ids):
             raise Disagreement(
-                f"{bench.name}: RecordStore.find, and .count: {counted}\n{expression}\nSQL only {ids - by_python}\n"
-                f"Python only {by_python - ids}\n{bench.told(expression)}"
+                f"{bench.name}: RecordStore.find (and .count: {counted})\n{expression}\n"
+                f"SQL only {ids - by_python}\nPython only {by_python - ids}\n"
+                f"{bench.told(expression)}"
             )
 
 

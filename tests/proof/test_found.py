@@ -32,50 +32,25 @@ NIGHT = datetime(2024, 3, 1, tzinfo=UTC)
 
 
 def make_world() -> World:
-    schema = {
-        "word": "text",
-        "c0": {"type": "id"},
-        "number": "number",
-        "moment": "dateTime",
-        "tags": "array",
-    }
+    schema = {"c0": "id", "c2": "decimal", "word": "text", "number": "number"}
+    schema |= {"moment": "dateTime", "tags": "array"}
     registry = ResourceRegistry()
     registry.add(declare_resource("things", schema, table="found"))
     registry.link()
-    rows = [
-        {
-            "id": 1,
-            "c0": "B",
-            "c2": Decimal("2.0000"),
-            "word": "a\\b",
-            "number": 1e-60,
-            "moment": NIGHT,
-            "tags": ["䭷", "ä", "a"],
-        },
-        {
-            "id": 2,
-            "c0": "A",
-            "c2": Decimal(0),
-            "word": "aXb",
-            "number": 1e60,
-            "moment": NOON,
-            "tags": ["?", "a"],
-        },
-        {
-            "id": 3,
-            "c0": "a",
-            "c2": None,
-            "word": None,
-            "number": None,
-            "moment": None,
-            "tags": None,
-        },
+    values: list[tuple[Any, ...]] = [
+        (1, "B", Decimal("2.0000"), "a\\b", 1e-60, NIGHT, ["䭷", "ä", "a"]),
+        (2, "A", Decimal(0), "aXb", 1e60, NOON, ["?", "a"]),
+        (3, "a\U0001f600c", Decimal(-1), "", 0.1, NOON, []),
+        (4, None, None, None, None, None, None),
     ]
+    rows = [dict(zip(["id", *schema], row, strict=True)) for row in values]
     return World(registry, {}, {"things": rows}, {})
 
 
 MOMENT = Coalesce((Column("moment", "dateTime"), Constant(NOON, "dateTime")))
 TWICE = Arithmetic("*", Column("number", "number"), Constant(2.0, "number"))
+NUMBER = Column("number", "number")
+QUOTIENT = Arithmetic("/", Constant(1.0, "number"), NUMBER)
 FOUND: dict[str, Expression] = {
     "arrays in a database of another encoding": Atom("tags", "=", "䭷", some=True),
     "texts of arrays in such a database": Atom("tags", "like", "Ä", some=True),
@@ -90,6 +65,10 @@ FOUND: dict[str, Expression] = {
     "between the cases of a letter, by an index": Atom("c0", "between", ("A", "a")),
     "a finer decimal, by an index": Atom("c2", "=", Decimal("2.00001")),
     "a list of finer decimals, by an index": Atom("c2", "in", (Decimal("2.00001"),) * 2),
+    "a product in parentheses": Comparison(
+        Arithmetic("*", QUOTIENT, Arithmetic("*", NUMBER, NUMBER)), "=", NUMBER
+    ),
+    "a letter of four bytes, by an index": TextMatch(Column("c0", "string"), ("a\x00c", "")),
     "a custom filter on null, negated": Not(
         Opaque(
             "custom",

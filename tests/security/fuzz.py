@@ -256,7 +256,7 @@ class FrameFuzzer:
         r = self.r
         known = r.choice(self.known) if self.known else "posts-aaaaa"
         subscription = {
-            "resource": r.choice(RESOURCES),
+            "resource": r.choice(("posts",) * 6 + RESOURCES),
             "filters": {one: value(r, 3) for one in r.sample(FIELDS, r.choice([0, 1, 1, 2]))},
         }
         if r.random() < 0.5:

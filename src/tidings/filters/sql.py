@@ -324,9 +324,7 @@ class _Builder:
 
     def _may_round(self, column: ColumnElement[Any]) -> bool:
         """MariaDB looks up what is equal in an index by the digits that the column has."""
-        kind: Any = column.type
-        kind = kind.impl if isinstance(kind, TypeDecorator) else kind
-        return isinstance(kind, Numeric) and self._dialect in ("mariadb", "mysql")
+        return _holds(column, Numeric) and self._dialect in ("mariadb", "mysql")
 
     def _operand(self, column: ColumnElement[Any], *, ordered: bool = True) -> ColumnElement[Any]:
         """A parameter; for text with the collation that the comparison is to follow.
