@@ -778,3 +778,29 @@ def test_the_cache_of_statements_is_bounded() -> None:
         get(shape_)
     assert len(cache._statements) == 2
     assert list(cache._statements) == ["b", "c"]
+
+
+# Limits
+
+
+def test_filters_that_come_to_too_much_are_refused() -> None:
+    def filters(parts: int) -> ResourceType:
+        split = {"filter_operator": "like", "one_of": ["a", "b"], "split_by": " "}
+        search = {f"f{number}": split for number in range(parts)}
+        return declare_resource("big", {"a": "string", "b": "string"}, search_schema=search)
+
+    words = " ".join(f"w{number}" for number in range(250))
+    three = filters(3)
+    assert build_filters(three, {"f0": words, "f1": "a b"}, ANONYMOUS)
+    other = words.replace("w", "x")
+    with pytest.raises(FilterError, match="more than 1000 comparisons"):
+        build_filters(three, {"f0": words, "f1": other, "f2": "y"}, ANONYMOUS)
+
+
+def test_clauses_that_nest_too_deep_are_refused(posts: ResourceType) -> None:
+    clause: dict[str, Any] = {"title": "a"}
+    for _ in range(31):
+        clause = {"$not": clause}
+    assert build_clause(posts, clause)
+    with pytest.raises(ConfigurationError, match="nested too deep"):
+        build_clause(posts, {"$not": clause})
