@@ -7,7 +7,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from sqlalchemy import make_url
 
 from tests.proof.conftest import Benched
 from tests.proof.proving import Decisions, prove_sql
@@ -120,15 +119,6 @@ def prove(benched: Benched, world: World, expressions: list[Expression]) -> None
     benched.run(prove_sql(benched.bench, found, (), shrink=False))
 
 
-@pytest.fixture
-def without_jit(benched: Benched) -> None:
-    """PostgreSQL would compile the largest filters to machine code, for minutes."""
-    if benched.bench.name == "postgresql":
-        name = make_url(benched.bench.url).database
-        benched.run(benched.bench.execute(f"ALTER DATABASE {name} SET jit = off"))
-
-
-@pytest.mark.usefixtures("without_jit")
 @pytest.mark.parametrize("shape", [deep, wide, many_values])
 def test_the_largest_filters_run(
     benched: Benched, world: World, shape: Callable[[Callable[[int], Expression]], Expression]
@@ -139,7 +129,6 @@ def test_the_largest_filters_run(
     prove(benched, world, [expression])
 
 
-@pytest.mark.usefixtures("without_jit")
 @pytest.mark.parametrize("kind", [3, 4, 7])
 def test_as_many_comparisons_of_one_kind_run(benched: Benched, world: World, kind: int) -> None:
     prove(benched, world, [deep(same_leaf(kind))])
