@@ -22,8 +22,9 @@ def own_engine(url: str) -> AsyncEngine:
     options: dict[str, Any] = {"pool_timeout": WAIT_SECONDS}
     if make_url(url).get_backend_name() == "postgresql":
         # Compiling a filter of many terms takes PostgreSQL far longer than it takes to run it.
-        settings = {"lock_timeout": f"{WAIT_SECONDS}s", "jit": "off"}
-        options["connect_args"] = {"server_settings": settings}
+        options["connect_args"] = {
+            "server_settings": {"lock_timeout": f"{WAIT_SECONDS}s", "jit": "off"}
+        }
     else:
         settings = f"sql_mode = '{_SQL_MODE}', innodb_lock_wait_timeout = {WAIT_SECONDS}"
         options["connect_args"] = {"init_command": f"SET SESSION {settings}"}
