@@ -108,7 +108,8 @@ def leave_is_sent_for_what_was_not_seen(patch: pytest.MonkeyPatch) -> None:
         told = {node for nodes in found for node in nodes}
         others = [
             node
-            for (resource, _), node in self._nodes.items()
+            for resource, nodes in self._nodes.items()
+            for node in nodes.values()
             if resource == change.resource and node not in told and change.after is None
         ]
         return found._replace(leave=[*found.leave, *others])

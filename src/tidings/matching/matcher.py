@@ -20,32 +20,35 @@ class Matcher:
     """The watched filters of one process: equal ones are one node, however many hold it."""
 
     def __init__(self) -> None:
-        self._nodes: dict[tuple[str, bytes], Node] = {}
+        # With keys and values that the garbage collector need not look at, it need not look at
+        # the dicts of a resource either, which are the largest there are.
+        self._nodes: dict[str, dict[bytes, Node]] = {}
         self._indexes: dict[str, Index] = {}
 
     def __len__(self) -> int:
-        return len(self._nodes)
+        return sum(map(len, self._nodes.values()))
 
     def acquire(self, resource: str, expression: Expression) -> Node:
         """The node of this filter, one holder more; equal filters give the same node."""
         key = _digest(expression)
-        node = self._nodes.get((resource, key))
+        nodes = self._nodes.setdefault(resource, {})
+        node = nodes.get(key)
         if node is None:
-            node = self._nodes[resource, key] = Node(resource, key, expression)
+            node = nodes[key] = Node(resource, key, expression)
             self._add(node)
         node.holders += 1
         return node
 
     def find(self, resource: str, expression: Expression) -> Node | None:
         """The node of this filter, if somebody holds it."""
-        return self._nodes.get((resource, _digest(expression)))
+        return self._nodes.get(resource, {}).get(_digest(expression))
 
     def release(self, node: Node) -> None:
         """One holder less; the last one takes the node out."""
         node.holders -= 1
         if node.holders:
             return
-        del self._nodes[node.resource, node.key]
+        del self._nodes[node.resource][node.key]
         for entry, terms in zip(node.entries, conjunctions(node.expression), strict=True):
             self._indexes[node.resource].discard(entry, choose(_atoms(terms)))
         if node.entries and not len(self._indexes[node.resource]):
