@@ -11,13 +11,11 @@ makes its policy deny.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from tidings.filters import Either
 from tidings.resources.policies import MissingClaim
-
-RowPolicy = Callable[[Any, Any], Any]
+from tidings.schema.resource import RowPolicy
 
 
 def owner(column: str = "owner_id") -> RowPolicy:

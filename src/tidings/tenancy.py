@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tidings.api import Api
 from tidings.filters import Both
 from tidings.policies import tenant
 from tidings.resources import OperationContext
 from tidings.schema import ResourceType
-
-RowPolicy = Callable[[Any, Any], Any]
+from tidings.schema.resource import RowPolicy
 
 
 class TenancyPlugin:

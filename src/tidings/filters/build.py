@@ -23,9 +23,7 @@ from tidings.filters.columns import (
     is_null,
 )
 from tidings.filters.expression import (
-    EVERYTHING,
     MAX_LEAVES,
-    NOTHING,
     Atom,
     AtomOperator,
     Expression,
@@ -34,8 +32,8 @@ from tidings.filters.expression import (
     any_of,
     is_too_large,
 )
-from tidings.filters.reading import read, stub_columns
-from tidings.filters.trusted import build_clause
+from tidings.filters.reading import stub_columns
+from tidings.filters.trusted import read_answer
 from tidings.identity import Identity
 from tidings.schema import ResourceType, SearchField, ValueProblem, cast, describe
 from tidings.schema.types import CONTAINER_TYPES, TypeName
@@ -237,7 +235,7 @@ def _custom(
     extra = {"identity": identity}
     sql_extra = extra if _takes_identity(operator) else {}
     clause = _try_out(resource, lambda columns: operator(columns, value, **sql_extra))
-    found = _read_result(resource, clause)
+    found = read_answer(resource, clause)
     if found is not None:
         return found
     record_extra = extra if test is not None and _takes_identity(test) else {}
@@ -253,15 +251,6 @@ def _custom(
         if test is None
         else (lambda record: test(MappingProxyType(record), value, **record_extra)),
     )
-
-
-def _read_result(resource: ResourceType, result: Any) -> Expression | None:
-    """What a custom filter returned, as an expression; None where it cannot be read."""
-    if isinstance(result, bool):
-        return EVERYTHING if result else NOTHING
-    if isinstance(result, Mapping):
-        return build_clause(resource, result)
-    return read(resource, result)
 
 
 def _try_out(resource: ResourceType, clause: Callable[[Any], Any]) -> Any:

@@ -55,7 +55,7 @@ from tidings.filters.expression import (
     TextMatch,
 )
 from tidings.filters.grouping import Group, joined
-from tidings.filters.text import encoded_pattern, fold, like_text, pattern_text
+from tidings.filters.text import Flavour, encoded_pattern, fold, like_text, pattern_text
 from tidings.filters.values import (
     NUMBER_KINDS,
     Arithmetic,
@@ -186,11 +186,14 @@ def _padded(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values + values[-1:] * (_padded_length(len(values)) - len(values))
 
 
+def _flavour(dialect: str) -> Flavour:
+    return "postgresql" if dialect == "postgresql" else "pcre"
+
+
 def _contains(text: str, dialect: str) -> str:
     if dialect == "sqlite":
         return fold(text)
-    flavour = "postgresql" if dialect == "postgresql" else "pcre"
-    return pattern_text(("", fold(text), ""), "fold", flavour)  # type: ignore[arg-type]  # literals
+    return pattern_text(("", fold(text), ""), "fold", _flavour(dialect))
 
 
 def _pattern(match: TextMatch, dialect: str) -> str:
@@ -198,8 +201,7 @@ def _pattern(match: TextMatch, dialect: str) -> str:
         return encoded_pattern(match.segments, match.case)
     if match.case == "exact" and dialect == "postgresql":
         return like_text(match.segments, _LIKE_ESCAPE)
-    flavour = "postgresql" if dialect == "postgresql" else "pcre"
-    return pattern_text(match.segments, match.case, flavour)  # type: ignore[arg-type]  # literals
+    return pattern_text(match.segments, match.case, _flavour(dialect))
 
 
 def _collect(expression: Expression, dialect: str) -> Iterator[Any]:

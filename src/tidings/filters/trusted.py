@@ -87,16 +87,23 @@ def read_clause(resource: ResourceType, make: Callable[[Any], Any]) -> Expressio
     return _answer(resource, make(stub_columns(resource)))
 
 
-def _answer(resource: ResourceType, answer: Any) -> Expression:
+def read_answer(resource: ResourceType, answer: Any) -> Expression | None:
+    """What an application's function returned (a bool, a dict, an SQLAlchemy expression), as an
+    expression; None where it cannot be read.
+    """
     if isinstance(answer, bool):
         return EVERYTHING if answer else NOTHING
+    if isinstance(answer, Mapping):
+        return build_clause(resource, answer)
+    return read(resource, answer)
+
+
+def _answer(resource: ResourceType, answer: Any) -> Expression:
     if isinstance(answer, Either):
         return any_of(_answer(resource, one) for one in answer.answers)
     if isinstance(answer, Both):
         return all_of(_answer(resource, one) for one in answer.answers)
-    if isinstance(answer, Mapping):
-        return build_clause(resource, answer)
-    found = read(resource, answer)
+    found = read_answer(resource, answer)
     if found is None:
         raise ConfigurationError(
             f"clause on {resource.name!r}: expected True, False, a dict or an SQLAlchemy "

@@ -16,7 +16,6 @@ from tidings.errors import (
     ConfigurationError,
     FilterError,
     InvalidRequest,
-    NotFound,
     PermissionDenied,
 )
 from tidings.feed import Change, Cursor, Feed
@@ -37,7 +36,7 @@ from tidings.identity import ANONYMOUS, Identity
 from tidings.realtime.admission import Admission
 from tidings.realtime.delivery import timestamp
 from tidings.realtime.requests import readable
-from tidings.realtime.subscriptions import Subscription
+from tidings.realtime.subscriptions import Subscriber, Subscription
 from tidings.resources import Operations, check_permission, not_found, operation_context
 from tidings.schema import ResourceType, ValueProblem, describe
 
@@ -216,9 +215,7 @@ def _with_value(term: Expression, record: Record, *, holds: bool) -> str:
     return f"{words}; it is {value_in_words(record[term.column])}"
 
 
-def parse_explain(
-    payload: object, subscriptions: Mapping[str, Subscription]
-) -> tuple[Subscription, str]:
+def parse_explain(payload: object, subscriber: Subscriber) -> tuple[Subscription, str]:
     """The subscription and the record's id that a client asks about.
 
     Raises:
@@ -227,12 +224,7 @@ def parse_explain(
     payload = readable(payload, "INVALID_DATA")
     if not isinstance(payload, dict):
         raise InvalidRequest(f"Expected an object, got {describe(payload)}", code="INVALID_DATA")
-    name = payload.get("subscriptionId")
-    if not isinstance(name, str) or not name:
-        raise InvalidRequest("'subscriptionId' is required", code="MISSING_SUBSCRIPTION_ID")
-    subscription = subscriptions.get(name)
-    if subscription is None:
-        raise NotFound(f"There is no subscription {name[:200]!r}", code="SUBSCRIPTION_NOT_FOUND")
+    subscription = subscriber.named(payload)
     resource = payload.get("resource", subscription.resource)
     if resource != subscription.resource:
         raise InvalidRequest(

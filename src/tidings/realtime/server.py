@@ -189,7 +189,7 @@ class SocketServer:
         return answer, self._resyncs(restored)
 
     async def _explain(self, subscriber: Subscriber, payload: object) -> tuple[Any, list[Frame]]:
-        subscription, record_id = parse_explain(payload, subscriber.subscriptions)
+        subscription, record_id = parse_explain(payload, subscriber)
         data = await self._explainer.changes(subscription, record_id)
         return {"success": True, "data": data}, []
 

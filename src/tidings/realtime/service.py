@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tidings.errors import Conflict, InvalidRequest, NotFound, RequestError
+from tidings.errors import Conflict, InvalidRequest, RequestError
 from tidings.feed import Cursor
 from tidings.identity import Identity
 from tidings.matching import Matcher, Node
@@ -111,16 +111,9 @@ class SubscriptionService:
             RequestError: ``MISSING_SUBSCRIPTION_ID`` or ``SUBSCRIPTION_NOT_FOUND``.
         """
         payload = readable(payload, "MISSING_SUBSCRIPTION_ID")
-        found = payload.get("subscriptionId") if isinstance(payload, dict) else None
-        if not isinstance(found, str) or not found:
-            raise InvalidRequest("'subscriptionId' is required", code="MISSING_SUBSCRIPTION_ID")
-        subscription = subscriber.subscriptions.get(found)
-        if subscription is None:
-            raise NotFound(
-                f"There is no subscription {found[:200]!r}", code="SUBSCRIPTION_NOT_FOUND"
-            )
+        subscription = subscriber.named(payload)
         self._deactivate(subscription)
-        _log.debug("%s unsubscribed %s", subscriber.id, found)
+        _log.debug("%s unsubscribed %s", subscriber.id, subscription.id)
 
     async def restore(
         self, subscriber: Subscriber, payload: object

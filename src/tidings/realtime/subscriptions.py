@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from tidings.errors import ConfigurationError, PermissionDenied
+from tidings.errors import ConfigurationError, InvalidRequest, NotFound, PermissionDenied
 from tidings.identity import Identity
 from tidings.matching import Node
 
@@ -46,6 +46,22 @@ class Subscriber:
     checks: int = 0
     """How often its subscriptions have been, or are being, checked anew."""
     checking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def named(self, payload: object) -> Subscription:
+        """The subscription that a message names.
+
+        Raises:
+            RequestError: ``MISSING_SUBSCRIPTION_ID`` or ``SUBSCRIPTION_NOT_FOUND``.
+        """
+        name = payload.get("subscriptionId") if isinstance(payload, dict) else None
+        if not isinstance(name, str) or not name:
+            raise InvalidRequest("'subscriptionId' is required", code="MISSING_SUBSCRIPTION_ID")
+        found = self.subscriptions.get(name)
+        if found is None:
+            raise NotFound(
+                f"There is no subscription {name[:200]!r}", code="SUBSCRIPTION_NOT_FOUND"
+            )
+        return found
 
 
 @dataclass(eq=False, slots=True)
