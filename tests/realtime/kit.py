@@ -57,5 +57,5 @@ async def running(api: Api | None = None) -> AsyncIterator[Api]:
 async def delivered(api: Api) -> None:
     """Wait until every change that is in the feed has been matched and sent."""
     dispatcher = api.socket_server._dispatcher
-    while dispatcher.delivered < api._feed.position.offset:
+    while dispatcher.delivered != api._feed.position:
         await asyncio.sleep(0)

@@ -15,6 +15,7 @@ class RecordingFeed(MemoryFeed):
     def __init__(self) -> None:
         super().__init__()
         self.published: list[list[Change]] = []
+        self.start = self.position
 
     def publish(self, changes: Sequence[Change]) -> None:
         self.published.append(list(changes))

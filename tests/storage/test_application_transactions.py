@@ -61,7 +61,7 @@ async def write(app: Application, handle: Any, *titles: str) -> None:
 async def silent(app: Application) -> None:
     """Nothing was published so far, and a read from the feed would wait."""
     assert app.feed.published == []
-    read = asyncio.ensure_future(app.feed.read(0, 10))
+    read = asyncio.ensure_future(app.feed.read(app.feed.start, 10))
     await asyncio.sleep(0)
     assert not read.done()
     read.cancel()
@@ -77,7 +77,7 @@ async def test_a_session_sends_at_commit_and_not_before(app: Application) -> Non
         assert await app.titles() == []
         await session.commit()
         assert app.feed.words == ["post a", "post b"]
-        assert [offset for offset, _ in await app.feed.read(0, 10)] == [1, 2]
+        assert [offset for offset, _ in await app.feed.read(app.feed.start, 10)] == [1, 2]
     assert await app.titles() == ["a", "b"]
 
 
@@ -130,7 +130,7 @@ async def test_what_is_sent_is_visible_to_others_at_that_moment(app: Application
     seen: list[list[str]] = []
 
     async def reader() -> None:
-        await app.feed.read(0, 1)
+        await app.feed.read(app.feed.start, 1)
         seen.append(await app.titles())
 
     reading = asyncio.ensure_future(reader())

@@ -24,7 +24,7 @@ from tidings import (
     SqlAlchemyPlugin,
 )
 from tidings.errors import DatabaseBusy
-from tidings.feed import Change
+from tidings.feed import Change, Cursor
 from tidings.storage import CoreDatabase, SqliteDatabase
 
 MEMORY = "sqlite+aiosqlite://"
@@ -407,7 +407,7 @@ async def test_changes_of_an_api_reach_its_feed() -> None:
     api = made()
     async with api:
         await api.resources.notes.post({"title": "a"})
-        ((offset, change),) = await api._feed.read(0, 10)
+        ((offset, change),) = await api._feed.read(Cursor(api._feed.position.epoch, 0), 10)
     assert offset == 1
     assert isinstance(change, Change)
     assert (change.resource, change.id, change.action) == ("notes", "1", "post")

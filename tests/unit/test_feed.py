@@ -16,7 +16,8 @@ def changes(*ids: int) -> list[Change]:
 
 
 async def ids(feed: MemoryFeed, after: int, limit: int = 100) -> list[tuple[int, str]]:
-    return [(offset, change.id) for offset, change in await feed.read(after, limit)]
+    places = await feed.read(Cursor(feed.position.epoch, after), limit)
+    return [(offset, change.id) for offset, change in places]
 
 
 async def test_changes_get_their_places() -> None:
@@ -34,11 +35,11 @@ async def test_changes_get_their_places() -> None:
 async def test_a_reader_waits_for_what_comes() -> None:
     feed = MemoryFeed()
     readers = [asyncio.ensure_future(ids(feed, 0)) for _ in range(3)]
-    late = asyncio.ensure_future(ids(feed, 1))
     await asyncio.sleep(0)
     assert not any(reader.done() for reader in readers)
     feed.publish(changes(1))
     assert await asyncio.gather(*readers) == [[(1, "1")]] * 3
+    late = asyncio.ensure_future(ids(feed, 1))
     await asyncio.sleep(0)
     assert not late.done()
     feed.publish(changes(2))
@@ -61,13 +62,22 @@ async def test_what_is_older_than_the_window_is_a_gap() -> None:
     assert await ids(feed, 2) == [(3, "3"), (4, "4"), (5, "5")]
     for after in (0, 1):
         with pytest.raises(FeedGap) as caught:
-            await feed.read(after, 10)
-        assert caught.value.resume == 2
-    assert await ids(feed, caught.value.resume, 1) == [(3, "3")]
+            await ids(feed, after)
+        assert caught.value.resume.offset == 2
+        assert caught.value.reason == "window"
+    assert await ids(feed, caught.value.resume.offset, 1) == [(3, "3")]
     feed.publish(changes(*range(6, 20)))
     with pytest.raises(FeedGap, match="up to offset 16 are gone"):
-        await feed.read(5, 10)
+        await ids(feed, 5)
     assert await ids(feed, 16) == [(17, "17"), (18, "18"), (19, "19")]
+
+
+async def test_a_place_that_has_not_been_yet_is_a_gap_too() -> None:
+    feed = MemoryFeed()
+    feed.publish(changes(1))
+    with pytest.raises(FeedGap) as caught:
+        await ids(feed, 2)
+    assert caught.value.resume == feed.position
 
 
 def test_each_feed_is_an_epoch_of_its_own() -> None:

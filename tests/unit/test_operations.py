@@ -28,6 +28,7 @@ from tidings import (
     ValidationFailed,
 )
 from tidings.errors import DatabaseBusy, RelatedNotFound
+from tidings.feed import Cursor
 from tidings.resources import OperationContext
 from tidings.storage import SqliteDatabase
 
@@ -151,7 +152,7 @@ async def test_values_have_the_types_of_their_fields_from_everywhere() -> None:
             assert {name: type(record[name]) for name in values} == {
                 name: type(value) for name, value in values.items()
             }
-        change = (await api._feed.read(0, 1))[0][1]
+        change = (await api._feed.read(Cursor(api._feed.position.epoch, 0), 1))[0][1]
     assert change.after is not None
     assert type(change.after["number"]) is float
 

@@ -23,7 +23,7 @@ from tidings.errors import (
     MissingDependencyError,
     NotFound,
 )
-from tidings.feed import Feed, MemoryFeed
+from tidings.feed import LocalFeed, MemoryFeed
 from tidings.hooks import Handler, HookRegistry
 from tidings.identity import ANONYMOUS, Identity
 from tidings.jsonapi import JsonApiApp
@@ -85,7 +85,7 @@ class Api:
         self._socket_options: SocketOptions | None = None
         self._sockets: SocketServer | None = None
         self._parts: Parts | None = None
-        self._feed: Feed = MemoryFeed()
+        self._feed: LocalFeed = MemoryFeed()
         self._opened = 0
         self._sockets_started = False
         self._is_installed = False

@@ -1,16 +1,31 @@
 """The order of changes: Change, Cursor, and the feeds that carry them."""
 
 from tidings.feed.change import Action, Change, Invalidation, Notice
+from tidings.feed.codec import decode_notice, encode_notice
 from tidings.feed.cursor import Cursor
-from tidings.feed.memory import Feed, FeedGap, MemoryFeed
+from tidings.feed.feed import Feed, FeedUnavailable, LocalFeed
+from tidings.feed.log import Batch, Entry, Log
+from tidings.feed.memory import MemoryFeed
+from tidings.feed.shared import SharedFeed
+from tidings.feed.window import FeedGap, Place, new_epoch
 
 __all__ = [
     "Action",
+    "Batch",
     "Change",
     "Cursor",
+    "Entry",
     "Feed",
     "FeedGap",
+    "FeedUnavailable",
     "Invalidation",
+    "LocalFeed",
+    "Log",
     "MemoryFeed",
     "Notice",
+    "Place",
+    "SharedFeed",
+    "decode_notice",
+    "encode_notice",
+    "new_epoch",
 ]

@@ -42,11 +42,12 @@ class Change:
 class Invalidation:
     """Too many records of a resource may have changed, as filters on these paths see them.
 
-    The changes are not listed: whoever watches such a filter is told to refetch.
+    The changes are not listed: whoever watches such a filter is told to refetch. Without
+    ``paths`` that is every filter of the resource, without ``resource`` every filter there is.
     """
 
-    resource: str
-    paths: frozenset[str]
+    resource: str | None
+    paths: frozenset[str] | None = None
 
 
 Notice = Change | Invalidation

@@ -44,18 +44,13 @@ class Dispatcher:
         self._feed = feed
         self._matcher = matcher
         self._permissions = permissions
-        self._epoch = feed.position.epoch
-        self._matched = feed.position.offset
-        self.delivered = self._matched
+        self.position = feed.position
+        """The last change that has been matched: a subscription made now sees all later ones."""
+        self.delivered = feed.position
         """The last change whose notifications have all been handed over."""
         self._task: asyncio.Task[None] | None = None
         self._sent = 0
         self._turn_ends = 0.0
-
-    @property
-    def position(self) -> Cursor:
-        """The last change that has been matched: a subscription made now sees all later ones."""
-        return Cursor(self._epoch, self._matched)
 
     def start(self, service: SubscriptionService) -> None:
         """Begin to follow the feed."""
@@ -72,32 +67,30 @@ class Dispatcher:
     async def _run(self, service: SubscriptionService) -> None:
         while True:
             try:
-                for offset, change in await self._feed.read(self._matched, _BATCH):
-                    await self._deliver_or_resync(service, offset, change)
-                    self.delivered = offset
+                for offset, change in await self._feed.read(self.position, _BATCH):
+                    self.position = Cursor(self.position.epoch, offset)
+                    await self._deliver_or_resync(service, change)
+                    self.delivered = self.position
             except FeedGap as gap:
-                self._matched = self.delivered = gap.resume
-                await self._resync(service.active(), "window")
+                self.position = self.delivered = gap.resume
+                await self._resync(service.active(), gap.reason)
             except Exception:  # noqa: BLE001  notifications must go on
                 _log.exception("the feed could not be read")
                 await asyncio.sleep(_PAUSE)
 
-    async def _deliver_or_resync(
-        self, service: SubscriptionService, offset: int, change: Notice
-    ) -> None:
-        self._matched = offset
+    async def _deliver_or_resync(self, service: SubscriptionService, change: Notice) -> None:
         try:
             if isinstance(change, Invalidation):
-                await self._invalidate(service, change.resource, change.paths)
+                await self._invalidate(service, change)
             else:
-                await self._deliver(service, offset, change)
+                await self._deliver(service, change)
         except Exception:  # noqa: BLE001  one bad change must not end all notifications
             _log.exception("a change could not be delivered; its subscriptions are to refetch")
             watching = service.active()
-            touched = [one for one in watching if one.resource == change.resource]
+            touched = [one for one in watching if change.resource in (None, one.resource)]
             await self._resync(touched, "window")
 
-    async def _deliver(self, service: SubscriptionService, offset: int, change: Change) -> None:
+    async def _deliver(self, service: SubscriptionService, change: Change) -> None:
         transitions = _told(change, self._matcher.match(change))
         # Who is concerned is settled before anything is sent, since sending gives others a turn.
         packets = [
@@ -107,13 +100,13 @@ class Dispatcher:
             for subscription_id, members in service.rooms(node)
         ]
         denied = await self._denied(change.resource, [members for _, _, members in packets])
-        encode = _encoder(change, str(Cursor(self._epoch, offset)))
+        encode = _encoder(change, str(self.position))
         for way, subscription_id, members in packets:
             if denied is not None:
                 members = await self._permitted(members, denied)
             await self._send(encode(way, subscription_id), members)
         if change.unknown:
-            await self._invalidate(service, change.resource, change.unknown)
+            await self._invalidate(service, Invalidation(change.resource, change.unknown))
         await self._give_way()
 
     async def _denied(
@@ -142,12 +135,10 @@ class Dispatcher:
                 await self._resync([subscription], "permission")
         return permitted
 
-    async def _invalidate(
-        self, service: SubscriptionService, resource: str, paths: frozenset[str]
-    ) -> None:
-        """Have those refetch whose filters use one of the paths."""
+    async def _invalidate(self, service: SubscriptionService, stale: Invalidation) -> None:
+        """Have those refetch who watch what it is about."""
         for node in service.nodes():
-            if node.resource == resource and _uses(node, paths):
+            if _concerns(stale, node):
                 for _, members in list(service.rooms(node)):
                     await self._resync(members, "bulk")
             await self._give_way()
@@ -184,6 +175,12 @@ def _told(change: Change, found: Transitions) -> Transitions:
         return found
     known = ([node for node in nodes if not _uses(node, change.unknown)] for nodes in found)
     return Transitions(*known)
+
+
+def _concerns(stale: Invalidation, node: Node) -> bool:
+    if stale.resource not in (None, node.resource):
+        return False
+    return stale.paths is None or _uses(node, stale.paths)
 
 
 def _uses(node: Node, paths: frozenset[str]) -> bool:

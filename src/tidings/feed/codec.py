@@ -1,0 +1,130 @@
+"""Notices as bytes, for a log and for the outbox: MessagePack, every value with its type.
+
+An entry begins with a number that tells its form. What a process cannot read (a newer version of
+tidings wrote it) is no reason to be silent: it stands for an `Invalidation` of everything.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from tidings.feed.change import Change, Invalidation, Notice
+
+_log = logging.getLogger("tidings.feed")
+_CHANGE, _INVALIDATION = 1, 2
+_DATE, _TIME, _DECIMAL, _TUPLE, _JSON = range(1, 6)
+_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_PLAIN: Final = frozenset({str, int, float, bool, type(None), datetime})
+
+EVERYTHING_CHANGED: Final = Invalidation(None)
+
+
+def encode_notice(notice: Notice) -> bytes:
+    """A notice as bytes."""
+    if isinstance(notice, Invalidation):
+        paths = None if notice.paths is None else sorted(notice.paths)
+        return msgspec.msgpack.encode([_INVALIDATION, notice.resource, paths])
+    before = _image(notice.before)
+    after = _image(notice.after)
+    if before is not None and after is not None and before.keys() == after.keys():
+        # What has not changed need not be said twice. Compared as encoded: 1 is not True.
+        after = {name: value for name, value in after.items() if not _same(before[name], value)}
+    return msgspec.msgpack.encode(
+        [
+            _CHANGE,
+            notice.resource,
+            notice.id,
+            notice.action,
+            (notice.at - _START) // _MICROSECOND,
+            notice.derived,
+            sorted(notice.unknown),
+            before,
+            after,
+        ]
+    )
+
+
+def decode_notice(entry: bytes) -> Notice:
+    """The notice that was encoded; `EVERYTHING_CHANGED` for what cannot be read."""
+    try:
+        form, *fields = msgspec.msgpack.decode(entry, ext_hook=_value)
+        if form == _CHANGE:
+            return _change(*fields)
+        if form == _INVALIDATION:
+            resource, paths = fields
+            return Invalidation(resource, None if paths is None else frozenset(paths))
+    except (msgspec.MsgspecError, ValueError, TypeError) as error:
+        _log.error("an entry of the feed cannot be read: %s", error)
+        return EVERYTHING_CHANGED
+    _log.error("an entry of the feed has the unknown form %r", form)
+    return EVERYTHING_CHANGED
+
+
+def _change(
+    resource: str,
+    record_id: str,
+    action: Any,
+    at: int,
+    derived: bool,
+    unknown: list[str],
+    before: dict[str, Any] | None,
+    after: dict[str, Any] | None,
+) -> Change:
+    if before is not None and after is not None:
+        after = {**before, **after}
+    moment = _START + at * _MICROSECOND
+    return Change(resource, record_id, action, before, after, moment, derived, frozenset(unknown))
+
+
+def _image(image: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if image is None:
+        return None
+    return {
+        name: value if type(value) in _PLAIN else _encoded(value) for name, value in image.items()
+    }
+
+
+def _same(one: object, other: object) -> bool:
+    return type(one) is type(other) and one == other
+
+
+def _encoded(value: Any) -> Any:
+    match value:
+        case date() if type(value) is date:
+            return msgspec.msgpack.Ext(_DATE, value.isoformat().encode())
+        case time():
+            return msgspec.msgpack.Ext(_TIME, value.isoformat().encode())
+        case Decimal():
+            return msgspec.msgpack.Ext(_DECIMAL, str(value).encode())
+        case tuple():
+            inner = [one if type(one) in _PLAIN else _encoded(one) for one in value]
+            return msgspec.msgpack.Ext(_TUPLE, msgspec.msgpack.encode(inner))
+        case list() | dict():
+            # JSON has integers of any size, MessagePack has not.
+            return msgspec.msgpack.Ext(_JSON, json.dumps(value).encode())
+        case _:
+            return value
+
+
+def _value(code: int, data: memoryview) -> Any:
+    text = bytes(data)
+    match code:
+        case 1:
+            return date.fromisoformat(text.decode())
+        case 2:
+            return time.fromisoformat(text.decode())
+        case 3:
+            return Decimal(text.decode())
+        case 4:
+            return tuple(msgspec.msgpack.decode(text, ext_hook=_value))
+        case 5:
+            return json.loads(text)
+    raise ValueError(f"unknown extension {code}")

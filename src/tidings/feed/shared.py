@@ -1,0 +1,167 @@
+"""SharedFeed: a feed that many processes write and read, over a log that a server keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from typing import Final
+
+from tidings.feed.change import Change
+from tidings.feed.codec import decode_notice
+from tidings.feed.cursor import Cursor
+from tidings.feed.feed import FeedUnavailable
+from tidings.feed.log import Batch, Entry, Log
+from tidings.feed.window import FeedGap, Place, Window, new_epoch
+
+_log = logging.getLogger("tidings.feed")
+_BATCH: Final = 500
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 2.0
+
+
+class SharedFeed:
+    """Follows a log from where it was when the process began, and holds its newest part.
+
+    While the log's server is away the feed waits for it, for as long as that takes, and then goes
+    on where it was; what it has missed for good it tells its readers of as a `FeedGap`.
+    """
+
+    def __init__(self, log: Log, window: int = 10_000) -> None:
+        self.log = log
+        # Until the log is there, a history of its own: whoever reads from it is told to refetch.
+        self._window = Window(window, Cursor(new_epoch(), 0))
+        self._task: asyncio.Task[None] | None = None
+        self.is_connected = False
+        """Whether the log has answered when it was last asked."""
+
+    @property
+    def position(self) -> Cursor:
+        """The place of the newest change that this process has read."""
+        return self._window.position
+
+    async def open(self) -> None:
+        """Connect and begin to follow. Without the server it is tried again, and again."""
+        await self.log.open()
+        try:
+            await self._synchronise()
+        except FeedUnavailable as error:
+            self._lost(error)
+        self._task = asyncio.create_task(self._run(), name="tidings-feed")
+
+    async def close(self) -> None:
+        """Follow it no longer."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        self.is_connected = False
+        await self.log.close()
+
+    async def append(self, batches: Sequence[Batch]) -> None:
+        """Append to the log.
+
+        Raises:
+            FeedUnavailable: it cannot be reached; whether the batches are there is not known.
+        """
+        await self.log.append(batches)
+
+    async def read(self, after: Cursor, limit: int) -> Sequence[Place]:
+        """Wait for changes beyond ``after``; at most ``limit``, in order."""
+        return await self._window.read(after, limit)
+
+    def recent(self, after: Cursor) -> Sequence[Place]:
+        """The changes beyond ``after`` that this process still holds."""
+        return self._window.beyond(after)
+
+    async def since(self, after: Cursor, limit: int) -> Sequence[Place]:
+        """The changes beyond ``after``: those that are held, and those before from the log."""
+        window = self._window
+        if after.epoch != window.epoch:
+            raise FeedGap(window.position, "epoch")
+        if after.offset > window.position.offset:
+            return await self._ahead(after)
+        if window.position.offset - after.offset > limit:
+            raise FeedGap(window.position)
+        older: list[Place] = []
+        while after.offset < window.start:
+            entries = await self.log.between(after, window.start, _BATCH)
+            older += _decoded(entries)
+            after = Cursor(after.epoch, _last(after, entries))
+        return [*older, *window.beyond(after)]
+
+    async def changes_of(
+        self, resource: str, record_id: str, limit: int
+    ) -> Sequence[tuple[int, Change]]:
+        """The last changes of one record that this process remembers, in order."""
+        return self._window.changes_of(resource, record_id, limit)
+
+    async def _ahead(self, after: Cursor) -> Sequence[Place]:
+        head = await self.log.head()
+        if head.epoch != after.epoch:
+            raise FeedGap(head, "epoch")
+        if after.offset > head.offset:
+            raise FeedGap(head)
+        return []
+
+    async def _run(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                if not self.is_connected:
+                    await self._synchronise()
+                entries = await self.log.follow(self.position, _BATCH)
+                self._take(entries)
+                pause = _FIRST_PAUSE
+            except FeedGap as gap:
+                _log.warning("changes of the feed were missed (%s): %s", gap.reason, gap)
+                self._window.restart(gap.resume)
+            except FeedUnavailable as error:
+                self._lost(error)
+                # Not all processes at the same moment, for the sake of a server that comes back.
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  no secret
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            except Exception:  # noqa: BLE001  the feed must go on; what it is is in the log
+                self.is_connected = False
+                _log.exception("the feed could not be followed")
+                await asyncio.sleep(_LONGEST_PAUSE)
+
+    async def _synchronise(self) -> None:
+        """See what has become of the log since it was last read."""
+        head = await self.log.head()
+        if not self.is_connected:
+            self.is_connected = True
+            _log.info("following the feed at %s", self.log.where)
+        if head.epoch != self._window.epoch or head.offset < self.position.offset:
+            self._window.restart(head)
+
+    def _take(self, entries: Sequence[Entry]) -> None:
+        if entries:
+            _last(self.position, entries)
+            self._window.extend([decode_notice(entry) for _, entry in entries])
+
+    def _lost(self, error: FeedUnavailable) -> None:
+        if self.is_connected or self._task is None:
+            _log.warning("the feed at %s cannot be followed: %s", self.log.where, error)
+        self.is_connected = False
+
+
+def _decoded(entries: Sequence[Entry]) -> list[Place]:
+    return [(offset, decode_notice(entry)) for offset, entry in entries]
+
+
+def _last(after: Cursor, entries: Sequence[Entry]) -> int:
+    """The offset of the last entry, which follow ``after`` and each other without a gap.
+
+    Raises:
+        FeedGap: they do not.
+    """
+    expected = after.offset
+    for offset, _ in entries:
+        expected += 1
+        if offset != expected:
+            raise FeedGap(Cursor(after.epoch, entries[-1][0]))
+    if not entries:
+        raise FeedGap(after)
+    return expected
