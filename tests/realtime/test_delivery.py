@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import httpx
 import pytest
@@ -53,10 +54,10 @@ async def test_the_writers_response_does_not_wait_for_the_fan_out() -> None:
         stuck, let_go = asyncio.Event(), asyncio.Event()
         deliver = api.socket_server._dispatcher._send
 
-        async def slow(frame: Frame, members: list[object]) -> None:
+        async def slow(*handed: Any) -> None:
             stuck.set()
             await let_go.wait()
-            await deliver(frame, members)  # type: ignore[arg-type]
+            await deliver(*handed)
 
         api.socket_server._dispatcher._send = slow  # type: ignore[method-assign,assignment]
         person, wire = subscriber()

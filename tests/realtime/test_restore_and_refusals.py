@@ -45,7 +45,9 @@ async def test_restoring_is_one_step_after_all_hooks() -> None:
         assert not wire.frames
         answer.set()
         restored, failed = await restoring
-        assert [one.resync_reason for one in restored] == ["window", "window"]
+        assert [one.resync_reason for one in restored] == [None, None]
+        told = [[(missed.way, missed.change.id) for missed in one.missed] for one in restored]
+        assert told == [[("enter", "1")], []]
         assert not failed
 
 

@@ -20,7 +20,7 @@ from tidings.realtime.subscriptions import Subscriber
 from tidings.resources import operations
 from tidings.resources.permissions import QueryPermissions
 from tidings.resources.policies import Policies
-from tidings.storage.unit_of_work import ChangeLog
+from tidings.storage.change_log import ChangeLog
 
 MOST = 6
 """How many worlds a mutant may survive."""

@@ -766,8 +766,17 @@ class Joined:
     def __init__(self) -> None:
         self.fate = ""
 
-    def committed(self) -> None:
+    def begin(self) -> str:
+        return "publication"
+
+    def committed(self, publication: str, *, kept: bool) -> None:
+        # Between the phases nothing can be written: it is told of from memory.
+        assert (publication, kept) == ("publication", False)
         self.fate += "committed"
+
+    def failed(self, publication: str, *, doubtful: bool) -> None:
+        assert (publication, doubtful) == ("publication", False)
+        self.fate += "failed"
 
     def rolled_back(self) -> None:
         self.fate += "rolled back"
@@ -787,7 +796,7 @@ async def test_two_phase_transactions(is_prepared: bool) -> None:
     assert (committed.fate, rolled_back.fate, failed.fate) == (
         "committed",
         "rolled back",
-        "rolled back",
+        "failed",
     )
 
 

@@ -14,9 +14,9 @@ from tests.storage.recording import RecordingFeed, make_api
 
 from tidings import Api, ConfigurationError, SqlAlchemyPlugin, ValidationFailed
 from tidings.feed import Change, Invalidation
+from tidings.storage.change_log import ChangeLog
 from tidings.storage.core import CoreConnection
 from tidings.storage.sqlite import _SqliteConnection
-from tidings.storage.unit_of_work import ChangeLog
 from tidings.storage.waiting import uninterrupted
 
 Made = tuple[Api, RecordingFeed]

@@ -473,7 +473,7 @@ async def test_one_document_carries_so_many_related_records(
 async def test_more_related_records_than_one_statement_takes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidings.storage.records._CHUNK", 2)
+    monkeypatch.setattr("tidings.storage.lists.CHUNK", 2)
     for _ in range(5):
         user = (await world.users.post({}))["id"]
         await post(world, author=user)

@@ -12,8 +12,9 @@ from starlette.types import ASGIApp
 
 from tidings.api import sessions
 from tidings.api.asgi import ApiApp, attach_sockets, install_into
+from tidings.api.feeds import FeedLink, link, make_feed
 from tidings.api.logs import set_log_level
-from tidings.api.parts import Parts, RestOptions, RevocationOptions, SocketOptions
+from tidings.api.parts import FeedOptions, Parts, RestOptions, RevocationOptions, SocketOptions
 from tidings.api.revocations import SqlRevocations
 from tidings.api.sessions import Verifier
 from tidings.auth import Checker, CheckerRegistry, Revocation, Rules
@@ -23,7 +24,7 @@ from tidings.errors import (
     MissingDependencyError,
     NotFound,
 )
-from tidings.feed import LocalFeed, MemoryFeed
+from tidings.feed import MemoryFeed, SharedFeed
 from tidings.hooks import Handler, HookRegistry
 from tidings.identity import ANONYMOUS, Identity
 from tidings.jsonapi import JsonApiApp
@@ -32,8 +33,10 @@ from tidings.resources import Operations, ResourceHandle, ResourceHandles
 from tidings.schema import ResourceRegistry, ResourceType, declare_resource
 from tidings.schema.resource import CheckPermissions, RowPolicy
 from tidings.storage import Database, RecordStore, UnitOfWork, build_tables
-from tidings.storage.revocations import TABLE_NAME
+from tidings.storage.outbox import TABLE_NAME as OUTBOX
+from tidings.storage.revocations import TABLE_NAME as REVOCATIONS
 
+OWN_TABLES = frozenset({OUTBOX, REVOCATIONS})
 HOOKS = ("before_write", "after_write", "subscription_filters", "startup", "shutdown")
 _HandlerT = TypeVar("_HandlerT", bound=Handler)
 
@@ -85,7 +88,9 @@ class Api:
         self._socket_options: SocketOptions | None = None
         self._sockets: SocketServer | None = None
         self._parts: Parts | None = None
-        self._feed: LocalFeed = MemoryFeed()
+        self._feed: MemoryFeed | SharedFeed = MemoryFeed()
+        self._feed_options = FeedOptions()
+        self._link: FeedLink | None = None
         self._opened = 0
         self._sockets_started = False
         self._is_installed = False
@@ -164,8 +169,10 @@ class Api:
             max_page_size=max_page_size,
         )
         self._check_owner(resource, auth or {})
-        if resource.table.lower() == TABLE_NAME:
-            raise ConfigurationError(f"resource {name!r}: the table {TABLE_NAME!r} is tidings' own")
+        if resource.table.lower() in OWN_TABLES:
+            raise ConfigurationError(
+                f"resource {name!r}: the table {resource.table!r} is tidings' own"
+            )
         self._registry.add(resource)
         self._check_endpoints()
 
@@ -229,6 +236,18 @@ class Api:
     def set_socket_options(self, options: SocketOptions) -> None:
         """Say where and how subscriptions are served."""
         self._socket_options = options
+
+    def set_feed(self, options: FeedOptions) -> None:
+        """Say how changes reach other processes (feed plugins call this).
+
+        Raises:
+            ConfigurationError: it has been said before, or the api is in use already.
+        """
+        self._check_open_for_declarations("the feed")
+        if self._feed_options.log is not None:
+            raise ConfigurationError("the feed is named twice: use one of redis= and feed plugins")
+        self._feed_options = options
+        self._feed = make_feed(self._feed_options)
 
     # Using
 
@@ -358,14 +377,13 @@ class Api:
                 await self._created_tables()
             if parts.revocations is not None:
                 await parts.revocations.open(self._revoked)
+            await self._linked.open()
             await self._hooks.run("startup", self)
             if self._socket_options is not None or self._sockets is not None:
                 await self.socket_server.open()
         except BaseException:
             self._opened -= 1
-            if parts.revocations is not None:
-                await parts.revocations.close()
-            await parts.database.close()
+            await self._close_parts()
             raise
 
     async def close(self) -> None:
@@ -380,9 +398,16 @@ class Api:
                 await self._sockets.close()
             await self._hooks.run("shutdown", self)
         finally:
-            if self._assembled.revocations is not None:
-                await self._assembled.revocations.close()
-            await self._assembled.database.close()
+            await self._close_parts()
+
+    async def _close_parts(self) -> None:
+        parts = self._assembled
+        try:
+            await self._linked.close()
+        finally:
+            if parts.revocations is not None:
+                await parts.revocations.close()
+            await parts.database.close()
 
     async def __aenter__(self) -> Api:
         await self.open()
@@ -425,9 +450,7 @@ class Api:
         if self._sockets is not None or self._sockets_started:
             raise ConfigurationError("the socket server is started already")
         if redis is not None:
-            raise ConfigurationError(
-                "redis=: this version has the in-process feed only; run one process, without redis"
-            )
+            raise ConfigurationError("redis= is not there yet")
         options = self._socket_options
         self._socket_options = replace(
             options,
@@ -501,13 +524,15 @@ class Api:
             self._registry.link()
             tables = build_tables(self._registry)
             store = RecordStore(self._database, tables)
-            operations = Operations(self._registry, store, self._hooks, self._feed.publish)
+            self._link = link(self._feed, self._feed_options, self._database)
+            operations = Operations(self._registry, store, self._hooks, self._link.publisher)
             revocation = self._revocation
             has_endpoints = revocation is not None and revocation.endpoints
             rest = JsonApiApp(
                 self._registry,
                 operations,
                 self._http_identity,
+                position=lambda: self._feed.position,
                 max_body=self._rest.max_body,
                 endpoints=sessions.auth_endpoints(self._log_out) if has_endpoints else {},
             )
@@ -517,9 +542,15 @@ class Api:
             )
         return self._parts
 
+    @property
+    def _linked(self) -> FeedLink:
+        assert self._link is not None  # made when the api was put together
+        return self._link
+
     async def _created_tables(self) -> None:
         parts = self._assembled
         await parts.database.create_tables(list(parts.tables.values()))
+        await parts.database.create_tables(self._linked.tables)
         if isinstance(parts.revocations, SqlRevocations):
             await parts.database.create_tables([parts.revocations.table])
 

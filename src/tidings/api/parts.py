@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Table
 
 from tidings.auth import RevocationStore
+from tidings.feed import Log
 from tidings.jsonapi import JsonApiApp
 from tidings.realtime import SocketLimits
 from tidings.resources import Operations
@@ -47,6 +48,18 @@ class RevocationOptions:
     make: Callable[[Database], RevocationStore]
     max_lifetime: float
     endpoints: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FeedOptions:
+    """How changes reach other processes: by the log that they share (None: not at all), and whether
+    what is committed is kept in an outbox until it is published. ``window`` is how many changes a
+    process remembers for clients that come back.
+    """
+
+    log: Log | None = None
+    outbox: bool = False
+    window: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)

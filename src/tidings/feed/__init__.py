@@ -6,6 +6,7 @@ from tidings.feed.cursor import Cursor
 from tidings.feed.feed import Feed, FeedUnavailable, LocalFeed
 from tidings.feed.log import Batch, Entry, Log
 from tidings.feed.memory import MemoryFeed
+from tidings.feed.net_changes import fold, net_changes
 from tidings.feed.shared import SharedFeed
 from tidings.feed.window import FeedGap, Place, new_epoch
 
@@ -27,5 +28,7 @@ __all__ = [
     "SharedFeed",
     "decode_notice",
     "encode_notice",
+    "fold",
+    "net_changes",
     "new_epoch",
 ]

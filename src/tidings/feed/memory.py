@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tidings.feed.change import Change, Notice
+from tidings.feed.codec import decode_notice
 from tidings.feed.cursor import Cursor
+from tidings.feed.log import Batch
 from tidings.feed.window import FeedGap, Place, Window, new_epoch
 
 
@@ -32,6 +34,11 @@ class MemoryFeed:
     def publish(self, changes: Sequence[Notice]) -> None:
         """Append changes and wake the readers."""
         self._window.extend(changes)
+
+    async def append(self, batches: Sequence[Batch]) -> None:
+        """Publish what has come by way of an outbox."""
+        for batch in batches:
+            self.publish([decode_notice(entry) for entry in batch.entries])
 
     async def read(self, after: Cursor, limit: int) -> Sequence[Place]:
         """Wait for changes beyond ``after``; at most ``limit``, in order."""

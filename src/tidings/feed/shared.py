@@ -30,6 +30,7 @@ class SharedFeed:
 
     def __init__(self, log: Log, window: int = 10_000) -> None:
         self.log = log
+        self._size = window
         # Until the log is there, a history of its own: whoever reads from it is told to refetch.
         self._window = Window(window, Cursor(new_epoch(), 0))
         self._task: asyncio.Task[None] | None = None
@@ -116,7 +117,7 @@ class SharedFeed:
                 pause = _FIRST_PAUSE
             except FeedGap as gap:
                 _log.warning("changes of the feed were missed (%s): %s", gap.reason, gap)
-                self._window.restart(gap.resume)
+                await self._go_on(gap)
             except FeedUnavailable as error:
                 self._lost(error)
                 # Not all processes at the same moment, for the sake of a server that comes back.
@@ -127,14 +128,36 @@ class SharedFeed:
                 _log.exception("the feed could not be followed")
                 await asyncio.sleep(_LONGEST_PAUSE)
 
+    async def _go_on(self, gap: FeedGap) -> None:
+        if gap.reason == "window":
+            self._window.restart(gap.resume)
+        else:
+            self.is_connected = False  # so that it is looked at from the beginning
+            await asyncio.sleep(_FIRST_PAUSE)
+
     async def _synchronise(self) -> None:
         """See what has become of the log since it was last read."""
         head = await self.log.head()
+        if head.epoch != self._window.epoch or head.offset < self.position.offset:
+            await self._restart(head)
         if not self.is_connected:
             self.is_connected = True
             _log.info("following the feed at %s", self.log.where)
-        if head.epoch != self._window.epoch or head.offset < self.position.offset:
-            self._window.restart(head)
+
+    async def _restart(self, head: Cursor) -> None:
+        """Begin anew at the head, with what the log holds before it: clients come back for it."""
+        start = Cursor(head.epoch, max(0, head.offset - self._size))
+        older: list[Entry] = []
+        while start.offset + len(older) < head.offset:
+            after = Cursor(head.epoch, start.offset + len(older))
+            try:
+                older += await self.log.between(after, head.offset, _BATCH)
+            except FeedGap as gap:  # it has been trimmed
+                start, older = gap.resume, []
+                if start.epoch != head.epoch or start.offset > head.offset:
+                    start = head
+        self._window.restart(start)
+        self._window.extend([decode_notice(entry) for _, entry in older])
 
     def _take(self, entries: Sequence[Entry]) -> None:
         if entries:

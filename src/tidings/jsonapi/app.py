@@ -21,6 +21,7 @@ from tidings.errors import (
     PayloadTooLarge,
     RequestError,
 )
+from tidings.feed import Cursor
 from tidings.identity import Identity
 from tidings.jsonapi.documents import DocumentWriter
 from tidings.jsonapi.endpoints import Endpoint
@@ -60,13 +61,16 @@ class Request:
     identity: Identity
     write: WriteRequest
     view: _View
+    cursor: str
+    """The place in the feed before which everything is in what will be read."""
 
 
 class JsonApiApp:
     """Serves ``/{resource}`` and ``/{resource}/{id}``.
 
     ``max_body`` bounds a request's body, in bytes. ``endpoints`` are served beside the resources,
-    by their paths (``auth/session``).
+    by their paths (``auth/session``). ``position`` is the feed's: a client that subscribes with the
+    cursor of a response misses nothing that came after it.
     """
 
     def __init__(
@@ -75,12 +79,14 @@ class JsonApiApp:
         operations: Operations,
         authenticate: Authenticate,
         *,
+        position: Callable[[], Cursor],
         max_body: int = 1_048_576,
         endpoints: Mapping[str, Endpoint] = MappingProxyType({}),
     ) -> None:
         self._registry = registry
         self._operations = operations
         self._authenticate = authenticate
+        self._position = position
         self._max_body = max_body
         self._endpoints = endpoints
         self._views: dict[ResourceRegistry, _View] = {}
@@ -122,7 +128,10 @@ class JsonApiApp:
             body = await self._body(receive, headers)
             write = parse_write(resource, body, expected_id=record_id)
             pointers.update(write.pointers)
-        request = Request(method, base, resource, record_id, parameters, identity, write, view)
+        cursor = str(self._position())
+        request = Request(
+            method, base, resource, record_id, parameters, identity, write, view, cursor
+        )
         return await self._dispatch(request)
 
     async def _answer(self, endpoint: Endpoint, method: str, headers: Headers) -> Response:
@@ -185,7 +194,7 @@ class JsonApiApp:
         selection = request.view.reader.selection(resource, parameters, request.identity)
         page = await self._operations.query(resource, selection, auth=request.identity)
         document = request.view.documents.collection(
-            resource, page, fields, request.base, parameters
+            resource, page, fields, request.base, parameters, request.cursor
         )
         return _response(200, document)
 
@@ -195,7 +204,9 @@ class JsonApiApp:
         found = await self._operations.get(
             request.resource, request.record_id, include=include, auth=request.identity
         )
-        document = request.view.documents.item(request.resource, found, fields, request.base)
+        document = request.view.documents.item(
+            request.resource, found, fields, request.base, request.cursor
+        )
         return _response(200, document)
 
     async def _create(self, request: Request) -> Response:
@@ -224,7 +235,9 @@ class JsonApiApp:
         return self._written(request, found, fields)
 
     def _written(self, request: Request, found: Found, fields: Fieldsets) -> Response:
-        document = request.view.documents.item(request.resource, found, fields, request.base)
+        document = request.view.documents.item(
+            request.resource, found, fields, request.base, request.cursor
+        )
         response = _response(201 if found.created else 200, document)
         if found.created:
             response.headers["location"] = document["links"]["self"]

@@ -21,13 +21,16 @@ class DocumentWriter:
     def __init__(self, registry: ResourceRegistry) -> None:
         self._registry = registry
 
-    def item(self, resource: ResourceType, found: Found, fields: Fieldsets, base: str) -> Document:
+    def item(
+        self, resource: ResourceType, found: Found, fields: Fieldsets, base: str, cursor: str
+    ) -> Document:
         """The document of one record."""
         rows = [found.row]
         document: Document = {
             "jsonapi": _VERSION,
             "data": self._object(resource, found.row, found.included, fields, base),
             "links": {"self": self.location(resource, found.row, base)},
+            "meta": {"cursor": cursor},
         }
         return self._with_included(document, resource, rows, found.included, fields, base)
 
@@ -38,6 +41,7 @@ class DocumentWriter:
         fields: Fieldsets,
         base: str,
         parameters: Parameters,
+        cursor: str,
     ) -> Document:
         """The document of one page of records."""
         document: Document = {
@@ -50,7 +54,8 @@ class DocumentWriter:
                     "size": page.size,
                     "total": page.total,
                     "pages": page.pages,
-                }
+                },
+                "cursor": cursor,
             },
         }
         return self._with_included(document, resource, page.rows, page.included, fields, base)

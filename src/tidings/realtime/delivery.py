@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -14,6 +15,7 @@ from tidings.filters import columns_used
 from tidings.identity import Identity
 from tidings.matching import Matcher, Node, Transitions
 from tidings.realtime.packets import event_frame, json_text, text_frame
+from tidings.realtime.replay import Told
 from tidings.realtime.service import SubscriptionService
 from tidings.realtime.subscriptions import Frame, Subscription
 
@@ -53,8 +55,9 @@ class Dispatcher:
         self._turn_ends = 0.0
 
     def start(self, service: SubscriptionService) -> None:
-        """Begin to follow the feed."""
+        """Begin to follow the feed, from where it is."""
         if self._task is None:
+            self.position = self.delivered = self._feed.position
             self._task = asyncio.create_task(self._run(service), name="tidings-dispatcher")
 
     async def stop(self) -> None:
@@ -73,10 +76,16 @@ class Dispatcher:
                     self.delivered = self.position
             except FeedGap as gap:
                 self.position = self.delivered = gap.resume
-                await self._resync(service.active(), gap.reason)
+                await self._start_anew(service, gap)
             except Exception:  # noqa: BLE001  notifications must go on
                 _log.exception("the feed could not be read")
                 await asyncio.sleep(_PAUSE)
+
+    async def _start_anew(self, service: SubscriptionService, gap: FeedGap) -> None:
+        watching = service.active()
+        for subscription in watching:
+            subscription.since = gap.resume.offset
+        await self._resync(watching, gap.reason)
 
     async def _deliver_or_resync(self, service: SubscriptionService, change: Notice) -> None:
         try:
@@ -104,7 +113,7 @@ class Dispatcher:
         for way, subscription_id, members in packets:
             if denied is not None:
                 members = await self._permitted(members, denied)
-            await self._send(encode(way, subscription_id), members)
+            await self._send(encode(way, subscription_id), members, self.position.offset)
         if change.unknown:
             await self._invalidate(service, Invalidation(change.resource, change.unknown))
         await self._give_way()
@@ -149,12 +158,19 @@ class Dispatcher:
             await asyncio.sleep(0)
             self._turn_ends = time.monotonic() + _TURN_SECONDS
 
-    async def _send(self, frame: Frame, members: list[Subscription]) -> None:
+    async def _send(
+        self, frame: Frame, members: list[Subscription], offset: float = math.inf
+    ) -> None:
+        """Hand a frame over; to those that have not been told of this place by another process."""
         now = time.time()
         for subscription in members:
             # Members may have left while other work had its turn; and a timer may be late, but
             # what was committed after a token has expired is not for its socket.
-            if subscription.is_active and subscription.subscriber.ends_at > now:
+            if (
+                subscription.is_active
+                and subscription.since < offset
+                and subscription.subscriber.ends_at > now
+            ):
                 _hand_over(subscription, frame)
             self._sent += 1
             if self._sent % _TURN == 0:
@@ -206,6 +222,11 @@ def resync_frame(subscription: Subscription, reason: str, cursor: Cursor) -> Fra
         "cursor": str(cursor),
     }
     return event_frame("subscription.resync", payload)
+
+
+def update_frame(subscription: Subscription, told: Told, epoch: str) -> Frame:
+    """Tell a subscription's client of a change that it has missed."""
+    return _encoder(told.change, str(Cursor(epoch, told.offset)))(told.way, subscription.id)
 
 
 def _encoder(change: Change, cursor: str) -> Callable[[str, str], Frame]:

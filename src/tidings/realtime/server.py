@@ -18,16 +18,17 @@ from tidings.errors import (
     InvalidRequest,
     PermissionDenied,
 )
-from tidings.feed import Feed
+from tidings.feed import Cursor, Feed
 from tidings.identity import Identity
 from tidings.matching import Matcher
 from tidings.realtime.admission import Admission
-from tidings.realtime.delivery import Dispatcher, resync_frame, timestamp
+from tidings.realtime.delivery import Dispatcher, resync_frame, timestamp, update_frame
 from tidings.realtime.errors import error_payload, refusal_payload
 from tidings.realtime.explaining import Explainer, parse_explain
 from tidings.realtime.guard import EngineGuard
 from tidings.realtime.limits import Allowance, Connections, SocketLimits
 from tidings.realtime.packets import Packet, event_frame, text_frame
+from tidings.realtime.replay import Replayer
 from tidings.realtime.requests import readable
 from tidings.realtime.service import Subscribed, SubscriptionService
 from tidings.realtime.sessions import IsRevoked, Sessions, moment
@@ -75,10 +76,15 @@ class SocketServer:
         self._matcher = Matcher()
         self._permissions = QueryPermissions(operations.registry, permission_seconds)
         self._dispatcher = Dispatcher(feed, self._matcher, self._permissions)
+
+        def position() -> Cursor:
+            return self._dispatcher.position
+
         self._service = SubscriptionService(
             Admission(operations.registry, operations.hooks, operations.policies),
             self._matcher,
-            lambda: self._dispatcher.position,
+            position,
+            Replayer(feed, position),
             limit=limit,
         )
         self._explainer = Explainer(operations, feed)
@@ -177,7 +183,7 @@ class SocketServer:
     async def _subscribe(self, subscriber: Subscriber, payload: object) -> tuple[Any, list[Frame]]:
         done = await self._service.subscribe(subscriber, payload)
         subscriber.connection.send(event_frame("subscription.created", done.data))
-        return {"success": True, "data": done.data}, self._resyncs([done])
+        return {"success": True, "data": done.data}, self._missed([done])
 
     async def _restore(self, subscriber: Subscriber, payload: object) -> tuple[Any, list[Frame]]:
         restored, failed = await self._service.restore(subscriber, payload)
@@ -186,7 +192,7 @@ class SocketServer:
                 subscriber.connection.send(event_frame("subscription.created", done.data))
         ids = [done.subscription.id for done in restored]
         answer = {"success": True, "restored": ids, "failed": failed}
-        return answer, self._resyncs(restored)
+        return answer, self._missed(restored)
 
     async def _explain(self, subscriber: Subscriber, payload: object) -> tuple[Any, list[Frame]]:
         subscription, record_id = parse_explain(payload, subscriber)
@@ -250,13 +256,17 @@ class SocketServer:
         self._forget(subscriber)
         subscriber.connection.finish([event_frame(event, {"message": message}), _DISCONNECT])
 
-    def _resyncs(self, made: list[Subscribed]) -> list[Frame]:
+    def _missed(self, made: list[Subscribed]) -> list[Frame]:
+        """What comes after the ack: the missed notifications, in order, or that there are some."""
         cursor = self._dispatcher.position
-        return [
+        frames = [
             resync_frame(done.subscription, done.resync_reason, cursor)
             for done in made
-            if done.resync_reason is not None and done.subscription.is_active
+            if done.resync_reason is not None
         ]
+        missed = [(told, done.subscription) for done in made for told in done.missed]
+        missed.sort(key=lambda one: one[0].offset)
+        return frames + [update_frame(one, told, cursor.epoch) for told, one in missed]
 
     async def _connect(self, sid: str, environ: Any, auth: Any) -> None:
         token = auth.get("token") if isinstance(auth, dict) else None

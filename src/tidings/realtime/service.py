@@ -20,6 +20,7 @@ from tidings.matching import Matcher, Node
 from tidings.realtime.admission import Admission, Admitted
 from tidings.realtime.errors import error_payload
 from tidings.realtime.freezer import Freezer
+from tidings.realtime.replay import Replay, Replayer, Told
 from tidings.realtime.requests import SubscribeRequest, parse_id, readable
 from tidings.realtime.subscriptions import Subscriber, Subscription
 
@@ -31,14 +32,16 @@ _RESTORE_FACTOR: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """A subscription that now is active: what to tell the client, and whether it missed changes.
+    """A subscription that now is active: what to tell the client, and what it has missed.
 
-    ``is_new`` is False where a restored one had been active all along.
+    With ``resync_reason`` that is not known. ``is_new`` is False where a restored one had been
+    active all along, so that it has missed nothing.
     """
 
     subscription: Subscription
     data: Data
-    resync_reason: str | None
+    missed: list[Told]
+    resync_reason: str | None = None
     is_new: bool = True
 
 
@@ -64,10 +67,12 @@ class SubscriptionService:
         admission: Admission,
         matcher: Matcher,
         position: Callable[[], Cursor],
+        replayer: Replayer,
         *,
         limit: int = 100,
     ) -> None:
         self._admission = admission
+        self._replayer = replayer
         self._matcher = matcher
         self._position = position
         self._limit = limit
@@ -100,9 +105,9 @@ class SubscriptionService:
         while checks != subscriber.checks:  # what was allowed a moment ago may not be any more
             checks = subscriber.checks
             admitted = await self._admission.admit(subscriber.identity, payload)
+            replay = await self._replay(admitted) if admitted.request.has_cursor else None
         # From here on nothing waits, so that limit, id and activation are one step.
-        subscription = self._activate(admitted, subscriber)
-        return self._subscribed(subscription, admitted.request)
+        return self._subscribed(self._activate(admitted, subscriber), admitted.request, replay)
 
     async def unsubscribe(self, subscriber: Subscriber, payload: object) -> None:
         """End a subscription.
@@ -137,10 +142,11 @@ class SubscriptionService:
         while checks != subscriber.checks:
             checks = subscriber.checks
             admitted, failed = await self._admit_all(subscriber, entries)
+            replays = [await self._replay(one) for one in admitted]
         # From here on nothing waits: no notification comes between two of them, or before the ack.
-        for one in admitted:
+        for one, replay in zip(admitted, replays, strict=True):
             try:
-                restored.append(self._reactivate(one, subscriber))
+                restored.append(self._reactivate(one, subscriber, replay))
             except RequestError as error:
                 failed.append(_failure({"subscriptionId": one.request.id}, error))
         return restored, failed
@@ -233,12 +239,17 @@ class SubscriptionService:
         for subscription in list(subscriber.subscriptions.values()):
             self._deactivate(subscription)
 
-    def _reactivate(self, admitted: Admitted, subscriber: Subscriber) -> Subscribed:
+    async def _replay(self, admitted: Admitted) -> Replay:
+        request = admitted.request
+        return await self._replayer.replay(
+            request.resource.name, admitted.expression, request.cursor
+        )
+
+    def _reactivate(self, admitted: Admitted, subscriber: Subscriber, replay: Replay) -> Subscribed:
         request = admitted.request
         active = subscriber.subscriptions.get(request.id or "")
         if active is None:
-            active = self._activate(admitted, subscriber)
-            return self._subscribed(active, request, restored=True)
+            return self._subscribed(self._activate(admitted, subscriber), request, replay)
         same = (active.resource, active.include, dict(active.fields), dict(active.filters)) == (
             request.resource.name,
             request.include,
@@ -247,15 +258,10 @@ class SubscriptionService:
         )
         if not same or active.node is not self._matcher.find(active.resource, admitted.expression):
             raise _exists(active.id)
-        return self._subscribed(active, request, restored=True, is_new=False)
+        return Subscribed(active, active.data(str(self._position())), [], is_new=False)
 
     def _subscribed(
-        self,
-        subscription: Subscription,
-        request: SubscribeRequest,
-        *,
-        restored: bool = False,
-        is_new: bool = True,
+        self, subscription: Subscription, request: SubscribeRequest, replay: Replay | None
     ) -> Subscribed:
         cursor = self._position()
         _log.debug(
@@ -264,10 +270,17 @@ class SubscriptionService:
             subscription.id,
             subscription.filters,
         )
-        reason = None
-        if request.has_cursor or restored:
-            reason = _missed(request.cursor, cursor)
-        return Subscribed(subscription, subscription.data(str(cursor)), reason, is_new)
+        data = subscription.data(str(cursor))
+        if replay is None:
+            return Subscribed(subscription, data, [])
+        self._replayer.complete(replay)
+        if replay.reason is not None:
+            return Subscribed(subscription, data, [], replay.reason)
+        if replay.until is not None and replay.until.offset > cursor.offset:
+            # It has been told more by another process than this one has matched.
+            subscription.since = replay.until.offset
+            data["cursor"] = str(replay.until)
+        return Subscribed(subscription, data, replay.told())
 
     def _activate(self, admitted: Admitted, subscriber: Subscriber) -> Subscription:
         request = admitted.request
@@ -345,10 +358,3 @@ def _exists(subscription_id: str) -> Conflict:
 def _failure(entry: object, error: Exception) -> Data:
     given = entry.get("subscriptionId") if isinstance(entry, dict) else None
     return {"subscriptionId": given, "error": error_payload(error)}
-
-
-def _missed(seen: Cursor | None, now: Cursor) -> str | None:
-    """Why the client must refetch, if it may have missed something since what it has seen."""
-    if seen == now:
-        return None
-    return "window" if seen is None or seen.epoch == now.epoch else "epoch"

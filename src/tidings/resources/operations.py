@@ -34,7 +34,7 @@ from tidings.schema import (
 from tidings.storage import (
     Connection,
     ConstraintViolation,
-    Publish,
+    Publisher,
     RecordStore,
     Row,
     UnitOfWork,
@@ -53,14 +53,14 @@ class Operations:
         registry: ResourceRegistry,
         store: RecordStore,
         hooks: HookRegistry,
-        publish: Publish,
+        publisher: Publisher,
     ) -> None:
         self.registry = registry
         self.store = store
         self.hooks = hooks
         self.effects = Effects(registry, store)
         self.policies = Policies(registry, store)
-        self.scopes = Scopes(store.database, publish)
+        self.scopes = Scopes(store.database, publisher)
 
     async def query(
         self,

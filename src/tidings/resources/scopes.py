@@ -7,17 +7,17 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from tidings.storage import Connection, Database, Publish, UnitOfWork, join, unit_of_work
+from tidings.storage import Connection, Database, Publisher, UnitOfWork, join, unit_of_work
 
 TransactionLike = UnitOfWork | AsyncSession | AsyncConnection | None
 
 
 class Scopes:
-    """Opens transactions on one database; ``publish`` gets the changes of those that commit."""
+    """Opens transactions on one database; ``publisher`` is told of what commits."""
 
-    def __init__(self, database: Database, publish: Publish) -> None:
+    def __init__(self, database: Database, publisher: Publisher) -> None:
         self._database = database
-        self._publish = publish
+        self._publisher = publisher
 
     @asynccontextmanager
     async def transaction(
@@ -27,9 +27,9 @@ class Scopes:
         if isinstance(outer, UnitOfWork):
             yield outer
         elif outer is not None:
-            yield await join(outer, self._publish, writing=writing)
+            yield await join(outer, self._publisher, writing=writing)
         else:
-            async with unit_of_work(self._database, self._publish) as uow:
+            async with unit_of_work(self._database, self._publisher) as uow:
                 yield uow
 
     @asynccontextmanager
@@ -39,7 +39,7 @@ class Scopes:
             async with self.transaction(outer) as uow:
                 yield uow
         else:
-            async with unit_of_work(self._database, self._publish, single=True) as uow:
+            async with unit_of_work(self._database, self._publisher, single=True) as uow:
                 yield uow
 
     @asynccontextmanager

@@ -5,13 +5,16 @@ from tidings.storage.core import CoreDatabase
 from tidings.storage.database import Connection, Database
 from tidings.storage.engines import own_engine
 from tidings.storage.errors import ConstraintViolation
+from tidings.storage.outbox import Outbox
+from tidings.storage.publishing import DirectPublisher, NobodyPublisher, Publisher
 from tidings.storage.records import RecordStore, Sort
 from tidings.storage.related import Borrowed, Chain, RelatedStore
+from tidings.storage.relay import Relay
 from tidings.storage.revocations import RevocationTable
 from tidings.storage.sqlite import SqliteDatabase
 from tidings.storage.statements import Row
 from tidings.storage.tables import build_tables
-from tidings.storage.unit_of_work import Publish, UnitOfWork, unit_of_work
+from tidings.storage.unit_of_work import UnitOfWork, unit_of_work
 
 __all__ = [
     "Borrowed",
@@ -20,9 +23,13 @@ __all__ = [
     "ConstraintViolation",
     "CoreDatabase",
     "Database",
-    "Publish",
+    "DirectPublisher",
+    "NobodyPublisher",
+    "Outbox",
+    "Publisher",
     "RecordStore",
     "RelatedStore",
+    "Relay",
     "RevocationTable",
     "Row",
     "Sort",

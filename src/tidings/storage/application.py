@@ -19,9 +19,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_s
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from tidings.errors import ConfigurationError
+from tidings.storage.change_log import ChangeLog
 from tidings.storage.core import CoreConnection, begin_writing, commits_by_itself, prepare
 from tidings.storage.fate import Info, forget, is_doubtful, watch_errors
-from tidings.storage.unit_of_work import ChangeLog, Publish, UnitOfWork
+from tidings.storage.publishing import Publication, Publisher
+from tidings.storage.unit_of_work import UnitOfWork
 from tidings.storage.waiting import uninterrupted
 
 _log = logging.getLogger("tidings.storage")
@@ -36,9 +38,9 @@ class _Joined:
     its pool, and that happens when nothing refers to it any more.
     """
 
-    def __init__(self, publish: Publish) -> None:
+    def __init__(self, publisher: Publisher) -> None:
         self.log = ChangeLog()
-        self._publish = publish
+        self._publisher = publisher
         self._unit_of_work: Callable[[], UnitOfWork | None] = lambda: None
 
     def unit_of_work(self, connection: AsyncConnection) -> UnitOfWork:
@@ -48,13 +50,21 @@ class _Joined:
             self._unit_of_work = ref(found)
         return found
 
-    def committed(self) -> None:
+    def begin(self) -> Publication:
+        """Call it just before the COMMIT."""
+        return self._publisher.begin(self.log.take())
+
+    def committed(self, publication: Publication, *, kept: bool) -> None:
         self._end()
-        self._publish(self.log.take())
+        publication.committed(kept=kept)
 
     def rolled_back(self) -> None:
         self._end()
         self.log.clear()
+
+    def failed(self, publication: Publication, *, doubtful: bool = False) -> None:
+        self._end()
+        publication.failed(doubtful=doubtful)
 
     def undone(self) -> None:
         """The database has undone everything so far; the transaction may go on, as another one."""
@@ -68,7 +78,7 @@ class _Joined:
 
 async def join(
     handle: AsyncSession | AsyncConnection | async_scoped_session[Any],
-    publish: Publish,
+    publisher: Publisher,
     *,
     writing: bool = True,
 ) -> UnitOfWork:
@@ -100,7 +110,7 @@ async def join(
         watch(connection.dialect)
         await prepare(connection)
         forget(connection.info)
-        joined = connection.info[_KEY] = _Joined(publish)
+        joined = connection.info[_KEY] = _Joined(publisher)
     if writing:
         await begin_writing(connection)
     return joined.unit_of_work(connection)
@@ -148,20 +158,25 @@ def _around_commit(dialect: Dialect, method: str, rollback: Callable[[Any], obje
 
         async def commit_and_publish() -> None:
             stands = await greenlet_spawn(_stands, dialect, source)
+            publication = joined.begin()
+            # Between the two phases of a commit nothing can be written any more.
+            kept = stands and rollback is not None
             try:
+                if kept:
+                    await greenlet_spawn(_keep, publication, dialect, source)
                 await greenlet_spawn(original, source, *arguments, **options)
-            except BaseException:
-                joined.rolled_back()
+            except BaseException as error:
+                joined.failed(publication, doubtful=_is_disconnect(dialect, error, source))
                 if rollback is not None:
                     # SQLAlchemy takes a failed commit for the end, SQLite goes on after it.
                     with suppress(Exception):
                         await greenlet_spawn(rollback, source)
                 raise
             if stands:
-                joined.committed()
+                joined.committed(publication, kept=kept)
             else:
                 _log.warning("a transaction was committed after an error: PostgreSQL undoes it all")
-                joined.rolled_back()
+                joined.failed(publication)
 
         # A cancelled request must not part a commit from its notifications: it is waited for.
         await_only(uninterrupted(commit_and_publish()))
@@ -181,6 +196,24 @@ def _stands(dialect: Dialect, source: Any) -> bool:
     finally:
         cursor.close()
     return True
+
+
+def _keep(publication: Publication, dialect: Dialect, source: Any) -> None:
+    """Write what is to be told into the outbox, as the transaction's last statement."""
+    for sql, parameters in publication.statements(dialect):
+        cursor = source.cursor()
+        try:
+            cursor.execute(sql, parameters)
+        finally:
+            cursor.close()
+
+
+def _is_disconnect(dialect: Dialect, error: BaseException, source: Any) -> bool:
+    """Whether the connection was lost, so that nobody knows what has become of the commit."""
+    driver = dialect.dbapi
+    if driver is None or not isinstance(error, driver.Error):
+        return False
+    return dialect.is_disconnect(error, source, None)
 
 
 def _undone(info: Info) -> None:
@@ -208,4 +241,5 @@ def _released(source: Any, name: str) -> None:
     if source.dialect.name == "sqlite" and not source.connection.driver_connection.in_transaction:
         joined: _Joined | None = source.info.pop(_KEY, None)
         if joined is not None:
-            joined.committed()
+            # It is committed already: too late for the outbox.
+            joined.committed(joined.begin(), kept=False)

@@ -81,6 +81,7 @@ class CoreConnection:
 
     def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
+        self.is_doubtful = False
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
         _log.debug("%s", statement.clause)
@@ -99,8 +100,12 @@ class CoreConnection:
             raise DatabaseBusy("The connection to the database was lost; try again")
         if is_doubtful(self.connection.info):
             await self._check()
-        with _translated():
-            await self.connection.commit()
+        try:
+            with _translated():
+                await self.connection.commit()
+        except BaseException:
+            self.is_doubtful = self.connection.invalidated
+            raise
 
     async def _check(self) -> None:
         if self.connection.dialect.name != "postgresql":

@@ -27,6 +27,11 @@ class Connection(Protocol):
 class Transaction(Connection, Protocol):
     """A connection inside one write transaction."""
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the connection was lost while it committed, so that nobody knows of it."""
+        ...
+
     async def commit(self) -> None:
         """Make everything permanent; when it returns, others can see it."""
         ...

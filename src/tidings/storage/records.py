@@ -26,13 +26,11 @@ from tidings.filters.expression import EVERYTHING, Atom, Expression, all_of
 from tidings.filters.sql import exactly, parameters, shape, to_sql
 from tidings.schema import ResourceType
 from tidings.storage.database import Connection, Database
+from tidings.storage.lists import chunks
 from tidings.storage.statements import Clause, Row, Statement, StatementCache
 
 Sort = tuple[tuple[str, bool], ...]
 """Column names, each with True for descending."""
-
-_CHUNK: Final = 500
-"""How many values one statement's IN list takes."""
 
 # A sequence must never be set back behind a number that somebody has just taken from it. So it is
 # advanced by taking numbers, and set only over a distance that no others can run meanwhile. A
@@ -134,9 +132,8 @@ class RecordStore:
     ) -> list[Row]:
         """The rows whose column has one of the values, by id; at most ``limit``."""
         found: list[Row] = []
-        for start in range(0, len(values), _CHUNK):
-            chunk = tuple(values[start : start + _CHUNK])
-            where = all_of([Atom(column, "in", chunk), also])
+        for chunk in chunks(values):
+            where = all_of([Atom(column, "in", tuple(chunk)), also])
             order: Sort = (("id", False),)
             found += await self.find(connection, resource, where, order, limit=limit - len(found))
             if len(found) >= limit:

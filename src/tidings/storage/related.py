@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import (
-    BindParameter,
     Column,
     ColumnElement,
     Integer,
@@ -26,14 +25,13 @@ from sqlalchemy.sql import FromClause
 from tidings.schema import RelatedColumn, ResourceType
 from tidings.schema.related import Hop
 from tidings.storage.database import Connection
+from tidings.storage.lists import bound, chunks, one_of, padded_length
 from tidings.storage.records import RecordStore
 from tidings.storage.statements import Row, Statement, StatementCache
 
 Chain = tuple[Hop, ...]
 """Hops that follow each other, from the resource whose paths they begin."""
 
-_CHUNK: Final = 500
-"""How many values one statement's IN list takes."""
 _MOST: Final = bindparam("limit", type_=Integer)
 # Written out, since SQLite's OFFSET would be a parameter of SQLAlchemy's own.
 _NONE: Final[ColumnElement[int]] = literal_column("0", Integer)
@@ -129,13 +127,13 @@ class RelatedStore:
     ) -> list[Row]:
         """Locked rows whose column has one of the values, at most one more than ``limit``."""
         found: list[Row] = []
-        for chunk in _chunks(sorted(values)):
-            size = _padded_length(len(chunk))
+        for chunk in chunks(sorted(values)):
+            size = padded_length(len(chunk))
             statement = self._cache.get(
                 ("rows", name, near, size, columns),
                 partial(self._rows_statement, name, near, size, columns),
             )
-            parameters = {**_bound(chunk), "limit": limit + 1 - len(found)}
+            parameters = {**bound(chunk), "limit": limit + 1 - len(found)}
             found += await connection.fetch(statement, parameters)
             if len(found) > limit:
                 break
@@ -144,7 +142,7 @@ class RelatedStore:
     def _rows_statement(self, name: str, near: str, size: int, columns: Sequence[str]) -> Statement:
         table = self._tables[name]
         chosen = [table.c[column] for column in dict.fromkeys(columns)] or list(table.c)
-        clause = select(*chosen).where(_in(table.c[near], size)).order_by(table.c.id)
+        clause = select(*chosen).where(one_of(table.c[near], size)).order_by(table.c.id)
         clause = clause.limit(_MOST).offset(_NONE)
         # The records at the beginning are locked so that others may still refer to them; rows on
         # the way so that nobody may: by a new reference a record would come to be concerned.
@@ -162,13 +160,13 @@ class RelatedStore:
         if not self._locks:
             return
         wanted = sorted(keys)
-        size = _padded_length(len(wanted))
+        size = padded_length(len(wanted))
         for level in range(place, -1, -1):
             statement = self._cache.get(
                 ("lock", resource.name, chain, level, size),
                 partial(self._lock_statement, resource, chain, level, size),
             )
-            await connection.fetch(statement, _bound(wanted))
+            await connection.fetch(statement, bound(wanted))
 
     def _lock_statement(
         self, resource: ResourceType, chain: Chain, level: int, size: int
@@ -178,7 +176,7 @@ class RelatedStore:
         def condition(place: int, table: FromClause) -> ColumnElement[bool]:
             near = table.c[chain[place].near]
             if place == len(chain) - 1:
-                return _in(near, size)
+                return one_of(near, size)
             following = self._tables[names[place + 1]].alias(f"r{place + 1}")
             keys = select(following.c[chain[place].far]).where(condition(place + 1, following))
             return near.in_(keys)
@@ -205,13 +203,13 @@ class RelatedStore:
     ) -> list[Row]:
         """The rows of one branch, at most one more than ``most``."""
         found: list[Row] = []
-        for chunk in _chunks(ids):
-            size = _padded_length(len(chunk))
+        for chunk in chunks(ids):
+            size = padded_length(len(chunk))
             statement = self._cache.get(
                 ("values", resource.name, number, size),
                 partial(self._values_statement, resource, number, size),
             )
-            parameters = {**_bound(chunk), "limit": most + 1 - len(found)}
+            parameters = {**bound(chunk), "limit": most + 1 - len(found)}
             found += await connection.fetch(statement, parameters)
             if len(found) > most:
                 break
@@ -232,7 +230,7 @@ class RelatedStore:
         for column in branch.manies:
             chosen[_there(column)] = joined[column.hops].c.id
         clause: Select[Any] = select(*chosen.values()).select_from(source)
-        clause = clause.where(_in(table.c.id, size)).limit(_MOST).offset(_NONE)
+        clause = clause.where(one_of(table.c.id, size)).limit(_MOST).offset(_NONE)
         return Statement(clause, [Column(name, found.type) for name, found in chosen.items()])
 
     def _join(
@@ -290,25 +288,3 @@ def _in_order(values: Iterable[Any]) -> tuple[Any, ...]:
 def _names(resource: ResourceType, chain: Chain) -> list[str]:
     """The resource on the near side of each hop."""
     return [resource.name, *(hop.resource for hop in chain[:-1])]
-
-
-def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]
-
-
-def _padded_length(length: int) -> int:
-    """Lists are padded to a power of two, so that few distinct statements serve all lengths."""
-    return 1 << (length - 1).bit_length() if length else 0
-
-
-def _in(column: ColumnElement[Any], size: int) -> ColumnElement[bool]:
-    parameters: list[BindParameter[Any]] = [
-        bindparam(f"k{number}", type_=column.type) for number in range(size)
-    ]
-    return column.in_(parameters)
-
-
-def _bound(values: Sequence[Any]) -> Row:
-    padding = [values[-1]] * (_padded_length(len(values)) - len(values))
-    return {f"k{number}": value for number, value in enumerate([*values, *padding])}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import (
     Column,
@@ -17,6 +17,7 @@ from sqlalchemy import (
 )
 
 from tidings.storage.database import Database
+from tidings.storage.publishing import NobodyPublisher
 from tidings.storage.statements import Row, Statement
 from tidings.storage.types import ExactText, id_column_type
 from tidings.storage.unit_of_work import unit_of_work
@@ -65,7 +66,7 @@ class RevocationTable:
 
     async def add(self, values: Row) -> None:
         """Add a row; when this returns, others can read it."""
-        async with unit_of_work(self._database, _tell_nobody, single=True) as uow:
+        async with unit_of_work(self._database, NobodyPublisher(), single=True) as uow:
             given = {f"v_{name}": value for name, value in values.items()}
             await uow.connection.fetch(self._insert, given)
 
@@ -75,7 +76,7 @@ class RevocationTable:
             ended = await connection.fetch(self._ended, {"now": now, "limit": limit, "start": 0})
         if ended:
             values = {"now": now, "last": ended[-1]["id"]}
-            async with unit_of_work(self._database, _tell_nobody, single=True) as uow:
+            async with unit_of_work(self._database, NobodyPublisher(), single=True) as uow:
                 await uow.connection.fetch(self._delete, values)
 
 
@@ -93,7 +94,3 @@ def _table() -> Table:
         mysql_engine="InnoDB",
         mariadb_engine="InnoDB",
     )
-
-
-def _tell_nobody(_changes: Any) -> None:
-    """No change of this table is anybody's business."""

@@ -31,6 +31,8 @@ _dialect = sqlite_dialect(paramstyle="named")
 class _SqliteConnection:
     """One connection with its own thread; also a `Transaction` while one is open."""
 
+    is_doubtful = False
+
     def __init__(self, raw: aiosqlite.Connection) -> None:
         self.raw = raw
 

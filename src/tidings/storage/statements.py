@@ -72,6 +72,16 @@ class Statement:
             self._native = self._finish(dialect, compiled)
         return self._native, self._native.bind(values)
 
+    def raw(self, dialect: Dialect, values: Mapping[str, Any]) -> tuple[str, Any]:
+        """The text and the parameters as a driver of this dialect takes them."""
+        compiled = self.clause.compile(dialect=dialect)
+        assert isinstance(compiled, SQLCompiler)
+        processors = _bind_processors(dialect, compiled)
+        given = NativeStatement(str(compiled), processors, ()).bind(values)
+        if compiled.positiontup is None:
+            return str(compiled), given
+        return str(compiled), tuple(given[name] for name in compiled.positiontup)
+
     def _compile_inline(
         self, dialect: Dialect, values: Mapping[str, Any]
     ) -> tuple[NativeStatement, Any]:

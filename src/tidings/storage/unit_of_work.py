@@ -2,78 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Literal
 
 from tidings.errors import ConfigurationError
-from tidings.feed import Change, Notice
+from tidings.feed import Notice
+from tidings.storage.change_log import ChangeLog
 from tidings.storage.database import Connection, Database, Transaction
-from tidings.storage.net_changes import net_changes
+from tidings.storage.publishing import Publisher
 from tidings.storage.waiting import uninterrupted
 
-_log = logging.getLogger("tidings.storage")
-Publish = Callable[[Sequence[Notice]], None]
 _savepoint_numbers = count(1)
-
-
-class ChangeLog:
-    """The changes of one transaction; savepoints drop their part or fold into their parent."""
-
-    def __init__(self) -> None:
-        self._changes: list[Notice] = []
-        self._marks: list[tuple[str, int]] = []
-
-    def record(self, change: Notice) -> None:
-        """Hold a change until the commit."""
-        if isinstance(change, Change):
-            _log.debug("%s %s %s: held until commit", change.action, change.resource, change.id)
-        else:
-            _log.debug("%s: too much for single changes; held until commit", change.resource)
-        self._changes.append(change)
-
-    def savepoint(self, name: str) -> None:
-        """Note where a savepoint was set."""
-        self._marks.append((name, len(self._changes)))
-
-    def rollback_to(self, name: str) -> None:
-        """Drop what came after the savepoint.
-
-        One that is not known was set before the log began, so everything came after it.
-        """
-        start = 0
-        while self._marks:
-            mark, start = self._marks.pop()
-            if mark == name:
-                break
-        else:
-            start = 0
-        dropped = len(self._changes) - start
-        if dropped:
-            _log.debug("%d changes dropped: rolled back to a savepoint", dropped)
-        del self._changes[start:]
-
-    def release(self, name: str) -> None:
-        """Forget a savepoint and those within it; their changes now belong to its parent."""
-        while self._marks:
-            mark, _ = self._marks.pop()
-            if mark == name:
-                return
-
-    def clear(self) -> None:
-        """Drop everything: the transaction was rolled back."""
-        if self._changes:
-            _log.debug("%d changes dropped: rolled back", len(self._changes))
-        self._changes.clear()
-        self._marks.clear()
-
-    def take(self) -> list[Notice]:
-        """What the transaction, which was committed, comes to; it leaves the log empty."""
-        changes, self._changes = self._changes, []
-        self._marks.clear()
-        return net_changes(changes)
 
 
 class UnitOfWork:
@@ -128,12 +69,12 @@ class UnitOfWork:
 
 @asynccontextmanager
 async def unit_of_work(
-    database: Database, publish: Publish, *, single: bool = False
+    database: Database, publisher: Publisher, *, single: bool = False
 ) -> AsyncIterator[UnitOfWork]:
     """A transaction of its own: committed at the end, rolled back by any error.
 
-    ``publish`` gets the changes after the commit, while the write lock (where there is one) is
-    still held, so that changes are published in the order of their commits.
+    ``publisher`` is told of the changes before and after the commit, while the write lock (where
+    there is one) is still held.
     """
     async with database.writing() as connection:
         log = ChangeLog()
@@ -147,14 +88,16 @@ async def unit_of_work(
         finally:
             uow.end()
         # A cancelled request must not part a commit from its notifications: it is waited for.
-        await uninterrupted(_commit(connection, log, publish))
+        await uninterrupted(_commit(connection, log, publisher))
 
 
-async def _commit(connection: Transaction, log: ChangeLog, publish: Publish) -> None:
+async def _commit(connection: Transaction, log: ChangeLog, publisher: Publisher) -> None:
+    publication = publisher.begin(log.take())
     try:
+        await publication.keep(connection)
         await connection.commit()
     except BaseException:
-        log.clear()
+        publication.failed(doubtful=connection.is_doubtful)
         await connection.rollback()
         raise
-    publish(log.take())
+    publication.committed()

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from tidings.feed import Action, Change, Invalidation
-from tidings.storage.net_changes import net_changes
+from tidings.feed import Action, Change, Invalidation, net_changes
 
 A, B, C = ({"id": 1, "title": title} for title in "abc")
 

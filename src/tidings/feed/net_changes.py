@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 
-from tidings.feed import Action, Change, Invalidation, Notice
+from tidings.feed.change import Action, Change, Invalidation, Notice
 
 
 def net_changes(changes: Sequence[Notice]) -> list[Notice]:
@@ -17,31 +18,35 @@ def net_changes(changes: Sequence[Notice]) -> list[Notice]:
 
     Of equal invalidations the last is enough: who refetches then sees the whole transaction.
     """
-    by_record: dict[Invalidation | tuple[str, str], list[Notice]] = {}
+    by_record: dict[Invalidation | tuple[str, str], list[Notice | None]] = {}
     for change in changes:
         key = change if isinstance(change, Invalidation) else (change.resource, change.id)
         # Taken out and put in again, so that it stands where its last change stood.
         by_record[key] = [*by_record.pop(key, ()), change]
     if len(by_record) == len(changes):
         return list(changes)
-    folded = (_folded(some) for some in by_record.values())
+    folded = (reduce(_fold, some) for some in by_record.values())
     return [change for change in folded if change is not None]
 
 
-def _folded(some: list[Notice]) -> Notice | None:
-    first, last = some[0], some[-1]
-    if len(some) == 1 or not (isinstance(first, Change) and isinstance(last, Change)):
-        return last
-    if first.before is None and last.after is None:
-        return None  # made and deleted again: it was never there
-    written = [change for change in some if isinstance(change, Change) and not change.derived]
+def fold(earlier: Change, later: Change) -> Change | None:
+    """Two changes of one record as one; None where it was made and is gone again."""
+    if earlier.before is None and later.after is None:
+        return None
+    written = [change for change in (earlier, later) if not change.derived]
     return replace(
-        last,
-        action=_action(first, last, written),
-        before=first.before,
-        unknown=first.unknown | last.unknown,
+        later,
+        action=_action(earlier, later, written),
+        before=earlier.before,
+        unknown=earlier.unknown | later.unknown,
         derived=not written,
     )
+
+
+def _fold(earlier: Notice | None, later: Notice | None) -> Notice | None:
+    if not isinstance(earlier, Change) or not isinstance(later, Change):
+        return later
+    return fold(earlier, later)
 
 
 def _action(first: Change, last: Change, written: list[Change]) -> Action:

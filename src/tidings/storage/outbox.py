@@ -1,0 +1,150 @@
+"""The outbox: what transactions have to tell, written within them, until it has been published.
+
+What a process that was killed has left in it is published by any other. The ids are no order of
+commits, but of two transactions that changed the same row the later one has the higher id: it
+took it when it had the row's lock, which the other gave up by its commit.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    Dialect,
+    Double,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+)
+from sqlalchemy.dialects import mysql
+
+from tidings.feed import Batch, Notice, encode_notice
+from tidings.storage.database import Connection, Database
+from tidings.storage.lists import bound, chunks, one_of, padded_length
+from tidings.storage.publishing import NobodyPublisher
+from tidings.storage.statements import Row, Statement
+from tidings.storage.types import ExactText, id_column_type
+from tidings.storage.unit_of_work import unit_of_work
+
+TABLE_NAME: Final = "tidings_outbox"
+MOST_ENTRIES: Final = 500
+"""How many changes one row holds; what a larger transaction comes to is in several."""
+
+
+def new_key() -> str:
+    """A key for a batch, which no other has."""
+    return secrets.token_urlsafe(12)
+
+
+def outbox_rows(changes: Sequence[Notice]) -> list[Row]:
+    """The rows for what a transaction comes to."""
+    entries = [encode_notice(change) for change in changes]
+    now = time.time()
+    return [
+        {
+            "batch": new_key(),
+            "entries": msgspec.msgpack.encode(entries[start : start + MOST_ENTRIES]),
+            "added": now,
+        }
+        for start in range(0, len(entries), MOST_ENTRIES)
+    ]
+
+
+def batch_of(row: Row) -> Batch:
+    """What a row has to be published as."""
+    return Batch(row["batch"], msgspec.msgpack.decode(row["entries"], type=list[bytes]))
+
+
+class Outbox:
+    """The rows that have not been published."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.table = _table()
+        columns = self.table.c
+        after, limit = bindparam("after", type_=columns.id.type), bindparam("limit", type_=Integer)
+        start = bindparam("start", type_=Integer)  # without it SQLAlchemy makes one up for SQLite
+        pending = select(*columns).where(columns.id > after).order_by(columns.id)
+        self._pending = Statement(pending.limit(limit).offset(start), tuple(columns))
+        state = [func.count(columns.id).label("count"), func.min(columns.added).label("oldest")]
+        self._state = Statement(
+            select(*state), (Column("count", Integer), Column("oldest", Double))
+        )
+        values = {name: _given(columns[name]) for name in ("batch", "entries", "added")}
+        self._insert = Statement(insert(self.table).values(values).inline())
+        self._deletes: dict[int, Statement] = {}
+
+    async def pending(self, after: int, limit: int) -> list[Row]:
+        """The rows beyond an id, by id."""
+        async with self._database.reading(snapshot=False) as connection:
+            values = {"after": after, "limit": limit, "start": 0}
+            return await connection.fetch(self._pending, values)
+
+    async def state(self) -> tuple[int, float | None]:
+        """How many rows there are, and when the oldest was added (seconds since the epoch)."""
+        async with self._database.reading(snapshot=False) as connection:
+            (row,) = await connection.fetch(self._state, {})
+        return int(row["count"]), row["oldest"]
+
+    async def remove(self, rows: Sequence[Row]) -> None:
+        """Delete rows that have been published."""
+        async with unit_of_work(self._database, NobodyPublisher(), single=True) as uow:
+            for some in chunks(sorted(rows, key=lambda row: int(row["id"]))):
+                # By both, since SQLite gives the ids of an empty table anew.
+                ids = bound([row["id"] for row in some])
+                batches = bound([row["batch"] for row in some], "b")
+                await uow.connection.fetch(self._delete(len(some)), {**ids, **batches})
+
+    async def add(self, connection: Connection, rows: Sequence[Row]) -> None:
+        """Write rows within the transaction of a connection."""
+        for row in rows:
+            await connection.fetch(self._insert, _parameters(row))
+
+    def statements(self, dialect: Dialect, rows: Sequence[Row]) -> list[tuple[str, Any]]:
+        """The same for a connection that is not ours: SQL and parameters for its driver."""
+        return [self._insert.raw(dialect, _parameters(row)) for row in rows]
+
+    def _delete(self, length: int) -> Statement:
+        size = padded_length(length)
+        if size not in self._deletes:
+            columns = self.table.c
+            where = (one_of(columns.id, size), one_of(columns.batch, size, "b"))
+            self._deletes[size] = Statement(delete(self.table).where(*where))
+        return self._deletes[size]
+
+
+def _given(column: Column[Any]) -> BindParameter[Any]:
+    return bindparam(f"v_{column.name}", type_=column.type)
+
+
+def _parameters(row: Row) -> Row:
+    return {f"v_{name}": value for name, value in row.items()}
+
+
+def _table() -> Table:
+    return Table(
+        TABLE_NAME,
+        MetaData(),
+        Column("id", id_column_type("integer"), primary_key=True, autoincrement=True),
+        Column("batch", ExactText(32), nullable=False),
+        Column(
+            "entries",
+            LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb"),
+            nullable=False,
+        ),
+        Column("added", Double, nullable=False),
+        mysql_engine="InnoDB",
+        mariadb_engine="InnoDB",
+    )
