@@ -34,7 +34,10 @@ def encode_notice(notice: Notice) -> bytes:
         return msgspec.msgpack.encode([_INVALIDATION, notice.resource, paths])
     before = _image(notice.before)
     after = _image(notice.after)
-    if before is not None and after is not None and before.keys() == after.keys():
+    is_short = before is not None and after is not None and before.keys() == after.keys()
+    if is_short:
+        assert before is not None
+        assert after is not None
         # What has not changed need not be said twice. Compared as encoded: 1 is not True.
         after = {name: value for name, value in after.items() if not _same(before[name], value)}
     return msgspec.msgpack.encode(
@@ -46,6 +49,7 @@ def encode_notice(notice: Notice) -> bytes:
             (notice.at - _START) // _MICROSECOND,
             notice.derived,
             sorted(notice.unknown),
+            is_short,
             before,
             after,
         ]
@@ -75,10 +79,11 @@ def _change(
     at: int,
     derived: bool,
     unknown: list[str],
+    is_short: bool,
     before: dict[str, Any] | None,
     after: dict[str, Any] | None,
 ) -> Change:
-    if before is not None and after is not None:
+    if is_short and before is not None and after is not None:
         after = {**before, **after}
     moment = _START + at * _MICROSECOND
     return Change(resource, record_id, action, before, after, moment, derived, frozenset(unknown))
