@@ -432,7 +432,7 @@ class Prover:
         written: Sequence[tuple[str, str]],
         start: int,
     ) -> None:
-        notices = list(self.api._feed._history)[start - self.api._feed.position.offset :]
+        notices = list(self.api._feed._window._history)[start - self.api._feed.position.offset :]
         changes = [
             notice
             for notice in (notices if self.api._feed.position.offset > start else [])

@@ -33,7 +33,7 @@ class RecordingFeed(MemoryFeed):
 
 NOTES: dict[str, Any] = {
     "title": {"type": "string", "required": True, "search": True},
-    "body": {"type": "text"},
+    "body": {"type": "text", "search": True},
 }
 
 

@@ -13,8 +13,6 @@ from tests.storage.conftest import begin_by_event, server_url
 from tests.storage.recording import RecordingFeed, make_api
 
 from tidings import Api, ConfigurationError, SqlAlchemyPlugin, ValidationFailed
-from tidings.feed import Change, Invalidation
-from tidings.storage.change_log import ChangeLog
 from tidings.storage.core import CoreConnection
 from tidings.storage.sqlite import _SqliteConnection
 from tidings.storage.waiting import uninterrupted
@@ -357,62 +355,3 @@ async def test_uninterrupted_work_that_fails_or_ends_itself() -> None:
         await uninterrupted(fail())
     with pytest.raises(asyncio.CancelledError):
         await uninterrupted(give_up())
-
-
-# The change log
-
-
-def change(number: int) -> Change:
-    return Change("notes", str(number), "post", None, {"id": number})
-
-
-def test_the_log_of_nested_savepoints() -> None:
-    log = ChangeLog()
-    log.record(change(1))
-    log.savepoint("a")
-    log.record(change(2))
-    log.savepoint("b")
-    log.record(change(3))
-    log.release("b")
-    log.savepoint("c")
-    log.record(change(4))
-    log.rollback_to("a")
-    log.record(change(5))
-    assert [c.id for c in log.take()] == ["1", "5"]
-    assert log.take() == []
-
-
-def test_rolling_back_to_an_unknown_savepoint_drops_everything() -> None:
-    """It was set before the log began."""
-    log = ChangeLog()
-    log.record(change(1))
-    log.savepoint("a")
-    log.record(change(2))
-    log.rollback_to("older")
-    assert log.take() == []
-
-
-def test_releasing_an_unknown_savepoint_keeps_everything() -> None:
-    log = ChangeLog()
-    log.record(change(1))
-    log.savepoint("a")
-    log.record(change(2))
-    log.release("older")
-    assert [c.id for c in log.take()] == ["1", "2"]
-
-
-def test_an_invalidation_is_rolled_back_like_a_change_and_only_the_last_one_stays() -> None:
-    log = ChangeLog()
-    names, states = (Invalidation("notes", frozenset({path})) for path in ("a.name", "a.state"))
-    first, second = change(1), change(2)
-    log.record(names)
-    log.record(first)
-    log.savepoint("a")
-    log.record(names)
-    log.record(states)
-    log.rollback_to("a")
-    log.record(second)
-    assert log.take() == [names, first, second]
-    for notice in (names, states, first, names, second):
-        log.record(notice)
-    assert log.take() == [states, first, names, second]

@@ -144,7 +144,8 @@ async def test_values_have_the_types_of_their_fields_from_everywhere() -> None:
         "array": [],
         "object": {},
     }
-    api.add_resource("all", schema={name: name for name in values})
+    schema = {name: {"type": name, "search": name not in ("array", "object")} for name in values}
+    api.add_resource("all", schema=schema)
     async with api:
         made = await api.resources["all"].post(values)
         patched = await api.resources["all"].patch(1, {"number": 8})

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tidings.feed import Action, Change, Invalidation
+from tidings.resources.carrying import Carrying
 from tidings.schema import RelatedColumn, ResourceRegistry, ResourceType
 from tidings.storage import Borrowed, Chain, RecordStore, RelatedStore, Row, UnitOfWork
 
@@ -62,7 +63,8 @@ class _Touched:
 class Effects:
     """Knows which resources' paths lead where; `prepare` it, write, then `Effect.settle` it."""
 
-    def __init__(self, registry: ResourceRegistry, store: RecordStore) -> None:
+    def __init__(self, registry: ResourceRegistry, store: RecordStore, carrying: Carrying) -> None:
+        self.carrying = carrying
         self.store = RelatedStore(store)
         self.max_touched = MAX_TOUCHED
         self.max_values = MAX_VALUES
@@ -151,10 +153,13 @@ class Effect:
             elif touched.rows:
                 await self._record_derived(touched, touched.rows)
 
-    async def _record_own(self, action: Action, after: Row | None) -> None:
-        before, row = self.before, after if after is not None else self.before
+    async def _record_own(self, action: Action, after: Mapping[str, Any] | None) -> None:
+        row = after if after is not None else self.before
         assert row is not None
         key, unknown = row["id"], self.own.unknown
+        image = self._effects.carrying.image
+        before = None if self.before is None else image(self.resource, self.before)
+        after = None if after is None else image(self.resource, after)
         if self.resource.related:
             if before is not None:
                 before = {**self.own.rows[key], **before}
@@ -175,7 +180,8 @@ class Effect:
         for key, row in rows.items():
             before, after = touched.before.rows[key], now.rows.get(key)
             if before != after:
-                self.uow.record(_derived(touched.resource, row, before, after))
+                image = self._effects.carrying.image(touched.resource, row)
+                self.uow.record(_derived(touched.resource, image, before, after))
 
     def _record_invalidation(self, touched: _Touched) -> None:
         self.uow.record(Invalidation(touched.resource.name, touched.paths))
@@ -191,7 +197,9 @@ class Effect:
         return False
 
 
-def _derived(resource: ResourceType, row: Row, before: Row, after: Row | None) -> Change:
+def _derived(
+    resource: ResourceType, row: Mapping[str, Any], before: Row, after: Row | None
+) -> Change:
     """The change of a record by that of a related one; the database itself may delete it, too."""
     return Change(
         resource.name,

@@ -12,6 +12,7 @@ from tidings.feed import Action
 from tidings.filters import EVERYTHING, all_of
 from tidings.hooks import HookRegistry
 from tidings.identity import Identity
+from tidings.resources.carrying import Carrying
 from tidings.resources.context import OperationContext, operation_context
 from tidings.resources.effects import Effect, Effects
 from tidings.resources.includes import (
@@ -58,7 +59,8 @@ class Operations:
         self.registry = registry
         self.store = store
         self.hooks = hooks
-        self.effects = Effects(registry, store)
+        self.carrying = Carrying(hooks)
+        self.effects = Effects(registry, store, self.carrying)
         self.policies = Policies(registry, store)
         self.scopes = Scopes(store.database, publisher)
 
