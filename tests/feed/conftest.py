@@ -25,3 +25,10 @@ def redis(lasting_redis: RedisServer) -> RedisServer:
     """A server that is empty, and not to be killed."""
     lasting_redis.execute("FLUSHALL")
     return lasting_redis
+
+
+@pytest.fixture
+def own_redis(lasting_redis: RedisServer) -> Iterator[RedisServer]:
+    """A server of the test's own, empty, to be hurt."""
+    with redis_server() as server:
+        yield server

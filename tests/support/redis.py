@@ -47,6 +47,16 @@ class RedisServer:
         own = {"host": "127.0.0.1", "port": self.port, "password": self.password}
         return own | more
 
+    @property
+    def socket(self) -> Path:
+        """Its Unix socket."""
+        return self._directory / "redis.sock"
+
+    @property
+    def clients(self) -> int:
+        """How many connections it has, but for the administrator's."""
+        return str(self.execute("CLIENT", "LIST")).count("addr=") // 2 - 1
+
     def start(self) -> None:
         """Start it, with the data that it has persisted, and wait until it answers."""
         program = _binary("redis-server", "Redis", "redis-server", "redis")
@@ -142,9 +152,11 @@ def redis_server(
         MissingServer: redis-server is not installed.
     """
     _binary("redis-server", "Redis", "redis-server", "redis")
-    port = free_port()
+    # A node of a cluster has another port, 10,000 above.
+    port = next(port for port in iter(free_port, None) if port < 55_536)
     with _directory() as directory:
-        command = ["--bind", "127.0.0.1", "--dir", str(directory), "--save", "", *options]
+        command = ["--bind", "127.0.0.1", "--dir", str(directory), "--save", ""]
+        command += ["--unixsocket", "redis.sock", *options]
         command += ["--requirepass", password] if password else []
         client: dict[str, Any] = {}
         if tls is None:

@@ -147,6 +147,8 @@ class Link:
         try:
             async with asyncio.timeout(TIMEOUT):
                 await connection.connect()
+            # A server that wants a password says so to a short command only.
+            await self.ask("PING")
             await self._greet(self)
         except MovedError:
             raise

@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from tidings.errors import ConfigurationError
 
 _SCHEMES: Final = ("redis", "rediss", "unix")
+_FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 _EXAMPLE: Final = "it looks like redis://:password@localhost:6379/0"
 
 
@@ -91,12 +92,18 @@ def _of_url(url: object) -> dict[str, Any]:
         port = parts.port
     except ValueError:
         raise ConfigurationError(f"redis: the URL cannot be read; {_EXAMPLE}") from None
-    if parts.scheme not in _SCHEMES:
+    if parts.scheme not in _SCHEMES or not url.lower().startswith(f"{parts.scheme}://"):
         raise ConfigurationError(
             f"redis: the URL must begin with redis://, rediss:// or unix://; {_EXAMPLE}"
         )
     values: dict[str, Any] = dict(parse_qsl(parts.query, keep_blank_values=True))
-    for name in ("db", "max_length", "max_age", "ssl_check_hostname"):
+    # Not shown: these may be parts of a password whose # and ? should have been encoded.
+    if parts.fragment or not values.keys() <= _CHECKS.keys():
+        raise ConfigurationError(
+            f"redis: the URL has an option that is not known; known are {', '.join(_CHECKS)} "
+            "(in a password, write # and ? as %23 and %3F)"
+        )
+    for name in ("db", "max_length", "max_age", "ssl", "ssl_check_hostname"):
         if name in values:
             values[name] = _of_text(name, values[name])
     values |= {"username": unquote(parts.username or ""), "password": unquote(parts.password or "")}
@@ -119,12 +126,14 @@ def _tcp(parts: SplitResult, port: int | None) -> dict[str, Any]:
 
 
 def _of_text(name: str, text: str) -> object:
-    """A value of a URL, whose values are texts; one that cannot be read stays as it is."""
-    if name == "ssl_check_hostname":
-        return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
-    if text.isascii() and text.isdigit():
-        return int(text)
-    return text
+    """A value of a URL, whose values are texts."""
+    if name in ("ssl", "ssl_check_hostname"):
+        if text.lower() in _FLAGS:
+            return _FLAGS[text.lower()]
+        raise ConfigurationError(f"redis: {name} in the URL must be true or false")
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise ConfigurationError(f"redis: {name} in the URL must be a whole number")
+    return int(text)
 
 
 def _text(name: str, value: object) -> str:
