@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ from tests.feed.conformance import (
     texts,
 )
 from tests.support.redis import RedisServer, redis_server
-from tests.support.server import free_port
+from tests.support.server import REPOSITORY, free_port
 from tidings import ConfigurationError
 from tidings.feed import Batch, Cursor, Entry, FeedGap, FeedUnavailable, Log
 from tidings.feed.redis import log as log_module
@@ -518,6 +519,59 @@ async def test_a_closed_log_has_no_connections(redis: RedisServer) -> None:
     await closed_down_to(redis, 0)
     with pytest.raises(FeedUnavailable, match="closed"):
         await log.append([batch("a")])
+
+
+async def test_a_log_that_is_closed_while_it_connects_leaves_nothing(redis: RedisServer) -> None:
+    for steps in range(40):
+        log = redis_log(redis.redis())
+        tasks = [
+            asyncio.ensure_future(log.head()),
+            asyncio.ensure_future(log.follow(Cursor("e", 0), 1)),
+        ]
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await log.close()
+        async with asyncio.timeout(PATIENCE):
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(one, Cursor | FeedUnavailable | FeedGap) for one in results), results
+    await closed_down_to(redis, 0)
+
+
+async def test_those_who_wait_for_a_server_that_hangs_do_not_wait_for_each_other(
+    own_redis: RedisServer,
+) -> None:
+    log = redis_log(own_redis.redis())
+    async with opened(log):
+        own_redis.freeze()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                done = await asyncio.gather(
+                    *(log.append([batch(f"b{number}")]) for number in range(50)),
+                    return_exceptions=True,
+                )
+            assert {type(one) for one in done} == {FeedUnavailable}
+        finally:
+            own_redis.thaw()
+
+
+# Rights
+
+
+async def test_the_rights_that_the_documentation_lists_are_enough(redis: RedisServer) -> None:
+    page = (REPOSITORY / "docs" / "redis.md").read_text()
+    [rule] = re.findall(r"^ACL SETUSER tidings on >(?:.|\\\n)+?$(?<!\\)", page, re.MULTILINE)
+    redis.execute(*rule.replace("\\\n", " ").split())
+    redis.execute("ACL", "LOG", "RESET")
+    log = redis_log(redis.redis(username="tidings", password="a-long-password", max_age=1))
+    async with opened(log):
+        start = await log.head()
+        await log.append([batch("a", 250)])
+        assert len(await follow_until(log, start, 250)) == 250
+        await append_until_trimmed(log, start)
+        redis.execute("SCRIPT", "FLUSH")
+        redis.execute("FLUSHALL")
+        assert (await gap_of(log, start)).reason == "epoch"
+        assert redis.execute("ACL", "LOG") == []
 
 
 # Cluster

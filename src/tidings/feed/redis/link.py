@@ -83,7 +83,8 @@ class Link:
         Raises:
             FeedUnavailable: the server cannot be reached, does not answer in time or refuses.
         """
-        async with self._lock:
+        await self._turn()
+        try:
             try:
                 await self._connect()
                 return await work(self)
@@ -95,6 +96,8 @@ class Link:
             except BaseException:
                 await self._give_up()
                 raise
+        finally:
+            self._lock.release()
 
     async def ask(self, *command: str | bytes | int, seconds: float = TIMEOUT) -> Any:
         """Send a command and wait for its answer, for so many ``seconds``."""
@@ -124,6 +127,14 @@ class Link:
             with suppress(RedisError, OSError):
                 await connection.disconnect()
 
+    async def _turn(self) -> None:
+        """Have the lock; but not after many others who wait for a server that hangs."""
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise FeedUnavailable("others wait for an answer") from None
+
     async def _connect(self) -> None:
         if self._is_closed:
             raise FeedUnavailable(_CLOSED)
@@ -150,10 +161,11 @@ class Link:
             # A server that wants a password says so to a short command only.
             await self.ask("PING")
             await self._greet(self)
-        except MovedError:
-            raise
-        except (RedisError, OSError):
-            self._node = None
+        except BaseException as error:
+            # Here, for it may have been closed, and forgotten, while it was being made.
+            await connection.disconnect(nowait=True)
+            if not isinstance(error, MovedError):
+                self._node = None
             raise
 
     @property
@@ -175,6 +187,7 @@ def _new_connection(options: RedisOptions, node: tuple[str, int] | None) -> _Con
         "username": options.username,
         "password": options.password,
         "protocol": 2,
+        "driver_info": None,
         "socket_timeout": None,
         "socket_connect_timeout": TIMEOUT,
     }
