@@ -32,6 +32,9 @@ from tidings.feed import Batch, Cursor, Entry, FeedGap, FeedUnavailable, Log
 from tidings.feed.redis import log as log_module
 from tidings.feed.redis import redis_log
 
+# Also where a test starts servers of its own, it is skipped where there is none.
+pytestmark = pytest.mark.usefixtures("lasting_redis")
+
 
 async def gap_after_trouble(log: Log, after: Cursor) -> FeedGap:
     """The gap that is told once the server is there again."""
