@@ -44,7 +44,7 @@ class Log(Protocol):
         ...
 
     async def open(self) -> None:
-        """Connect.
+        """Connect. Where this raises `FeedUnavailable`, the other methods connect by themselves.
 
         Raises:
             ConfigurationError: the server refuses, so that trying again would not help.
