@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.databases import DatabaseServer, MissingServer, mariadb, postgresql
+from tests.support.redis import RedisServer, redis_server
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -69,3 +70,27 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     name = {"postgresql": "postgres_url", "mariadb": "mariadb_url"}[request.param]
     url: str = request.getfixturevalue(name)
     return url
+
+
+@pytest.fixture(scope="session")
+def lasting_redis() -> Iterator[RedisServer]:
+    """A server that all tests share."""
+    try:
+        with redis_server() as server:
+            yield server
+    except MissingServer as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def redis(lasting_redis: RedisServer) -> RedisServer:
+    """A server that is empty, and not to be killed."""
+    lasting_redis.execute("FLUSHALL")
+    return lasting_redis
+
+
+@pytest.fixture
+def own_redis(lasting_redis: RedisServer) -> Iterator[RedisServer]:
+    """A server of the test's own, empty, to be hurt."""
+    with redis_server() as server:
+        yield server

@@ -35,7 +35,14 @@ from tidings.errors import (
     ValidationFailed,
 )
 from tidings.identity import ANONYMOUS, Identity
-from tidings.plugins import JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
+from tidings.plugins import (
+    JWTAuthPlugin,
+    MemoryFeedPlugin,
+    RedisFeedPlugin,
+    RestApiPlugin,
+    SocketIOPlugin,
+    SqlAlchemyPlugin,
+)
 from tidings.realtime import Explanation, SocketLimits, SubscriptionContext
 from tidings.resources import OperationContext
 from tidings.schema import belongs_to, field, has_many
@@ -54,6 +61,7 @@ __all__ = [
     "Identity",
     "InvalidRequest",
     "JWTAuthPlugin",
+    "MemoryFeedPlugin",
     "MemoryRevocations",
     "MethodNotAllowed",
     "MissingDependencyError",
@@ -66,6 +74,7 @@ __all__ = [
     "Plugin",
     "Problem",
     "RateLimited",
+    "RedisFeedPlugin",
     "RelatedNotFound",
     "RequestError",
     "RestApiPlugin",

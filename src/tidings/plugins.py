@@ -11,9 +11,18 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tidings.api import Api, RestOptions, RevocationOptions, SocketOptions, SqlRevocations
+from tidings.api import (
+    Api,
+    FeedOptions,
+    RestOptions,
+    RevocationOptions,
+    SocketOptions,
+    SqlRevocations,
+    feed_name,
+)
 from tidings.auth import MemoryRevocations, RevocationStore, TokenVerifier
 from tidings.errors import ConfigurationError, MissingExtraError
+from tidings.feed.redis import redis_log
 from tidings.realtime import SocketLimits
 from tidings.storage import CoreDatabase, Database, SqliteDatabase, own_engine
 
@@ -80,6 +89,55 @@ def _database(url: str) -> Database:
     if find_spec(package) is None:
         raise MissingExtraError(package, extra, f"the database URL {driver}://")
     return CoreDatabase(own_engine(url), owned=True)
+
+
+class RedisFeedPlugin:
+    """Shares changes among processes by way of Redis: a write in one reaches the sockets of all.
+
+    ``redis`` is a mapping (``{"host": ..., "port": ..., "password": ..., "db": ...}``) or a URL;
+    see ``docs/redis.md``. With the outbox, a table in the api's database, nothing that was
+    committed is lost with a process, or while Redis is away; without it changes wait in memory.
+    ``window`` is how many changes a process remembers for clients that come back.
+    """
+
+    name: ClassVar[str] = "redis-feed"
+    dependencies: ClassVar[tuple[str, ...]] = ("sqlalchemy",)
+
+    def __init__(
+        self, redis: Mapping[str, Any] | str, *, outbox: bool = True, window: int = 10_000
+    ) -> None:
+        redis_log(redis)  # what is wrong with it shows here
+        self._redis = redis
+        self._outbox = outbox
+        self._window = _check_window(window)
+
+    def install(self, api: Api) -> None:
+        log = redis_log(self._redis, feed_name(api.name))
+        api.set_feed(FeedOptions(log, self._outbox, self._window))
+
+
+class MemoryFeedPlugin:
+    """Sets how much the feed of a single process remembers, and whether it has an outbox.
+
+    Not needed for the defaults: ``window`` is how many changes are remembered for clients that
+    come back. The outbox settles what became of a commit during which the connection to the
+    database was lost; it must not be shared with other processes.
+    """
+
+    name: ClassVar[str] = "memory-feed"
+    dependencies: ClassVar[tuple[str, ...]] = ("sqlalchemy",)
+
+    def __init__(self, *, window: int = 10_000, outbox: bool = False) -> None:
+        self._options = FeedOptions(None, outbox, _check_window(window))
+
+    def install(self, api: Api) -> None:
+        api.set_feed(self._options)
+
+
+def _check_window(window: object) -> int:
+    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+        raise ConfigurationError(f"window must be a number of changes, 1 or more, not {window!r}")
+    return window
 
 
 class JWTAuthPlugin:

@@ -23,6 +23,7 @@ from tidings.feed import (
 class MemoryLog:
     """A `Log`; any number of feeds may share it."""
 
+    name = "feed"
     where = "memory"
 
     def __init__(self) -> None:

@@ -340,11 +340,6 @@ def test_options_of_the_start_override_the_plugins() -> None:
     assert (api._socket_options.path, api._socket_options.limit) == ("/live", 100)
 
 
-def test_redis_is_refused_as_long_as_it_is_not_there() -> None:
-    with pytest.raises(ConfigurationError, match="redis=: this version has the in-process feed"):
-        with_sockets().start_socket_server(Starlette(), redis={"host": "localhost"})
-
-
 # Logging
 
 

@@ -1,6 +1,7 @@
 """Assembly: what is installed and declared becomes something that serves."""
 
 from tidings.api.application import Api, Plugin
+from tidings.api.feeds import feed_name
 from tidings.api.parts import FeedOptions, RestOptions, RevocationOptions, SocketOptions
 from tidings.api.revocations import SqlRevocations
 from tidings.api.sessions import Verifier
@@ -14,4 +15,5 @@ __all__ = [
     "SocketOptions",
     "SqlRevocations",
     "Verifier",
+    "feed_name",
 ]

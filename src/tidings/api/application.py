@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from tidings.api import sessions
 from tidings.api.asgi import ApiApp, attach_sockets, install_into
-from tidings.api.feeds import FeedLink, link, make_feed
+from tidings.api.feeds import FeedLink, feed_name, link, make_feed
 from tidings.api.logs import set_log_level
 from tidings.api.parts import FeedOptions, Parts, RestOptions, RevocationOptions, SocketOptions
 from tidings.api.revocations import SqlRevocations
@@ -25,6 +25,7 @@ from tidings.errors import (
     NotFound,
 )
 from tidings.feed import MemoryFeed, SharedFeed
+from tidings.feed.redis import redis_log
 from tidings.hooks import Handler, HookRegistry
 from tidings.identity import ANONYMOUS, Identity
 from tidings.jsonapi import JsonApiApp
@@ -440,7 +441,8 @@ class Api:
         """Serve sockets beside any ASGI app; gives the app that serves both.
 
         Options override those of the `SocketIOPlugin`. A Starlette, FastAPI or ``api.asgi()`` app
-        is extended in place, so that the return value may be ignored for those.
+        is extended in place, so that the return value may be ignored for those. ``redis`` names the
+        Redis by which several processes share their changes, as `RedisFeedPlugin` does.
 
         Raises:
             ConfigurationError: the plugin is not in use, or a server was started before.
@@ -450,7 +452,7 @@ class Api:
         if self._sockets is not None or self._sockets_started:
             raise ConfigurationError("the socket server is started already")
         if redis is not None:
-            raise ConfigurationError("redis= is not there yet")
+            self.set_feed(FeedOptions(redis_log(redis, feed_name(self.name)), outbox=True))
         options = self._socket_options
         self._socket_options = replace(
             options,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from sqlalchemy import Table
 
@@ -10,6 +11,8 @@ from tidings.api.parts import FeedOptions
 from tidings.errors import ConfigurationError, TidingsError
 from tidings.feed import Feed, MemoryFeed, SharedFeed
 from tidings.storage import Database, DirectPublisher, Outbox, Publisher, Relay
+
+_OWN: Final = "feed"
 
 
 class FeedLink:
@@ -47,6 +50,11 @@ class FeedLink:
             await self.feed.close()
 
 
+def feed_name(api_name: str) -> str:
+    """What an api's feed is called where it is kept, unless the application says otherwise."""
+    return api_name.translate({ord("{"): None, ord("}"): None, 0: None})[:100] or "feed"
+
+
 def make_feed(options: FeedOptions) -> MemoryFeed | SharedFeed:
     """The feed that the options ask for."""
     if options.log is None:
@@ -58,7 +66,8 @@ def link(feed: MemoryFeed | SharedFeed, options: FeedOptions, database: Database
     """Connect a feed with the database that its changes come from."""
     if isinstance(feed, MemoryFeed) and not options.outbox:
         return FeedLink(feed, DirectPublisher(feed))
-    relay = Relay(feed, Outbox(database) if options.outbox else None)
+    name = feed.log.name if isinstance(feed, SharedFeed) else _OWN
+    relay = Relay(feed, Outbox(database, name) if options.outbox else None)
     return FeedLink(feed, relay, relay)
 
 

@@ -39,6 +39,11 @@ class Log(Protocol):
     """
 
     @property
+    def name(self) -> str:
+        """Tells the feeds apart that one server, or one outbox, has; at most 100 characters."""
+        ...
+
+    @property
     def where(self) -> str:
         """The server, as messages name it: without secrets."""
         ...

@@ -68,34 +68,36 @@ def batch_of(row: Row) -> Batch:
 
 
 class Outbox:
-    """The rows that have not been published."""
+    """The rows of one feed that have not been published; several feeds may share the table."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, feed: str = "feed") -> None:
         self._database = database
+        self._feed = feed
         self.table = _table()
         columns = self.table.c
         after, limit = bindparam("after", type_=columns.id.type), bindparam("limit", type_=Integer)
         start = bindparam("start", type_=Integer)  # without it SQLAlchemy makes one up for SQLite
-        pending = select(*columns).where(columns.id > after).order_by(columns.id)
+        own = columns.feed == bindparam("feed", type_=columns.feed.type)
+        pending = select(*columns).where(own, columns.id > after).order_by(columns.id)
         self._pending = Statement(pending.limit(limit).offset(start), tuple(columns))
         state = [func.count(columns.id).label("count"), func.min(columns.added).label("oldest")]
         self._state = Statement(
-            select(*state), (Column("count", Integer), Column("oldest", Double))
+            select(*state).where(own), (Column("count", Integer), Column("oldest", Double))
         )
-        values = {name: _given(columns[name]) for name in ("batch", "entries", "added")}
+        values = {name: _given(columns[name]) for name in ("feed", "batch", "entries", "added")}
         self._insert = Statement(insert(self.table).values(values).inline())
         self._deletes: dict[int, Statement] = {}
 
     async def pending(self, after: int, limit: int) -> list[Row]:
         """The rows beyond an id, by id."""
         async with self._database.reading(snapshot=False) as connection:
-            values = {"after": after, "limit": limit, "start": 0}
+            values = {"feed": self._feed, "after": after, "limit": limit, "start": 0}
             return await connection.fetch(self._pending, values)
 
     async def state(self) -> tuple[int, float | None]:
         """How many rows there are, and when the oldest was added (seconds since the epoch)."""
         async with self._database.reading(snapshot=False) as connection:
-            (row,) = await connection.fetch(self._state, {})
+            (row,) = await connection.fetch(self._state, {"feed": self._feed})
         return int(row["count"]), row["oldest"]
 
     async def remove(self, rows: Sequence[Row]) -> None:
@@ -110,11 +112,14 @@ class Outbox:
     async def add(self, connection: Connection, rows: Sequence[Row]) -> None:
         """Write rows within the transaction of a connection."""
         for row in rows:
-            await connection.fetch(self._insert, _parameters(row))
+            await connection.fetch(self._insert, self._parameters(row))
 
     def statements(self, dialect: Dialect, rows: Sequence[Row]) -> list[tuple[str, Any]]:
         """The same for a connection that is not ours: SQL and parameters for its driver."""
-        return [self._insert.raw(dialect, _parameters(row)) for row in rows]
+        return [self._insert.raw(dialect, self._parameters(row)) for row in rows]
+
+    def _parameters(self, row: Row) -> Row:
+        return {"v_feed": self._feed, **{f"v_{name}": value for name, value in row.items()}}
 
     def _delete(self, length: int) -> Statement:
         size = padded_length(length)
@@ -129,15 +134,12 @@ def _given(column: Column[Any]) -> BindParameter[Any]:
     return bindparam(f"v_{column.name}", type_=column.type)
 
 
-def _parameters(row: Row) -> Row:
-    return {f"v_{name}": value for name, value in row.items()}
-
-
 def _table() -> Table:
     return Table(
         TABLE_NAME,
         MetaData(),
         Column("id", id_column_type("integer"), primary_key=True, autoincrement=True),
+        Column("feed", ExactText(100), nullable=False),
         Column("batch", ExactText(32), nullable=False),
         Column(
             "entries",

@@ -13,14 +13,14 @@ from tidings.feed.redis.options import RedisOptions
 __all__ = ["RedisOptions", "redis_log"]
 
 
-def redis_log(redis: Mapping[str, Any] | str) -> Log:
-    """The log that ``redis=`` asks for; see `RedisOptions`.
+def redis_log(redis: Mapping[str, Any] | str, name: str = "feed") -> Log:
+    """The log that ``redis=`` asks for; see `RedisOptions`. ``name``, unless it says another.
 
     Raises:
         ConfigurationError: an option is unknown or of no use.
         MissingExtraError: redis-py is not installed.
     """
-    options = RedisOptions.read(redis)
+    options = RedisOptions.read(redis, name)
     if find_spec("redis") is None:
         raise MissingExtraError("redis", "redis", "redis=")
     # Not before, so that whoever needs no Redis needs no redis-py.

@@ -58,6 +58,10 @@ class RedisLog:
         return f"RedisLog({self.where!r})"
 
     @property
+    def name(self) -> str:
+        return self._options.name
+
+    @property
     def where(self) -> str:
         """The server as a URL without secrets."""
         return self.options.where

@@ -41,8 +41,10 @@ class RedisOptions:
     max_age: float = 86_400.0
 
     @classmethod
-    def read(cls, given: Mapping[str, Any] | str) -> RedisOptions:
+    def read(cls, given: Mapping[str, Any] | str, default_name: str = "feed") -> RedisOptions:
         """From a mapping of these names, or a URL, or a mapping that has a ``url`` too.
+
+        ``default_name`` is what the log is called where nothing else is said.
 
         Raises:
             ConfigurationError: a name is unknown, or a value is of no use. No message shows a
@@ -60,7 +62,7 @@ class RedisOptions:
                 known = ", ".join(["url", *_CHECKS])
                 raise ConfigurationError(f"redis: {name!r} is not known; known are {known}")
             values[name] = _CHECKS[name](name, value)
-        return cls(**values)._consistent()
+        return cls(**{"name": default_name, **values})._consistent()
 
     @property
     def where(self) -> str:
