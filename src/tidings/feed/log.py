@@ -44,10 +44,11 @@ class Log(Protocol):
         ...
 
     async def open(self) -> None:
-        """Connect.
+        """Connect. Where the server is away, the other methods will, once it is back.
 
         Raises:
             ConfigurationError: the server refuses, so that trying again would not help.
+            FeedUnavailable: it cannot be reached now.
         """
         ...
 

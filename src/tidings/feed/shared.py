@@ -43,8 +43,8 @@ class SharedFeed:
 
     async def open(self) -> None:
         """Connect and begin to follow. Without the server it is tried again, and again."""
-        await self.log.open()
         try:
+            await self.log.open()
             await self._synchronise()
         except FeedUnavailable as error:
             self._lost(error)
