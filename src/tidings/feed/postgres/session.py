@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
@@ -40,10 +41,12 @@ _OPTIONS: Final = frozenset(
         "target_session_attrs",
     }
 )
+_FILES: Final = frozenset({"passfile", "sslcert", "sslcrl", "sslkey", "sslrootcert"})
 
 # By the first characters of the SQLSTATE: who connects is unknown or may not, there is no such
-# database, the statements do not suit what is there (or are not permitted), the protocol neither.
-_REFUSALS: Final = ("28", "3D", "42", "0A", "08P01")
+# database or schema, the statements do not suit what is there (or are not permitted), nor does the
+# protocol.
+_REFUSALS: Final = ("28", "3D", "3F", "42", "0A", "08P01")
 
 
 class Server:
@@ -78,7 +81,7 @@ class Server:
                 # be waited for: where one takes over, that is another epoch.
                 "synchronous_commit": "local",
                 "statement_timeout": milliseconds,
-                "lock_timeout": milliseconds,
+                "lock_timeout": str(int(self.timeout * 800)),
                 "idle_in_transaction_session_timeout": milliseconds,
                 "jit": "off",
             },
@@ -123,7 +126,7 @@ class Session:
         self.mark = ""
         """What the server is, as far as entries may get lost between two of them."""
         self.woken = asyncio.Event()
-        """Set by a notification, and when the connection is new or lost."""
+        """Set by a notification, and when the connection is lost or given up."""
 
     @property
     def is_lost(self) -> bool:
@@ -190,7 +193,6 @@ class Session:
             if connecting is None or connecting.cancelled():
                 raise FeedUnavailable(_CLOSED)
             self._connection = connecting.result()
-            self.woken.set()
         return self._connection
 
     async def _connect(self) -> Connection:
@@ -284,6 +286,10 @@ def _checked(url: str | URL) -> URL:
             f"the feed's database URL has the unknown option {unknown[0]!r}; "
             f"there are {', '.join(sorted(_OPTIONS))}"
         )
+    for option in _FILES & read.query.keys():
+        # What the driver says of it does not name the file.
+        if (path := str(read.query[option])) != "system" and not Path(path).is_file():
+            raise ConfigurationError(f"the feed's database URL: {option}={path} is no file")
     return read
 
 
