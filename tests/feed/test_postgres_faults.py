@@ -126,11 +126,12 @@ async def test_connections_that_are_ended_all_the_time_lose_nothing(
     async def append() -> None:
         for number in range(60):
             await append_at_last(log, batch(f"b{number}", 2))
+            await asyncio.sleep(0.01)
 
     async def terminate() -> None:
         while not is_over:
             await execute(url, TERMINATE)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
 
     async def follow() -> list[str]:
         found: list[str] = []

@@ -113,7 +113,7 @@ class Session:
     """One connection, made when it is needed, which does one thing at a time.
 
     It is given up whenever anything goes wrong with it, so that none is used whose state is not
-    known. ``prepare`` is done with each new one, ``channel`` is what it listens to.
+    known. ``channel`` is what it listens to.
     """
 
     def __init__(self, server: Server, channel: str | None = None) -> None:
@@ -147,8 +147,10 @@ class Session:
             async with asyncio.timeout(self._server.timeout + 1), self._turn:
                 # asyncpg must not be cancelled: it would connect once more, to cancel what it does.
                 task = asyncio.ensure_future(work(await self._connected()))
+                task.add_done_callback(_is_done)
                 try:
-                    return await asyncio.shield(task)
+                    await asyncio.wait([task])
+                    return task.result()
                 except BaseException:
                     self._drop()
                     await asyncio.wait([task])
@@ -229,7 +231,7 @@ class Session:
             raise FeedUnavailable(_reason(error)) from error
 
 
-def _is_done(task: asyncio.Future[Connection]) -> bool:
+def _is_done(task: asyncio.Future[Any]) -> bool:
     """Whether it has a result. A failure is thereby taken note of, should nobody else ask."""
     return not task.cancelled() and task.exception() is None
 
@@ -293,6 +295,14 @@ def _checked(url: str | URL) -> URL:
     return read
 
 
+_MARKS: Final = (
+    "(SELECT system_identifier FROM pg_control_system())",
+    "left(pg_walfile_name(pg_current_wal_lsn()), 8)",
+    "CASE WHEN current_setting('fsync') = 'off'"
+    " THEN extract(epoch FROM pg_postmaster_start_time()) END",
+)
+
+
 async def _mark(connection: Connection) -> str:
     """What changes where committed transactions may have got lost.
 
@@ -300,19 +310,12 @@ async def _mark(connection: Connection) -> str:
     of a backup, begins anew. With ``fsync`` off every start may have lost some.
     """
     driver = import_module("asyncpg")
-    mark = ""
-    for sql in (
-        "SELECT system_identifier::text FROM pg_control_system()",
-        "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)",
-        "SELECT CASE WHEN current_setting('fsync') = 'off'"
-        " THEN extract(epoch FROM pg_postmaster_start_time())::text ELSE '' END",
+    try:
+        return str(await connection.fetchval(f"SELECT concat_ws('/', {', '.join(_MARKS)})"))
+    except (
+        driver.InsufficientPrivilegeError,
+        driver.UndefinedFunctionError,
+        driver.FeatureNotSupportedError,
     ):
-        try:
-            mark += f"{await connection.fetchval(sql)}/"
-        except (
-            driver.InsufficientPrivilegeError,
-            driver.UndefinedFunctionError,
-            driver.FeatureNotSupportedError,
-        ):
-            mark += "/"
-    return mark
+        # Not every server that speaks PostgreSQL's protocol knows them, or tells.
+        return str(await connection.fetchval(f"SELECT {_MARKS[-1]}"))

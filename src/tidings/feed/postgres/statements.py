@@ -1,6 +1,7 @@
-"""The statements of a log in PostgreSQL. Each begins with the parameters of `IS_TRUSTED`'s four.
+"""The statements of a log in PostgreSQL.
 
-$1 is the feed's name, $2 the server's mark, $3 and $4 the newest place that has been seen.
+$1 is the feed's name. Where it is asked whether the state can be trusted, $2 is the server's mark,
+and $3 and $4 are the newest place that this process has seen.
 """
 # ruff: noqa: S608 - nothing in them comes from outside of this module.
 
