@@ -155,6 +155,7 @@ class PostgresLog:
             session.drop()
             raise FeedUnavailable("the connection was lost")
         session.woken.clear()
+        self._end = None
         found = await self._read(session, after, _LAST, limit)
         # Until the next notification there is no need to look again.
         self._end = Cursor(after.epoch, after.offset + len(found)) if len(found) < limit else None
