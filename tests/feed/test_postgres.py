@@ -10,7 +10,15 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import make_url
 
-from tests.feed.conformance import LogConformance, MakeLog, batch, follow_until, opened, texts
+from tests.feed.conformance import (
+    PATIENCE,
+    LogConformance,
+    MakeLog,
+    batch,
+    follow_until,
+    opened,
+    texts,
+)
 from tests.feed.writers import connected, execute
 from tests.support.databases import DatabaseServer
 from tests.support.server import free_port
@@ -280,3 +288,21 @@ async def test_trimming_that_somebody_else_does_is_left_to_them(
             assert len(await mine.between(start, 50, 100)) == 50
         await mine.append([batch("b")])
         assert await connection.fetchval("SELECT count(*) FROM tidings_feed") == 10
+
+
+@pytest.mark.parametrize(("poll", "is_notified"), [(10 * PATIENCE, True), (0.1, False)])
+async def test_a_reader_is_woken_by_a_notification_and_looks_without_one(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, poll: float, is_notified: bool
+) -> None:
+    monkeypatch.setattr(log, "_POLL_SECONDS", poll)
+    writer, reader = PostgresLog(postgres_url), PostgresLog(postgres_url)
+    if not is_notified:
+        writer._channel = "another"
+    async with opened(writer, reader), asyncio.timeout(PATIENCE):
+        start = await writer.head()
+        for number in range(5):
+            after = Cursor(start.epoch, number)
+            reading = asyncio.ensure_future(follow_until(reader, after, number + 1))
+            await asyncio.sleep(0.05)
+            await writer.append([batch(f"b{number}")])
+            assert texts(await reading) == [f"b{number}/0"]

@@ -44,11 +44,10 @@ class Log(Protocol):
         ...
 
     async def open(self) -> None:
-        """Connect. Where the server is away, the other methods will, once it is back.
+        """Connect. Where this raises `FeedUnavailable`, the other methods connect by themselves.
 
         Raises:
             ConfigurationError: the server refuses, so that trying again would not help.
-            FeedUnavailable: it cannot be reached now.
         """
         ...
 
