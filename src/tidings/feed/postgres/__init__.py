@@ -1,0 +1,5 @@
+"""A log over PostgreSQL (the extra ``tidings[postgres]``)."""
+
+from tidings.feed.postgres.log import PostgresLog
+
+__all__ = ["PostgresLog"]
