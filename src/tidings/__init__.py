@@ -38,6 +38,7 @@ from tidings.identity import ANONYMOUS, Identity
 from tidings.plugins import (
     JWTAuthPlugin,
     MemoryFeedPlugin,
+    PostgresFeedPlugin,
     RedisFeedPlugin,
     RestApiPlugin,
     SocketIOPlugin,
@@ -72,6 +73,7 @@ __all__ = [
     "PayloadTooLarge",
     "PermissionDenied",
     "Plugin",
+    "PostgresFeedPlugin",
     "Problem",
     "RateLimited",
     "RedisFeedPlugin",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from math import inf
 from typing import Any, ClassVar, Literal
 
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -22,6 +23,7 @@ from tidings.api import (
 )
 from tidings.auth import MemoryRevocations, RevocationStore, TokenVerifier
 from tidings.errors import ConfigurationError, MissingExtraError
+from tidings.feed.postgres import PostgresLog
 from tidings.feed.redis import redis_log
 from tidings.realtime import SocketLimits
 from tidings.storage import CoreDatabase, Database, SqliteDatabase, own_engine
@@ -113,6 +115,39 @@ class RedisFeedPlugin:
 
     def install(self, api: Api) -> None:
         log = redis_log(self._redis, feed_name(api.name))
+        api.set_feed(FeedOptions(log, self._outbox, self._window))
+
+
+class PostgresFeedPlugin:
+    """Shares changes among processes by way of PostgreSQL, where there is no Redis.
+
+    ``url`` is that of any PostgreSQL database, the api's own for one
+    (``postgresql+asyncpg://...``); at most three connections are held. ``name`` tells several feeds
+    in one database apart, unless given it is the api's. The feed keeps about ``max_length``
+    changes for at most ``max_age`` seconds. For ``outbox`` and ``window`` see `RedisFeedPlugin`.
+    """
+
+    name: ClassVar[str] = "postgres-feed"
+    dependencies: ClassVar[tuple[str, ...]] = ("sqlalchemy",)
+
+    def __init__(
+        self,
+        url: str | URL,
+        *,
+        name: str | None = None,
+        max_length: int = 100_000,
+        max_age: float | None = 24 * 3600.0,
+        outbox: bool = True,
+        window: int = 10_000,
+    ) -> None:
+        self._log = partial(PostgresLog, url, max_length=max_length, max_age=max_age)
+        self._log(name or "feed")  # what is wrong with it shows here
+        self._name = name
+        self._outbox = outbox
+        self._window = _check_window(window)
+
+    def install(self, api: Api) -> None:
+        log = self._log(self._name or feed_name(api.name))
         api.set_feed(FeedOptions(log, self._outbox, self._window))
 
 

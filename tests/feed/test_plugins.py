@@ -14,6 +14,7 @@ from tidings import (
     Api,
     ConfigurationError,
     MemoryFeedPlugin,
+    PostgresFeedPlugin,
     RedisFeedPlugin,
     RestApiPlugin,
     SocketIOPlugin,
@@ -66,6 +67,18 @@ async def test_a_write_reaches_the_sockets_of_every_process_once(
         assert [int(words.split(".")[1]) for words in first] == [1, 2, 3]
 
 
+async def test_postgresql_does_without_redis(postgres_url: str, tmp_path: Path) -> None:
+    one, other = (blog(tmp_path, feed=PostgresFeedPlugin(postgres_url)) for _ in range(2))
+    async with one, other:
+        watching = [asyncio.create_task(told(api, 2)) for api in (one, other)]
+        await asyncio.sleep(0)
+        await one.resources.posts.post({"title": "a"})
+        await other.resources.posts.patch(1, {"title": "b"})
+        first, second = await asyncio.gather(*watching)
+        assert first == second
+        assert [words.split(" ")[0] for words in first] == ["post", "patch"]
+
+
 async def test_apis_of_other_names_do_not_hear_of_it(redis: RedisServer, tmp_path: Path) -> None:
     blogs = [
         blog(tmp_path, name=name, feed=RedisFeedPlugin(redis.redis())) for name in ("a{x}", "b")
@@ -74,8 +87,8 @@ async def test_apis_of_other_names_do_not_hear_of_it(redis: RedisServer, tmp_pat
     async with one, other:
         await one.resources.posts.post({"title": "a"})
         await told_nothing(other)
-        keys = {key for key in redis.execute("KEYS", "*")}
-        assert {key.split(":")[1] for key in keys} == {"{ax}", "{b}"}, keys
+        keys = [key.decode() for key in redis.execute("KEYS", "*")]
+        assert {key.split(":")[1] for key in keys} == {"{ax}", "{b}"}
 
 
 async def told_nothing(api: Api) -> None:

@@ -43,7 +43,11 @@ def make_api(cors: Any = None, **options: Any) -> Api:
     api.add_resource(
         "posts",
         schema={"title": "string", "status": "string", "views": {"type": "integer", "default": 0}},
-        search_schema={"status": "string", "views": {"type": "integer", "filter_operator": ">"}},
+        search_schema={
+            "title": "string",
+            "status": "string",
+            "views": {"type": "integer", "filter_operator": ">"},
+        },
     )
     return api
 

@@ -66,8 +66,8 @@ class PostgresLog:
         self._server = Server(url, _positive("timeout", timeout))
         if find_spec("asyncpg") is None:
             raise MissingExtraError("asyncpg", "postgres", "a feed over PostgreSQL")
-        if not name or len(name) > 200 or "\0" in name:
-            raise ConfigurationError(f"the feed's name has 1 to 200 characters, not {name!r}")
+        if not name or len(name) > 100 or "\0" in name:
+            raise ConfigurationError(f"the feed's name has 1 to 100 characters, not {name!r}")
         self._name = name
         self._max_length = int(_positive("max_length", max_length))
         self._max_age = None if max_age is None else _positive("max_age", max_age)
@@ -81,6 +81,11 @@ class PostgresLog:
         self._end: Cursor | None = None
         self._appended = 0
         self._trimmed_at = self._keys_trimmed_at = monotonic()
+
+    @property
+    def name(self) -> str:
+        """Tells the feeds of one database apart."""
+        return self._name
 
     @property
     def where(self) -> str:

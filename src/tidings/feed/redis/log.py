@@ -59,7 +59,7 @@ class RedisLog:
 
     @property
     def name(self) -> str:
-        return self._options.name
+        return self.options.name
 
     @property
     def where(self) -> str:
