@@ -67,6 +67,38 @@ async def test_a_write_reaches_the_sockets_of_every_process_once(
         assert [int(words.split(".")[1]) for words in first] == [1, 2, 3]
 
 
+async def test_changed_rights_are_checked_in_every_process(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    allowed = {"7"}
+    apis = []
+    for _ in range(2):
+        api = blog(tmp_path, feed=RedisFeedPlugin(redis.redis()))
+        api.add_resource(
+            "notes",
+            schema={"text": "string", "owner": "string"},
+            check_permissions=lambda context: context.auth.user_id in allowed,
+        )
+        apis.append(api)
+    one, other = apis
+    async with one, other:
+        wires = []
+        for api in apis:
+            person, wire = subscriber(user="7")
+            server = api.socket_server
+            await server._service.subscribe(person, {"resource": "notes"})
+            server._subscribers[person.id] = person
+            server._sessions.add(person)
+            wires.append(wire)
+        allowed.clear()
+        await one.permissions_changed(user_id="7")
+        async with asyncio.timeout(10):
+            while not all(wire.events("subscription.error") for wire in wires):
+                await asyncio.sleep(0.01)
+        codes = [wire.events("subscription.error")[0]["code"] for wire in wires]
+        assert codes == ["PERMISSION_DENIED"] * 2
+
+
 async def test_postgresql_does_without_redis(postgres_url: str, tmp_path: Path) -> None:
     one, other = (blog(tmp_path, feed=PostgresFeedPlugin(postgres_url)) for _ in range(2))
     async with one, other:

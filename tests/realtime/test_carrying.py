@@ -77,17 +77,18 @@ async def test_where_code_decides_everything_is_carried(options: dict[str, Any])
 async def test_a_hook_that_comes_late_costs_a_refetch_and_no_secret() -> None:
     """What happened before does not carry what it looks at: nobody knows who may be told of it."""
     api = make_api()
+    api.add_resource("notes", schema={"text": "string"})
     async with running(api):
         before = str(api._feed.position)
-        await api.resources.posts.post({"title": "a", "status": "draft"})
+        await api.resources.notes.post({"text": "a"})
 
         @api.hook("subscription_filters")
         def only_some(context: Any) -> None:
-            context.subscription.require({"title": "a"})
+            context.subscription.require({"text": "a"})
 
         person, _ = subscriber()
         done = await api.socket_server._service.subscribe(
-            person, {"resource": "posts", "cursor": before}
+            person, {"resource": "notes", "cursor": before}
         )
         assert done.resync_reason == "window"
         assert done.missed == []

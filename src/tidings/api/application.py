@@ -24,7 +24,7 @@ from tidings.errors import (
     MissingDependencyError,
     NotFound,
 )
-from tidings.feed import MemoryFeed, SharedFeed
+from tidings.feed import MemoryFeed, Recheck, SharedFeed
 from tidings.feed.redis import redis_log
 from tidings.hooks import Handler, HookRegistry
 from tidings.identity import ANONYMOUS, Identity
@@ -337,7 +337,7 @@ class Api:
         """Check live subscriptions anew: those of a user (or of everybody), on a resource (or all).
 
         Call it when what rules, ``check_permissions`` or ``subscription_filters`` hooks go by has
-        changed. A subscription that may see other records now is told to refetch
+        changed; all processes that share the feed check theirs. A subscription that may see other records now is told to refetch
         (``subscription.resync``, reason ``permission``); one that is refused ends.
 
         Raises:
@@ -345,9 +345,14 @@ class Api:
         """
         if resource is not None and self._registry.get(resource) is None:
             raise NotFound(f"There is no resource {resource!r}", code="RESOURCE_NOT_FOUND")
+        changed = Recheck(None if user_id is None else str(user_id), resource)
+        await self._recheck(changed)
+        self._linked.tell(changed)
+
+    async def _recheck(self, changed: Recheck) -> None:
         self._assembled.operations.policies.forget()
         if self._sockets is not None:
-            await self._sockets.recheck(None if user_id is None else str(user_id), resource)
+            await self._sockets.recheck(changed.user_id, changed.resource)
 
     async def create_tables(self) -> None:
         """Create the tables that do not exist yet; those that do are left as they are."""
@@ -526,7 +531,7 @@ class Api:
             self._registry.link()
             tables = build_tables(self._registry)
             store = RecordStore(self._database, tables)
-            self._link = link(self._feed, self._feed_options, self._database)
+            self._link = link(self._feed, self._feed_options, self._database, self._recheck)
             operations = Operations(self._registry, store, self._hooks, self._link.publisher)
             revocation = self._revocation
             has_endpoints = revocation is not None and revocation.endpoints

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
 
 from sqlalchemy import Table
 
 from tidings.api.parts import FeedOptions
 from tidings.errors import ConfigurationError, TidingsError
-from tidings.feed import Feed, MemoryFeed, SharedFeed
+from tidings.feed import MemoryFeed, Recheck, SharedFeed
 from tidings.storage import Database, DirectPublisher, Outbox, Publisher, Relay
 
 _OWN: Final = "feed"
@@ -18,10 +19,28 @@ _OWN: Final = "feed"
 class FeedLink:
     """Made by `link`; ``tables`` are those that it needs in the database."""
 
-    def __init__(self, feed: Feed, publisher: Publisher, relay: Relay | None = None) -> None:
+    def __init__(
+        self, feed: MemoryFeed | SharedFeed, publisher: Publisher, relay: Relay | None = None
+    ) -> None:
         self.feed = feed
         self.publisher = publisher
         self.relay = relay
+        self._checks: set[asyncio.Task[None]] = set()
+
+    def follow(self, recheck: Callable[[Recheck], Coroutine[Any, Any, None]]) -> None:
+        """Have rights checked anew when another process says so."""
+        if isinstance(self.feed, SharedFeed):
+            self.feed.on_recheck = lambda changed: self._start(recheck(changed))
+
+    def tell(self, changed: Recheck) -> None:
+        """Say to all processes that rights have changed."""
+        if isinstance(self.feed, SharedFeed):
+            self.publisher.begin([changed]).committed(kept=False)
+
+    def _start(self, check: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(check, name="tidings-recheck")
+        self._checks.add(task)
+        task.add_done_callback(self._checks.discard)
 
     @property
     def outbox(self) -> Outbox | None:
@@ -43,6 +62,9 @@ class FeedLink:
 
     async def close(self) -> None:
         """Publish what is waiting, and stop."""
+        for check in self._checks:
+            check.cancel()
+        await asyncio.gather(*self._checks, return_exceptions=True)
         try:
             if self.relay is not None:
                 await self.relay.close()
@@ -62,13 +84,20 @@ def make_feed(options: FeedOptions) -> MemoryFeed | SharedFeed:
     return SharedFeed(options.log, options.window)
 
 
-def link(feed: MemoryFeed | SharedFeed, options: FeedOptions, database: Database) -> FeedLink:
+def link(
+    feed: MemoryFeed | SharedFeed,
+    options: FeedOptions,
+    database: Database,
+    recheck: Callable[[Recheck], Coroutine[Any, Any, None]],
+) -> FeedLink:
     """Connect a feed with the database that its changes come from."""
     if isinstance(feed, MemoryFeed) and not options.outbox:
         return FeedLink(feed, DirectPublisher(feed))
     name = feed.log.name if isinstance(feed, SharedFeed) else _OWN
     relay = Relay(feed, Outbox(database, name) if options.outbox else None)
-    return FeedLink(feed, relay, relay)
+    linked = FeedLink(feed, relay, relay)
+    linked.follow(recheck)
+    return linked
 
 
 async def _check(outbox: Outbox) -> None:

@@ -1,6 +1,6 @@
 """The order of changes: Change, Cursor, and the feeds that carry them."""
 
-from tidings.feed.change import Action, Change, Invalidation, Notice
+from tidings.feed.change import Action, Change, Invalidation, Notice, Recheck
 from tidings.feed.codec import decode_notice, encode_notice
 from tidings.feed.cursor import Cursor
 from tidings.feed.feed import Feed, FeedUnavailable, LocalFeed
@@ -25,6 +25,7 @@ __all__ = [
     "MemoryFeed",
     "Notice",
     "Place",
+    "Recheck",
     "SharedFeed",
     "decode_notice",
     "encode_notice",

@@ -50,5 +50,13 @@ class Invalidation:
     paths: frozenset[str] | None = None
 
 
-Notice = Change | Invalidation
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """What a user (None: anybody) may do with a resource (None: any) has changed."""
+
+    user_id: str | None
+    resource: str | None
+
+
+Notice = Change | Invalidation | Recheck
 """What a feed carries."""

@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import msgspec
 
-from tidings.feed.change import Change, Invalidation, Notice
+from tidings.feed.change import Change, Invalidation, Notice, Recheck
 
 _log = logging.getLogger("tidings.feed")
-_CHANGE, _INVALIDATION = 1, 2
+_CHANGE, _INVALIDATION, _RECHECK = 1, 2, 3
 _DATE, _TIME, _DECIMAL, _TUPLE, _JSON = range(1, 6)
 _START: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -32,6 +32,8 @@ def encode_notice(notice: Notice) -> bytes:
     if isinstance(notice, Invalidation):
         paths = None if notice.paths is None else sorted(notice.paths)
         return msgspec.msgpack.encode([_INVALIDATION, notice.resource, paths])
+    if isinstance(notice, Recheck):
+        return msgspec.msgpack.encode([_RECHECK, notice.user_id, notice.resource])
     before = _image(notice.before)
     after = _image(notice.after)
     is_short = before is not None and after is not None and before.keys() == after.keys()
@@ -65,6 +67,8 @@ def decode_notice(entry: bytes) -> Notice:
         if form == _INVALIDATION:
             resource, paths = fields
             return Invalidation(resource, None if paths is None else frozenset(paths))
+        if form == _RECHECK:
+            return Recheck(*fields)
     except (msgspec.MsgspecError, ValueError, TypeError) as error:
         _log.error("an entry of the feed cannot be read: %s", error)
         return EVERYTHING_CHANGED

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
 
-from tidings.feed.change import Action, Change, Invalidation, Notice
+from tidings.feed.change import Action, Change, Notice
 
 
 def net_changes(changes: Sequence[Notice]) -> list[Notice]:
@@ -18,9 +18,9 @@ def net_changes(changes: Sequence[Notice]) -> list[Notice]:
 
     Of equal invalidations the last is enough: who refetches then sees the whole transaction.
     """
-    by_record: dict[Invalidation | tuple[str, str], list[Notice | None]] = {}
+    by_record: dict[Notice | tuple[str, str], list[Notice | None]] = {}
     for change in changes:
-        key = change if isinstance(change, Invalidation) else (change.resource, change.id)
+        key = (change.resource, change.id) if isinstance(change, Change) else change
         # Taken out and put in again, so that it stands where its last change stood.
         by_record[key] = [*by_record.pop(key, ()), change]
     if len(by_record) == len(changes):

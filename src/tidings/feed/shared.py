@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from tidings.feed.change import Change
+from tidings.feed.change import Change, Recheck
 from tidings.feed.codec import decode_notice
 from tidings.feed.cursor import Cursor
 from tidings.feed.feed import FeedUnavailable
@@ -36,6 +36,8 @@ class SharedFeed:
         self._task: asyncio.Task[None] | None = None
         self.is_connected = False
         """Whether the log has answered when it was last asked."""
+        self.on_recheck: Callable[[Recheck], None] = lambda _: None
+        """Gets what any process has said of rights that have changed."""
 
     @property
     def position(self) -> Cursor:
@@ -160,9 +162,14 @@ class SharedFeed:
         self._window.extend([decode_notice(entry) for _, entry in older])
 
     def _take(self, entries: Sequence[Entry]) -> None:
-        if entries:
-            _last(self.position, entries)
-            self._window.extend([decode_notice(entry) for _, entry in entries])
+        if not entries:
+            return
+        _last(self.position, entries)
+        notices = [decode_notice(entry) for _, entry in entries]
+        self._window.extend(notices)
+        for notice in notices:
+            if isinstance(notice, Recheck):
+                self.on_recheck(notice)
 
     def _lost(self, error: FeedUnavailable) -> None:
         if self.is_connected or self._task is None:

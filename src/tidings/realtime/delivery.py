@@ -91,7 +91,7 @@ class Dispatcher:
         try:
             if isinstance(change, Invalidation):
                 await self._invalidate(service, change)
-            else:
+            elif isinstance(change, Change):
                 await self._deliver(service, change)
         except Exception:  # noqa: BLE001  one bad change must not end all notifications
             _log.exception("a change could not be delivered; its subscriptions are to refetch")

@@ -105,7 +105,7 @@ class Replay:
         for offset, notice in places:
             if isinstance(notice, Invalidation):
                 self._invalidate(notice)
-            elif notice.resource == self.resource:
+            elif isinstance(notice, Change) and notice.resource == self.resource:
                 self._fold(offset, notice)
                 concerned.add(notice.id)
         self._decide(concerned)
