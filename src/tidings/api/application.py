@@ -337,8 +337,9 @@ class Api:
         """Check live subscriptions anew: those of a user (or of everybody), on a resource (or all).
 
         Call it when what rules, ``check_permissions`` or ``subscription_filters`` hooks go by has
-        changed; all processes that share the feed check theirs. A subscription that may see other records now is told to refetch
-        (``subscription.resync``, reason ``permission``); one that is refused ends.
+        changed; all processes that share the feed check theirs. A subscription that may see other
+        records now is told to refetch (``subscription.resync``, reason ``permission``); one that
+        is refused ends.
 
         Raises:
             NotFound: there is no such resource.
