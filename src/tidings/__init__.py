@@ -38,7 +38,7 @@ from tidings.identity import ANONYMOUS, Identity
 from tidings.plugins import JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
 from tidings.realtime import Explanation, SocketLimits, SubscriptionContext
 from tidings.resources import OperationContext
-from tidings.schema import belongs_to, field, has_many
+from tidings.schema import FilterLimits, belongs_to, field, has_many
 from tidings.storage import UnitOfWork
 from tidings.tenancy import TenancyPlugin
 
@@ -51,6 +51,7 @@ __all__ = [
     "DatabaseBusy",
     "Explanation",
     "FilterError",
+    "FilterLimits",
     "Identity",
     "InvalidRequest",
     "JWTAuthPlugin",
