@@ -86,12 +86,13 @@ def same_leaf(kind: int) -> Callable[[int], Expression]:
 
 
 def wide(make: Callable[[int], Expression]) -> Expression:
-    return AnyOf(tuple(make(number) for number in range(MOST["comparisons"])))
+    """As many as may be; of eight kinds one has two values."""
+    return AnyOf(tuple(make(number) for number in range(MOST["comparisons"] * 8 // 9)))
 
 
 def deep(make: Callable[[int], Expression]) -> Expression:
     """As deep and as large as may be: at each level a not, an and, an or in turn."""
-    per_level = MOST["comparisons"] // MOST["depth"]
+    per_level = MOST["comparisons"] * 8 // 9 // MOST["depth"]
     found = make(0)
     for level in range(MOST["depth"] - 3):
         terms = (found, *(make(level * per_level + number) for number in range(1, per_level)))

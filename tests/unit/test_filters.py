@@ -34,7 +34,6 @@ from tidings.identity import ANONYMOUS
 from tidings.matching import Matcher
 from tidings.schema import FilterLimits, ResourceRegistry, ResourceType, declare_resource
 from tidings.storage import RecordStore, Row, SqliteDatabase, build_tables
-from tidings.storage.statements import StatementCache
 
 LIMITS = FilterLimits()
 
@@ -766,19 +765,6 @@ def test_like_on_other_databases_spells_out_the_case_of_each_letter(
     assert parameters(atom, "mariadb") == {"f0": f"(?s){spelled}"}
     sql = str(to_sql(atom, registry["posts"], build_tables(registry), "postgresql"))
     assert '~ :f0 COLLATE "C"' in sql
-
-
-def test_the_cache_of_statements_is_bounded() -> None:
-    cache = StatementCache(limit=2)
-    built: list[str] = []
-
-    def get(shape: str) -> None:
-        cache.get(shape, lambda: built.append(shape))  # type: ignore[arg-type,return-value]
-
-    for shape_ in ["a", "b", "c"]:
-        get(shape_)
-    assert len(cache._statements) == 2
-    assert list(cache._statements) == ["b", "c"]
 
 
 # Limits

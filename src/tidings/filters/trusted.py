@@ -38,9 +38,7 @@ from tidings.schema.search import OF_ARRAYS, OPERATORS
 from tidings.schema.types import TypeName
 
 
-def build_clause(
-    resource: ResourceType, clause: object, *, depth: int | None = None
-) -> Expression:
+def build_clause(resource: ResourceType, clause: object, *, depth: int | None = None) -> Expression:
     """Turn a clause of trusted code into an expression; it fails closed.
 
     A value of None is refused rather than compared: it nearly always is a claim that is missing.

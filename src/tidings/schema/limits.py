@@ -8,7 +8,7 @@ from typing import Final
 from tidings.errors import ConfigurationError
 
 # Up to these every supported database has been seen to answer (tests/proof/test_limits.py).
-MOST: Final = {"values": 3_000, "comparisons": 3_000, "depth": 64, "text": 2_500}
+MOST: Final = {"values": 3_000, "comparisons": 3_000, "depth": 32, "text": 2_500}
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class ResourceType:
     owner_field: str | None = None
     page_size: int = 20
     max_page_size: int = 100
-    filter_limits: FilterLimits = FilterLimits()
+    filter_limits: FilterLimits = field(default_factory=FilterLimits)
 
     def cast_id(self, value: object) -> int | str:
         """Take an id as it came (URL, document, Python) into the form its column holds.
