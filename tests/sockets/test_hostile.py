@@ -31,7 +31,7 @@ from tests.sockets.kit import (
 from websockets.exceptions import InvalidStatus
 
 from tidings import Api
-from tidings.realtime.packets import MAX_MESSAGE
+from tidings.realtime.limits import SocketLimits
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -202,9 +202,9 @@ async def test_payloads_that_cannot_be_read(socket: Socket, event: str, payload:
 
 @pytest.mark.parametrize("event", EVENTS)
 async def test_payloads_that_are_too_large(socket: Socket, event: str) -> None:
-    large = {"resource": "posts", "filters": {"title": "x" * MAX_MESSAGE}}
+    large = {"resource": "posts", "filters": {"title": "x" * SocketLimits().message_size}}
     assert_refused(await socket.call(event, large), "PAYLOAD_TOO_LARGE")
-    many = {"subscriptions": [{"resource": "posts"}] * (MAX_MESSAGE // 20)}
+    many = {"subscriptions": [{"resource": "posts"}] * (SocketLimits().message_size // 20)}
     assert_refused(await socket.call(event, many), "PAYLOAD_TOO_LARGE")
     await socket.assert_healthy()
 
@@ -470,7 +470,7 @@ async def test_auth_payloads_that_cannot_be_read(url: str) -> None:
         "[" * 50_000,
         '{"token":"\\ud800"}',
         "NaN",
-        '"' + "x" * MAX_MESSAGE + '"',
+        '"' + "x" * SocketLimits().message_size + '"',
     ):
         async with await Socket.open(url) as socket:
             await socket.send(f"40{payload}")
