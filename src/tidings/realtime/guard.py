@@ -154,10 +154,11 @@ def _session_of(scope: Scope) -> str | None:
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, message: str, status: int) -> None:
     if scope["type"] == "websocket":
+        # Servers make a 403 of it. To answer with another status is an extension of ASGI, for
+        # which uvicorn writes a line into the log each time.
         await receive()
-        if "websocket.http.response" not in scope.get("extensions", {}):
-            await send({"type": "websocket.close", "code": 1013, "reason": message})
-            return
+        await send({"type": "websocket.close", "code": 1013, "reason": message})
+        return
     headers = {"Retry-After": "5"} if status in (429, 503) else {}
     await JSONResponse({"message": message}, status, headers)(scope, receive, send)
 

@@ -288,6 +288,9 @@ class SocketServer:
             guest.leave()
 
     def _accepted(self, sid: str, engine_id: str) -> None:
+        guest = guest_of(self.io.environ.get(engine_id))
+        if guest is not None:
+            guest.has_connected()
         identity = self._admitted.pop(sid, None)
         engine_socket = self.io.eio.sockets.get(engine_id)
         if identity is None or engine_socket is None or engine_socket.closed:
