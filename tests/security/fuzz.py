@@ -709,7 +709,7 @@ async def fuzz(
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         env = {"DATABASE": f"{folder}/fuzz.db", "FAULT": fault}
-        async with run_server(["-m", "tests.security.fuzzed"], env=env) as server:
+        async with run_server(["-m", "tests.security.fuzzed"], env=env, tapped=False) as server:
             try:
                 await _populate(server.url)
                 result.memory.append(_memory(server))

@@ -231,7 +231,7 @@ async def test_the_memory_that_opening_sessions_costs_is_bounded() -> None:
         pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
         return pages * 4096 // 1024
 
-    async with run_server(["-c", SERVER]) as server:
+    async with run_server(["-c", SERVER], tapped=False) as server:
         await flood(server.url, 2_000)
         before, statuses = memory(), Counter[int]()
         for _ in range(3):
