@@ -14,9 +14,7 @@ __all__ = ["no_values_in_frames"]
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "browser: drives a real browser; skipped where none is")
-    config.addinivalue_line(
-        "markers", "leaks: tries out the tap; frames may hold values"
-    )
+    config.addinivalue_line("markers", "leaks: tries out the tap; frames may hold values")
 
 
 @pytest.fixture(scope="session")
