@@ -9,12 +9,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 RUNTIME := $(VENV)/.setup-runtime
 DEVELOPMENT := $(VENV)/.setup-development
 JS := tests/js
+AUDIT := .audit
 PACKAGES := $(JS)/node_modules/.setup
 
 # Two installations into one environment at once would spoil it, so -j changes nothing.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-js demo test test-fast lint bench prove clean browser
+.PHONY: help setup setup-js demo test test-fast lint audit bench prove clean browser
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +40,14 @@ lint: setup ## Style, format and types
 	$(BIN)/mypy examples/guide/app.py
 	$(BIN)/mypy examples/quickstart/app.py
 
+audit: setup ## Known vulnerabilities of the dependencies (needs a network)
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip --disable-pip-version-check install --quiet pip-audit
+	$(PIP) freeze --exclude-editable > $(AUDIT)/installed.txt
+	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip -r $(AUDIT)/installed.txt
+	cd $(JS) && npm audit
+	cd benchmarks/node && npm audit
+
 bench: setup ## The benchmarks
 	$(BIN)/python -m benchmarks
 
@@ -48,7 +57,7 @@ prove: setup ## Millions of decisions: filters on each database, who may know; f
 	$(BIN)/python -m tests.security.fuzz $(if $(SEED),--seed $(SEED))
 
 clean: ## Remove what tests and builds leave behind (not .venv)
-	rm -rf build dist htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(AUDIT) build dist htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . \( -name $(VENV) -o -name node_modules -o -name .git \) -prune -o \
 		-type d -name __pycache__ -exec rm -rf {} +
 

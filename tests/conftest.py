@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.security.tap import no_values_in_frames
 from tests.support.databases import DatabaseServer, MissingServer, mariadb, postgresql
 from tests.support.redis import RedisServer, redis_server
+
+__all__ = ["no_values_in_frames"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "browser: drives a real browser; skipped where none is")
+    config.addinivalue_line("markers", "leaks: tries out the tap; frames may hold values")
 
 
 @pytest.fixture(scope="session")

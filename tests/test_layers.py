@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parent.parent / "src" / PACKAGE
 
 # From the ground up. A part is a module or a package directly below `tidings`.
 ROWS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "identity", "hooks", "_version"}),
+    frozenset({"cache", "errors", "identity", "hooks", "_version"}),
     frozenset({"schema"}),
     frozenset({"filters"}),
     frozenset({"feed"}),

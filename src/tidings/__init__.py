@@ -46,7 +46,7 @@ from tidings.plugins import (
 )
 from tidings.realtime import Explanation, SocketLimits, SubscriptionContext
 from tidings.resources import OperationContext
-from tidings.schema import belongs_to, field, has_many
+from tidings.schema import FilterLimits, belongs_to, field, has_many
 from tidings.storage import UnitOfWork
 from tidings.tenancy import TenancyPlugin
 
@@ -59,6 +59,7 @@ __all__ = [
     "DatabaseBusy",
     "Explanation",
     "FilterError",
+    "FilterLimits",
     "Identity",
     "InvalidRequest",
     "JWTAuthPlugin",

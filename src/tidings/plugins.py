@@ -255,9 +255,11 @@ class SocketIOPlugin:
     ``limit`` is how many subscriptions one socket may have. Every socket needs a token, unless
     ``anonymous`` lets those without one in, as nobody in particular. ``expiry_warning`` seconds
     before a socket's token expires its client is warned; 0 means not at all. A client that has not
-    connected (and with that, authenticated) after ``connect_deadline`` seconds is disconnected.
+    connected (and with that, authenticated) after ``connect_deadline`` seconds is disconnected;
+    so long an upgrade to a WebSocket may take, too.
     Whether an identity may still query a resource is asked again at delivery, and the answer kept
-    for ``permission_seconds`` (0: asked every time). ``limits`` bounds messages and connections.
+    for ``permission_seconds`` (0: asked every time). ``limits`` bounds messages, connections
+    and what is not connected yet.
     """
 
     name: ClassVar[str] = "socketio"

@@ -79,9 +79,13 @@ def head(method: str, target: bytes | str, body: bytes | None, *headers: str) ->
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Connection]:
+async def connected(url: str, address: str | None = None) -> AsyncIterator[Connection]:
+    """A connection, from this address of the loopback network."""
     parts = urlsplit(url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=2**24)
+    local = None if address is None else (address, 0)
+    reader, writer = await asyncio.open_connection(
+        parts.hostname, parts.port, limit=2**24, local_addr=local
+    )
     connection = Connection(reader, writer)
     try:
         yield connection

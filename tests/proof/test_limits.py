@@ -23,10 +23,10 @@ from tidings.filters import (
     fold,
     is_too_large,
 )
-from tidings.filters.columns import MAX_TEXT
-from tidings.filters.expression import ANY_CHARACTER, MAX_DEPTH, MAX_LEAVES
+from tidings.filters.expression import ANY_CHARACTER
 from tidings.filters.values import Arithmetic, Column, Constant, Value, is_safe
 from tidings.schema import ResourceRegistry, declare_resource
+from tidings.schema.limits import MOST
 
 LETTERS = "aßẞſsSΣσςk\u212aiİ.*(\\%_"  # noqa: RUF001
 
@@ -86,28 +86,33 @@ def same_leaf(kind: int) -> Callable[[int], Expression]:
 
 
 def wide(make: Callable[[int], Expression]) -> Expression:
-    return AnyOf(tuple(make(number) for number in range(MAX_LEAVES)))
+    """As many as may be; of eight kinds one has two values."""
+    return AnyOf(tuple(make(number) for number in range(MOST["comparisons"] * 8 // 9)))
 
 
 def deep(make: Callable[[int], Expression]) -> Expression:
     """As deep and as large as may be: at each level a not, an and, an or in turn."""
-    per_level = MAX_LEAVES // MAX_DEPTH
+    per_level = MOST["comparisons"] * 8 // 9 // MOST["depth"]
     found = make(0)
-    for level in range(MAX_DEPTH - 3):
+    for level in range(MOST["depth"] - 3):
         terms = (found, *(make(level * per_level + number) for number in range(1, per_level)))
         found = (AllOf(terms), AnyOf(terms), Not(found))[level % 3]
     return found
 
 
 def many_values(_: object) -> Expression:
-    values = tuple(f"{number}" for number in range(500))
+    values = tuple(f"{number}" for number in range(MOST["values"] // 4))
     return AllOf(
         (
             Not(Atom("word", "in", values)),
-            Atom("tags", "in", (*values, *range(500)), some=True),
+            Atom("tags", "in", (*values, *range(len(values))), some=True),
             Not(Atom("children.children.children.word", "in", values, some=True)),
         )
     )
+
+
+def one_long_list(_: object) -> Expression:
+    return Not(Atom("tags", "in", tuple(range(MOST["values"])), some=True))
 
 
 def prove(benched: Benched, world: World, expressions: list[Expression]) -> None:
@@ -119,13 +124,14 @@ def prove(benched: Benched, world: World, expressions: list[Expression]) -> None
     benched.run(prove_sql(benched.bench, found, (), shrink=False))
 
 
-@pytest.mark.parametrize("shape", [deep, wide, many_values])
+@pytest.mark.parametrize("shape", [deep, wide, many_values, one_long_list])
 def test_the_largest_filters_run(
     benched: Benched, world: World, shape: Callable[[Callable[[int], Expression]], Expression]
 ) -> None:
     expression = shape(leaf)
-    assert not is_too_large(expression)
-    assert is_too_large(AllOf((Not(wide(leaf)), leaf(1))))
+    limits = {"comparisons": MOST["comparisons"], "depth": MOST["depth"]}
+    assert not is_too_large(expression, **limits)
+    assert is_too_large(AllOf((expression, wide(leaf))), **limits)
     prove(benched, world, [expression])
 
 
@@ -139,8 +145,8 @@ def test_the_longest_texts_are_looked_for(benched: Benched, world: World) -> Non
     expressions: list[Expression] = []
     for row in world.records[::3]:
         word = row["word"]
-        start = r.randint(0, max(0, len(word) - MAX_TEXT))
-        part = word[start : start + MAX_TEXT]
+        start = r.randint(0, max(0, len(word) - MOST["text"]))
+        part = word[start : start + MOST["text"]]
         mostly_open = "".join(ANY_CHARACTER if r.random() < 0.9 else found for found in part)
         segments = ("", *(part[place : place + 1] for place in range(0, len(part), 2)), "")
         text = Column("word", "string")

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httpx
 import jwt
 import pytest
 import socketio
 
+from tests.http.kit import SECRET as HTTP_SECRET
 from tests.realtime.kit import SECRET, running, subscriber
+from tests.sockets.kit import Polling, Socket, live_api, polling, served
 from tests.support.server import serve
 from tidings import (
     Api,
     ConfigurationError,
+    FilterLimits,
     JWTAuthPlugin,
     RateLimited,
     RestApiPlugin,
@@ -67,7 +71,15 @@ def test_connections_are_counted_by_user_and_address() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"message_rate": 0}, {"subscribe_burst": "x"}, {"connections_per_user": -1}],
+    [
+        {"message_rate": 0},
+        {"message_rate": float("inf")},
+        {"subscribe_burst": "x"},
+        {"connections_per_user": -1},
+        {"polling": True},
+        {"frame_size": 0},
+        {"malformed_frames": 1.5},
+    ],
 )
 def test_limits_that_are_none_are_named(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(options))):
@@ -119,6 +131,64 @@ async def test_connections_beyond_the_limit_are_refused_and_given_back() -> None
         third = await connect(url)
         for client in (second, third):
             await client.disconnect()
+
+
+async def test_limits_on_frames_and_messages_can_be_set() -> None:
+    limits = SocketLimits(message_size=400, frame_size=800, malformed_frames=2)
+    async with served(live_api(limits=limits)) as url:
+        async with await Socket.connected(url) as socket:
+            fits = await socket.call("subscribe", {"resource": "x" * 100})
+            assert fits["error"]["code"] == "RESOURCE_NOT_FOUND"
+            too_large = await socket.call("subscribe", {"resource": "x" * 400})
+            assert too_large["error"]["code"] == "PAYLOAD_TOO_LARGE"
+            # Two are let pass, and no third one; frames and the packets in them are counted apart.
+            for frame in ("9", "9"):
+                await socket.send(frame)
+            await socket.assert_healthy()
+            await socket.send("9")
+            await socket.ended()
+        async with await Socket.connected(url) as socket:
+            for packet in ("42nonsense", "42[7]"):
+                await socket.send(packet)
+            await socket.assert_healthy()
+            await socket.send("42{}")
+            await socket.ended()
+        async with await Socket.connected(url) as socket:
+            await socket.send("4" + "2" * 800)
+            await socket.ended()
+        async with polling(url) as http:
+            session = await Polling.connected(http)
+            assert (await session.post("4" + "2" * 800)).status_code == 413
+            await session.post("1")
+
+
+async def test_limits_on_filters_are_the_same_over_http_and_sockets() -> None:
+    api = Api(name="limited", filter_limits=FilterLimits(values=2, comparisons=3, text=5))
+    api.use(RestApiPlugin())
+    api.use(SqlAlchemyPlugin("sqlite+aiosqlite://", create_tables=True))
+    api.use(JWTAuthPlugin(secret=HTTP_SECRET))
+    api.use(SocketIOPlugin())
+    search = {name: {"filter_operator": "in"} for name in ("a", "b")}
+    api.add_resource("posts", {"a": "string", "b": "string"}, search_schema=search)
+    cases: list[tuple[dict[str, list[str]], str]] = [
+        ({"a": ["x", "y"], "b": ["z"]}, ""),
+        ({"a": ["x", "y", "z"]}, "at most 2 values"),
+        ({"a": ["x", "y"], "b": ["z", "z2"]}, "more than 3 comparisons"),
+        ({"a": ["123456"]}, "at most 5 characters"),
+    ]
+    async with (
+        serve(api.asgi()) as url,
+        await Socket.connected(url) as socket,
+        httpx.AsyncClient(base_url=url) as http,
+    ):
+        for filters, message in cases:
+            params = {f"filter[{name}]": ",".join(values) for name, values in filters.items()}
+            over_http = await http.get("/api/posts", params=params)
+            over_socket = await socket.call("subscribe", {"resource": "posts", "filters": filters})
+            assert over_http.status_code == (400 if message else 200)
+            assert ("error" in over_socket) == bool(message)
+            assert message in over_http.text
+            assert message in str(over_socket)
 
 
 async def test_any_origin_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,12 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from tests.http.kit import tracebacks, watched_logs
-from tests.security.tap import no_values_in_frames
 from tests.sockets.kit import NOTHING, Socket, eventually, leftovers, live_api, served
 
 from tidings import Api
-
-__all__ = ["no_values_in_frames"]
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,11 @@ def leftovers(api: Api) -> tuple[int, int, int, int, int, int]:
         len(sockets.io.environ)
         + len(sockets.io._malformed)
         + len(sockets.io._inboxes)
-        + len(sockets.io._binary_packet),
+        + len(sockets.io._binary_packet)
+        + len(sockets.io.eio.sockets)
+        + len(sockets.io.eio._pings)
+        + len(sockets._lobby)
+        + len(sockets._upgrades),
         sum(len(room) for rooms in manager.rooms.values() for room in rooms.values())
         + sum(map(len, manager.pending_disconnect.values()))
         + sum(map(len, manager.pending_connect.values())),

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +43,8 @@ class RunningServer:
 
     port: int
     process: asyncio.subprocess.Process
+    tapped: dict[str, Any] | None = None
+    """What the tap has found, once the process has ended (see ``tests.security.tapped``)."""
     _output: bytearray = field(default_factory=bytearray, repr=False)
 
     @property
@@ -109,23 +114,30 @@ async def run_server(
     *,
     env: Mapping[str, str] | None = None,
     ready_path: str | None = "/",
+    tapped: bool = True,
 ) -> AsyncIterator[RunningServer]:
     """Run ``python <target>`` from the repository's root with ``PORT`` set to a free port.
 
     `target` is a list of arguments, or one string of them: ``"examples/blog.py"``. Waits until
     the port accepts connections and `ready_path` gets any HTTP answer (`None`: does not ask).
     On leaving, SIGTERM, and SIGKILL 5 seconds later.
+
+    Unless not `tapped`, no value of a record may be in a frame that it has sent: on leaving an
+    AssertionError names both. The tap keeps everything, so that memory is not what it would be.
     """
     arguments = shlex.split(target) if isinstance(target, str) else target
     port = free_port()
+    report = Path(tempfile.mkdtemp(prefix="tidings-tap-")) / "report.json"
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        *(["-m", "tests.security.tapped"] if tapped else []),
         *arguments,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         cwd=REPOSITORY,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {}), "PORT": str(port)},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "TIDINGS_TAP": str(report)}
+        | {**(env or {}), "PORT": str(port)},
         start_new_session=True,
     )
     server = RunningServer(port, process)
@@ -136,6 +148,12 @@ async def run_server(
     finally:
         await server._stop()
         await collector
+        server.tapped = json.loads(report.read_text()) if report.exists() else None
+        shutil.rmtree(report.parent)
+    # A process that had to be killed could not tell.
+    if tapped and process.returncode != -signal.SIGKILL:
+        assert server.tapped is not None, "the server did not say what the tap has found"
+        assert server.tapped["leaks"] == [], server.tapped["leaks"][:3]
 
 
 @contextlib.asynccontextmanager

@@ -29,13 +29,13 @@ from tidings.filters import (
     compile_predicate,
     opaque_without_record_test,
 )
-from tidings.filters.build import MAX_VALUES
 from tidings.filters.sql import parameters, shape, to_sql
 from tidings.identity import ANONYMOUS
 from tidings.matching import Matcher
-from tidings.schema import ResourceRegistry, ResourceType, declare_resource
+from tidings.schema import FilterLimits, ResourceRegistry, ResourceType, declare_resource
 from tidings.storage import RecordStore, Row, SqliteDatabase, build_tables
-from tidings.storage.statements import StatementCache
+
+LIMITS = FilterLimits()
 
 
 def has_tag(columns: Any, value: Any) -> Any:
@@ -543,8 +543,8 @@ def test_every_wrong_filter_is_named(posts: ResourceType) -> None:
         ("views_in", [1, None], "value 1: expected an integer, got null"),
         ("views_in", [1, "x"], "value 1: expected an integer"),
         ("views_in", None, "value 0: expected an integer, got null"),
-        ("views_in", list(range(MAX_VALUES + 1)), f"at most {MAX_VALUES} values"),
-        ("words", "a " * (MAX_VALUES + 1), f"at most {MAX_VALUES // 2} values"),
+        ("views_in", list(range(LIMITS.values + 1)), f"at most {LIMITS.values} values"),
+        ("words", "a " * (LIMITS.values + 1), f"at most {LIMITS.values // 2} values"),
         ("words", 7, "expected a string, got a number"),
         ("views_between", 7, "expected an array of two values, got a number"),
         ("views_between", [1], "expected an array of two values, got 1"),
@@ -767,19 +767,6 @@ def test_like_on_other_databases_spells_out_the_case_of_each_letter(
     assert '~ :f0 COLLATE "C"' in sql
 
 
-def test_the_cache_of_statements_is_bounded() -> None:
-    cache = StatementCache(limit=2)
-    built: list[str] = []
-
-    def get(shape: str) -> None:
-        cache.get(shape, lambda: built.append(shape))  # type: ignore[arg-type,return-value]
-
-    for shape_ in ["a", "b", "c"]:
-        get(shape_)
-    assert len(cache._statements) == 2
-    assert list(cache._statements) == ["b", "c"]
-
-
 # Limits
 
 
@@ -795,6 +782,68 @@ def test_filters_that_come_to_too_much_are_refused() -> None:
     other = words.replace("w", "x")
     with pytest.raises(FilterError, match="more than 1000 comparisons"):
         build_filters(three, {"f0": words, "f1": other, "f2": "y"}, ANONYMOUS)
+
+
+def limited(**limits: int) -> ResourceType:
+    search: dict[str, Any] = {
+        "ids": {"actual_field": "a", "filter_operator": "in"},
+        "also": {"actual_field": "b", "filter_operator": "in"},
+        "words": {"one_of": ["a", "b"], "filter_operator": "like", "split_by": " "},
+        "like": {"actual_field": "a", "filter_operator": "like"},
+        "own": {"type": "object", "filter_operator": lambda columns, value: columns.a == "x"},
+        "deep": {"type": "string", "filter_operator": _nested},
+    }
+    return declare_resource(
+        "small",
+        {"a": "string", "b": "string"},
+        search_schema=search,
+        filter_limits=FilterLimits(**limits),
+    )
+
+
+def _nested(columns: Any, value: Any) -> Any:
+    clause: dict[str, Any] = {"a": value}
+    for _ in range(3):
+        clause = {"$or": [{"$not": clause}, {"b": value}]}
+    return clause
+
+
+@pytest.mark.parametrize(
+    ("limits", "fits", "too_much", "message"),
+    [
+        ({"values": 2}, {"ids": ["a", "b"]}, {"ids": ["a", "b", "c"]}, "at most 2 values"),
+        ({"values": 4}, {"words": "a b"}, {"words": "a b c"}, "at most 2 values"),
+        ({"values": 1}, {"words": "a"}, {"words": "a b"}, "at most 1 values"),
+        ({"values": 3}, {"own": {"a": [1]}}, {"own": {"a": [1, 2, 3]}}, "at most 3 values"),
+        ({"text": 3}, {"like": "abc"}, {"like": "abcd"}, "at most 3 characters"),
+        ({"text": 3}, {"own": {"a": ["abc"]}}, {"own": {"a": ["abcd"]}}, "at most 3 characters"),
+        ({"text": 3}, {"own": {"abc": 1}}, {"own": {"abcd": 1}}, "at most 3 characters"),
+        (
+            {"comparisons": 3},
+            {"ids": ["a", "b"], "like": "c"},
+            {"ids": ["a", "b"], "also": ["c", "d"]},
+            "more than 3 comparisons",
+        ),
+        ({"depth": 7}, {"deep": "x"}, {"deep": "x", "like": "x"}, "deeper than 7"),
+    ],
+)
+def test_limits_on_filters_can_be_set(
+    limits: dict[str, int], fits: dict[str, Any], too_much: dict[str, Any], message: str
+) -> None:
+    resource = limited(**limits)
+    assert build_filters(resource, fits, ANONYMOUS).terms
+    with pytest.raises(FilterError) as raised:
+        build_filters(resource, too_much, ANONYMOUS)
+    assert message in str([raised.value.message, raised.value.problems])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("values", 0), ("values", 3_001), ("comparisons", 1.5), ("depth", True), ("text", "9")],
+)
+def test_limits_on_filters_that_are_none_are_named(name: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"FilterLimits: {name} must be an integer"):
+        FilterLimits(**{name: value})
 
 
 def test_clauses_that_nest_too_deep_are_refused(posts: ResourceType) -> None:

@@ -31,7 +31,7 @@ from tidings.identity import ANONYMOUS, Identity
 from tidings.jsonapi import JsonApiApp
 from tidings.realtime import Explainer, Explanation, SocketServer
 from tidings.resources import Operations, ResourceHandle, ResourceHandles
-from tidings.schema import ResourceRegistry, ResourceType, declare_resource
+from tidings.schema import FilterLimits, ResourceRegistry, ResourceType, declare_resource
 from tidings.schema.resource import CheckPermissions, RowPolicy
 from tidings.storage import Database, RecordStore, UnitOfWork, build_tables
 from tidings.storage.outbox import TABLE_NAME as OUTBOX
@@ -68,13 +68,20 @@ class Api:
         app = api.asgi()
 
     ``logging={"level": "debug"}`` prints what happens below the logger ``tidings``.
+    ``filter_limits`` says how large filters may be, over HTTP and in subscriptions.
     """
 
     def __init__(
-        self, name: str = "api", version: str = "0", *, logging: Mapping[str, str] | None = None
+        self,
+        name: str = "api",
+        version: str = "0",
+        *,
+        logging: Mapping[str, str] | None = None,
+        filter_limits: FilterLimits | None = None,
     ) -> None:
         self.name = name
         self.version = version
+        self._filter_limits = filter_limits or FilterLimits()
         self._hooks = HookRegistry()
         self._hooks.declare(*HOOKS)
         self._checkers = CheckerRegistry()
@@ -168,6 +175,7 @@ class Api:
             table=table,
             page_size=page_size,
             max_page_size=max_page_size,
+            filter_limits=self._filter_limits,
         )
         self._check_owner(resource, auth or {})
         if resource.table.lower() in OWN_TABLES:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 from typing import cast as typing_cast
 
 import msgspec
@@ -23,7 +23,6 @@ from tidings.filters.columns import (
     is_null,
 )
 from tidings.filters.expression import (
-    MAX_LEAVES,
     Atom,
     AtomOperator,
     Expression,
@@ -35,11 +34,8 @@ from tidings.filters.expression import (
 from tidings.filters.reading import stub_columns
 from tidings.filters.trusted import read_answer
 from tidings.identity import Identity
-from tidings.schema import ResourceType, SearchField, ValueProblem, cast, describe
+from tidings.schema import FilterLimits, ResourceType, SearchField, ValueProblem, cast, describe
 from tidings.schema.types import CONTAINER_TYPES, TypeName
-
-MAX_VALUES: Final = 500
-"""How many values one filter may list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +88,12 @@ def build_filters(
         raise FilterError(problems=problems, resource=resource.name)
     _check_enforced(resource, terms, identity)
     expression = all_of(terms.values())
-    if is_too_large(expression):
-        message = f"The filters come to more than {MAX_LEAVES} comparisons"
+    limits = resource.filter_limits
+    if is_too_large(expression, comparisons=limits.comparisons, depth=limits.depth):
+        message = (
+            f"The filters come to more than {limits.comparisons} comparisons, or are nested "
+            f"deeper than {limits.depth}"
+        )
         raise FilterError(message, resource=resource.name)
     return ClientFilters(normalised, terms, expression)
 
@@ -103,6 +103,7 @@ def _build(
 ) -> tuple[Any, Expression]:
     if callable(entry.operator):
         value = cast(entry.type, _parsed(entry.type, value) if text else value)
+        _check_size(resource.filter_limits, value)
         return value, _custom(resource, entry, value, identity)
     if entry.operator == "in":
         return _in(resource, entry, _listed(value) if text else value)
@@ -154,8 +155,9 @@ def _listed(value: Any) -> list[Any]:
 
 def _in(resource: ResourceType, entry: SearchField, value: Any) -> tuple[Any, Expression]:
     values = value if isinstance(value, list | tuple) else [value]
-    if len(values) > MAX_VALUES:
-        raise ValueProblem(f"at most {MAX_VALUES} values")
+    most = resource.filter_limits.values
+    if len(values) > most:
+        raise ValueProblem(f"at most {most} values")
     terms: list[Expression] = []
     items: list[Any] = []
     for column in entry.columns:
@@ -198,8 +200,9 @@ def _split(
 ) -> tuple[Any, Expression]:
     whole = cast("string", value)
     parts = [part.strip() for part in whole.split(separator) if part.strip()]
-    if len(parts) * len(entry.columns) > MAX_VALUES:
-        raise ValueProblem(f"at most {MAX_VALUES // len(entry.columns)} values")
+    most = max(1, resource.filter_limits.values // len(entry.columns))
+    if len(parts) > most:
+        raise ValueProblem(f"at most {most} values")
     terms = [_comparison(resource, entry, part)[1] for part in parts]
     return whole, all_of(terms) if entry.match_all else any_of(terms)
 
@@ -251,6 +254,26 @@ def _custom(
         if test is None
         else (lambda record: test(MappingProxyType(record), value, **record_extra)),
     )
+
+
+def _check_size(limits: FilterLimits, value: Any) -> None:
+    """Hold the value of a custom filter against the limits, as deep as it goes.
+
+    Raises:
+        ValueProblem: it is too large.
+    """
+    waiting, size = [value], 0
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, str) and len(found) > limits.text:
+            raise ValueProblem(f"must have at most {limits.text} characters")
+        if isinstance(found, Mapping | list):
+            size += len(found)
+            waiting.extend(found)
+        if isinstance(found, Mapping):
+            waiting.extend(found.values())
+        if size > limits.values:
+            raise ValueProblem(f"at most {limits.values} values")
 
 
 def _try_out(resource: ResourceType, clause: Callable[[Any], Any]) -> Any:

@@ -10,8 +10,6 @@ from tidings.filters.expression import Atom, AtomOperator, Expression, Not, any_
 from tidings.schema import Field, ResourceType, ValueProblem, cast, cast_id
 from tidings.schema.types import TEXT_TYPES, TypeName
 
-MAX_TEXT: Final = 1_000
-"""How many characters a filter's value may have: every subscription keeps its own."""
 MAX_ELEMENT: Final = 2**53 - 1
 """JSON numbers beyond it are not the same in every reader."""
 
@@ -83,8 +81,9 @@ def cast_operand(resource: ResourceType, column: str, type_name: TypeName, value
 
     A filter of type ``date`` on a ``dateTime`` column takes a day, and then means all of it.
     """
-    if isinstance(value, str) and len(value) > MAX_TEXT:
-        raise ValueProblem(f"must have at most {MAX_TEXT} characters")
+    most = resource.filter_limits.text  # every subscription keeps its own
+    if isinstance(value, str) and len(value) > most:
+        raise ValueProblem(f"must have at most {most} characters")
     kind = column_type(resource, column)
     if kind == "array":
         return cast_element(type_name, value)

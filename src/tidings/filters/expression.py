@@ -170,15 +170,19 @@ def _columns_in(value: Value) -> set[str]:
     return {part.name for part in parts(value) if isinstance(part, Column)}
 
 
-MAX_LEAVES: Final = 1_000
-MAX_DEPTH: Final = 32
+def is_too_large(expression: Expression, *, comparisons: int, depth: int) -> bool:
+    """Whether an expression has more than so many comparisons, or nests deeper than that.
 
-
-def is_too_large(expression: Expression) -> bool:
-    """Whether an expression has more than `MAX_LEAVES` comparisons, or nests too deep."""
+    Each value of a list is a comparison: databases bound the parameters of a statement.
+    """
     return (
-        _depth(expression, MAX_DEPTH) > MAX_DEPTH or sum(1 for _ in leaves(expression)) > MAX_LEAVES
+        _depth(expression, depth) > depth
+        or sum(_comparisons(leaf) for leaf in leaves(expression)) > comparisons
     )
+
+
+def _comparisons(leaf: Expression) -> int:
+    return len(leaf.value) or 1 if isinstance(leaf, Atom) and leaf.operator == "in" else 1
 
 
 def _depth(expression: Expression, limit: int) -> int:

@@ -57,10 +57,8 @@ from tidings.filters.values import NUMBER_KINDS, Column, Value, kind_of
 from tidings.schema import ResourceType
 from tidings.schema.types import CONTAINER_TYPES
 
-MAX_DEPTH: Final = 32
-"""How deep an expression may be nested, parentheses apart."""
 MAX_NODES: Final = 500
-"""How many elements an expression may have."""
+"""How many elements an expression may have; one with more is not read."""
 
 _Compared = Literal["=", "!=", ">", ">=", "<", "<="]
 _COMPARED: Final[dict[Any, _Compared]] = {
@@ -105,7 +103,8 @@ def read(resource: ResourceType, clause: object) -> Expression | None:
 
     None where it cannot be read: nothing is guessed.
     """
-    if not isinstance(clause, ClauseElement) or not _is_small(clause):
+    depth = resource.filter_limits.depth
+    if not isinstance(clause, ClauseElement) or not _is_small(clause, depth):
         return None
     try:
         return _Reader(resource).condition(clause)
@@ -135,12 +134,13 @@ def _stub_table(key: _Same) -> TableClause:
     return table(resource.table, *columns)
 
 
-def _is_small(clause: ClauseElement) -> bool:
+def _is_small(clause: ClauseElement, most: int) -> bool:
+    """Whether a clause is nested so deep at most, parentheses apart."""
     waiting, seen = [(clause, 1)], 0
     while waiting:
         found, depth = waiting.pop()
         seen += 1
-        if depth > MAX_DEPTH or seen > MAX_NODES:
+        if depth > most or seen > MAX_NODES:
             return False
         below = depth if type(found) is elements.Grouping else depth + 1
         waiting.extend((child, below) for child in found.get_children())

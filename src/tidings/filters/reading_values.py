@@ -22,6 +22,7 @@ from tidings.filters.reading_constants import (
 from tidings.filters.values import (
     LIMIT,
     NUMBER_KINDS,
+    RECIPROCAL,
     Arithmetic,
     ArithmeticOperator,
     Coalesce,
@@ -33,9 +34,6 @@ from tidings.filters.values import (
     kind_of,
 )
 from tidings.schema import ResourceType
-
-MAX_LISTED: Final = 500
-"""How many values a list in a custom filter may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +123,7 @@ class ValueReader:
             found = [self.operand(item) for item in ungrouped(clause).clauses]
         else:
             raise Unreadable
-        if len(found) > MAX_LISTED:
+        if len(found) > self._resource.filter_limits.values:
             raise Unreadable
         return found
 
@@ -239,7 +237,7 @@ def _number(found: Operand) -> Value:
         if isinstance(found.value, int) and abs(found.value) > _EXACT_INTEGER:
             raise Unreadable
         result = constant("number", found.value)
-        if result.value != 0 and not 1 / LIMIT <= abs(result.value) <= LIMIT:
+        if result.value != 0 and not RECIPROCAL <= abs(result.value) <= LIMIT:
             raise Unreadable
         return result
     if isinstance(found, Stored | Cased) or kind_of(found) not in NUMBER_KINDS:

@@ -24,7 +24,6 @@ from tidings.filters.columns import (
 )
 from tidings.filters.expression import (
     EVERYTHING,
-    MAX_DEPTH,
     NOTHING,
     Atom,
     AtomOperator,
@@ -39,15 +38,18 @@ from tidings.schema.search import OF_ARRAYS, OPERATORS
 from tidings.schema.types import TypeName
 
 
-def build_clause(resource: ResourceType, clause: object, *, depth: int = MAX_DEPTH) -> Expression:
+def build_clause(resource: ResourceType, clause: object, *, depth: int | None = None) -> Expression:
     """Turn a clause of trusted code into an expression; it fails closed.
 
     A value of None is refused rather than compared: it nearly always is a claim that is missing.
     ``{"column": {"is null": True}}`` asks for null on purpose.
 
+    ``depth`` is how deep it may be nested, by default as the resource's limits say.
+
     Raises:
         ConfigurationError: names the resource, the column and what is wrong.
     """
+    depth = resource.filter_limits.depth if depth is None else depth
     if not isinstance(clause, Mapping):
         raise ConfigurationError(
             f"clause on {resource.name!r}: expected a dict, got {type(clause).__name__}"

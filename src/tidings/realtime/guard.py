@@ -11,14 +11,14 @@ import asyncio
 import re
 from contextlib import suppress
 from typing import Any, Final
+from urllib.parse import parse_qs
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MAX_FRAME: Final = 4_000_000
-"""Frames and bodies longer than this (bytes) end the connection."""
-MAX_MALFORMED: Final = 20
-"""How many malformed frames a WebSocket may send."""
+from tidings.realtime.limits import SocketLimits, address_of
+from tidings.realtime.lobby import Lobby, LobbyFull, receive_guest
+from tidings.realtime.upgrades import Upgrades
 
 # OPEN 0, CLOSE 1, PING 2, PONG 3, UPGRADE 5, NOOP 6; MESSAGE 4 carries a Socket.IO text packet.
 _ENGINE_FRAME = re.compile(r"[1356]|[23](?:probe)?|4[0-4].*", re.DOTALL)
@@ -31,18 +31,61 @@ def is_well_formed(frame: Any) -> bool:
 
 
 class EngineGuard:
-    """Wraps the Engine.IO ASGI app."""
+    """Wraps the Engine.IO ASGI app; ``upgrades`` are those of its sessions.
 
-    def __init__(self, app: ASGIApp) -> None:
+    A request that asks for a new session passes the lobby first.
+    """
+
+    def __init__(
+        self, app: ASGIApp, limits: SocketLimits, lobby: Lobby, upgrades: Upgrades
+    ) -> None:
         self._app = app
+        self._limits = limits
+        self._lobby = lobby
+        self._upgrades = upgrades
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        session = _session_of(scope)
+        if session is not None:
+            await self._serve(scope, receive, send, session)
+            return
+        polls = scope["type"] == "http"
+        if polls and scope["method"] != "GET":
+            await self._serve(scope, receive, send, None)
+            return
+        try:
+            guest = self._lobby.enter(address_of(scope), polls=polls)
+        except LobbyFull as full:
+            await _refuse(scope, receive, send, full.message, full.status)
+            return
+        receive_guest(scope, guest)
+        try:
+            await self._serve(scope, receive, send, None)
+        finally:
+            if not guest.has_session:
+                guest.leave()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, session: str | None) -> None:
         if scope["type"] == "websocket":
-            await self._app(scope, _guarded(receive), send)
+            await self._websocket(scope, receive, send, session)
         elif scope["method"] == "POST":
             await self._post(scope, receive, _lower_case(send))
         else:
             await self._get(scope, receive, _lower_case(send))
+
+    async def _websocket(
+        self, scope: Scope, receive: Receive, send: Send, session: str | None
+    ) -> None:
+        if session is None:
+            await self._app(scope, self._well_formed(receive), send)
+        elif self._upgrades.begin(session):
+            try:
+                receive = self._upgrades.watched(session, receive)
+                await self._app(scope, self._well_formed(receive), send)
+            finally:
+                self._upgrades.end(session)
+        else:
+            await _refuse(scope, receive, send, "An upgrade of this session is under way", 409)
 
     async def _get(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A poll waits for packets; one whose client has gone is ended at once, and in order."""
@@ -66,7 +109,7 @@ class EngineGuard:
             serving.result()
 
     async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await _read(receive)
+        body = await _read(receive, self._limits.frame_size)
         problem = "too large" if body is None else None if _is_payload(body) else "malformed"
         if problem is not None:
             status = 413 if body is None else 400
@@ -80,6 +123,44 @@ class EngineGuard:
             return waiting.pop() if waiting else await receive()
 
         await self._app(_with_length(scope, body or b""), replay, send)
+
+    def _well_formed(self, receive: Receive) -> Receive:
+        """Let malformed frames not through, and end the connection at one too many."""
+        malformed, limits = 0, self._limits
+
+        async def receive_well_formed() -> Message:
+            nonlocal malformed
+            while True:
+                message = await receive()
+                if message["type"] != "websocket.receive":
+                    return message
+                frame = message.get("text")
+                if frame is not None and len(frame) > limits.frame_size:
+                    malformed = limits.malformed_frames
+                elif is_well_formed(frame):
+                    return message
+                malformed += 1
+                if malformed > limits.malformed_frames:
+                    return {"type": "websocket.disconnect", "code": 1008}
+
+        return receive_well_formed
+
+
+def _session_of(scope: Scope) -> str | None:
+    """The session that a request belongs to, read as Engine.IO reads it."""
+    found = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("sid")
+    return found[0] if found else None
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, message: str, status: int) -> None:
+    if scope["type"] == "websocket":
+        # Servers make a 403 of it. To answer with another status is an extension of ASGI, for
+        # which uvicorn writes a line into the log each time.
+        await receive()
+        await send({"type": "websocket.close", "code": 1013, "reason": message})
+        return
+    headers = {"Retry-After": "5"} if status in (429, 503) else {}
+    await JSONResponse({"message": message}, status, headers)(scope, receive, send)
 
 
 async def _gone(receive: Receive) -> None:
@@ -99,28 +180,7 @@ def _lower_case(send: Send) -> Send:
     return send_lower_case
 
 
-def _guarded(receive: Receive) -> Receive:
-    malformed = 0
-
-    async def receive_well_formed() -> Message:
-        nonlocal malformed
-        while True:
-            message = await receive()
-            if message["type"] != "websocket.receive":
-                return message
-            frame = message.get("text")
-            if frame is not None and len(frame) > MAX_FRAME:
-                malformed = MAX_MALFORMED
-            elif is_well_formed(frame):
-                return message
-            malformed += 1
-            if malformed > MAX_MALFORMED:
-                return {"type": "websocket.disconnect", "code": 1008}
-
-    return receive_well_formed
-
-
-async def _read(receive: Receive) -> bytes | None:
+async def _read(receive: Receive, most: int) -> bytes | None:
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -129,7 +189,7 @@ async def _read(receive: Receive) -> bytes | None:
             return b""
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
-        if size > MAX_FRAME:
+        if size > most:
             return None
         if not message.get("more_body", False):
             return b"".join(chunks)

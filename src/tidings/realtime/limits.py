@@ -6,6 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from ipaddress import IPv6Address, ip_address
+from math import inf
 from typing import Any, Final
 
 from tidings.errors import ConfigurationError, RateLimited
@@ -16,8 +18,17 @@ class SocketLimits:
     """How much sockets may do. Rates are per second and socket; a burst is what may come at once.
 
     ``subscribe_burst`` counts each entry of a restore; it should not be less than the number of
-    subscriptions that a socket may have. Zero connections means any number: behind a proxy that
-    does not tell the client's address, all clients have the same.
+    subscriptions that a socket may have.
+
+    ``frame_size`` (bytes) and ``malformed_frames`` end the connection of who sends more;
+    ``message_size`` (characters) is answered with ``PAYLOAD_TOO_LARGE``. A restore of a full set
+    of subscriptions with long filters must fit.
+
+    ``unconnected`` are sessions, of either transport, that have been opened and have not shown a
+    token yet; ``polling`` those without a WebSocket, connected or not. They and ``connections``
+    are bounded in all of the process or per address; zero means any number. An IPv6 network of 64
+    bits counts as one address. Behind a proxy that does not tell the client's address, all
+    clients have the same.
     """
 
     message_rate: float = 50.0
@@ -26,14 +37,24 @@ class SocketLimits:
     subscribe_burst: int = 1_000
     connections_per_user: int = 100
     connections_per_address: int = 0
+    frame_size: int = 4_000_000
+    message_size: int = 1_000_000
+    malformed_frames: int = 20
+    unconnected: int = 5_000
+    unconnected_per_address: int = 1_000
+    polling: int = 10_000
+    polling_per_address: int = 0
 
     def __post_init__(self) -> None:
         for one in fields(self):
             value = getattr(self, one.name)
-            least = 0 if one.name.startswith("connections") else 1
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
+            least = 0 if one.name.startswith(("connections", "unconnected", "polling")) else 1
+            kinds = (int, float) if one.type == "float" else (int,)
+            if type(value) not in kinds or not least <= value < inf:
+                kind = "number" if one.type == "float" else "integer"
                 raise ConfigurationError(
-                    f"SocketLimits: {one.name} must be a number of {least} or more, not {value!r}"
+                    f"SocketLimits: {one.name} must be a finite {kind} of {least} or more, "
+                    f"not {value!r}"
                 )
 
 
@@ -86,6 +107,27 @@ def _subscribes(event: str, payload: object) -> int:
         entries = payload.get("subscriptions")
         return len(entries) if isinstance(entries, list) else 0
     return 1 if event in ("subscribe", "explain") else 0
+
+
+def address_of(scope: Any) -> str | None:
+    """Where a client connects from, as the server (or the proxy that it trusts) says.
+
+    Of an IPv6 address the network, for who has one of those has 2 ** 64.
+    """
+    client = scope.get("client")
+    return _network(str(client[0])) if client else None
+
+
+def _network(address: str) -> str:
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(found, IPv6Address):
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return f"{IPv6Address(int(found) >> 64 << 64)}/64"
 
 
 _HELD: Final = "tidings.connection"

@@ -6,7 +6,7 @@ Implements the text part of the Socket.IO protocol, revision 5; binary attachmen
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, ClassVar
 
 import msgspec
 from engineio.packet import MESSAGE
@@ -15,12 +15,6 @@ from socketio.packet import Packet as SocketPacket
 
 from tidings.realtime.requests import Unreadable
 from tidings.realtime.subscriptions import Frame
-
-MAX_MESSAGE: Final = 1_000_000
-"""Payloads longer than this (characters) are answered with ``PAYLOAD_TOO_LARGE``, unread.
-
-A restore of a full set of subscriptions with long filters must fit.
-"""
 
 _PACKET = re.compile(r"([0-4])(?:(/[^,?]*)(?:\?[^,]*)?(?:,|$))?([0-9]{1,15})?(.*)", re.DOTALL)
 _EVENT_NAME = re.compile(r'\["([^"\\]{1,100})"')
@@ -52,6 +46,8 @@ class Packet(SocketPacket):  # type: ignore[misc]  # python-socketio is untyped
     """
 
     uses_binary_events = False
+    most: ClassVar[int] = 0
+    """How many characters a payload may have; a longer one stays unread."""
     json = Codec
 
     def decode(self, encoded_packet: str) -> int:
@@ -66,7 +62,7 @@ class Packet(SocketPacket):  # type: ignore[misc]  # python-socketio is untyped
 
     def _payload(self, text: str) -> Any:
         is_event = self.packet_type == _EVENT
-        too_large = len(text) > MAX_MESSAGE
+        too_large = len(text) > self.most
         value: Any = None
         if text and not too_large:
             try:
@@ -83,6 +79,15 @@ class Packet(SocketPacket):  # type: ignore[misc]  # python-socketio is untyped
         if self.packet_type == _ACK and not isinstance(value, list):
             raise MalformedPacket("an ack is an array")
         return value
+
+
+def packets_of(message_size: int) -> type[Packet]:
+    """The class of packets whose payloads have at most so many characters."""
+
+    class Bounded(Packet):
+        most = message_size
+
+    return Bounded
 
 
 def event_frame(event: str, payload: Any) -> Frame:

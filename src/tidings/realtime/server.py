@@ -26,13 +26,15 @@ from tidings.realtime.delivery import Dispatcher, resync_frame, timestamp, updat
 from tidings.realtime.errors import error_payload, refusal_payload
 from tidings.realtime.explaining import Explainer, parse_explain
 from tidings.realtime.guard import EngineGuard
-from tidings.realtime.limits import Allowance, Connections, SocketLimits
-from tidings.realtime.packets import Packet, event_frame, text_frame
+from tidings.realtime.limits import Allowance, Connections, SocketLimits, address_of
+from tidings.realtime.lobby import Lobby, guest_of
+from tidings.realtime.packets import event_frame, packets_of, text_frame
 from tidings.realtime.replay import Replayer
 from tidings.realtime.requests import readable
 from tidings.realtime.service import Subscribed, SubscriptionService
 from tidings.realtime.sessions import IsRevoked, Sessions, moment
 from tidings.realtime.subscriptions import Frame, Subscriber, Subscription
+from tidings.realtime.upgrades import Upgrades
 from tidings.realtime.wire import WireConnection, WireManager, WireServer
 from tidings.resources import Operations, QueryPermissions
 
@@ -91,6 +93,7 @@ class SocketServer:
         self._sessions = Sessions(self._end, is_revoked, warning=expiry_warning, leeway=leeway)
         self._limits = limits or SocketLimits()
         self._connections = Connections(self._limits)
+        self._lobby = Lobby(self._limits)
         self._allowances: dict[str, Allowance] = {}
         self._admitted: dict[str, Identity] = {}
         self._subscribers: dict[str, Subscriber] = {}
@@ -101,26 +104,25 @@ class SocketServer:
         quiet.setLevel(logging.CRITICAL + 1)
         self.io: WireServer = WireServer(
             self.handle,
-            self._connections.leave,
+            self._left,
             connect_deadline=connect_deadline,
+            malformed_packets=self._limits.malformed_frames,
             async_mode="asgi",
             client_manager=WireManager(self._accepted),
-            serializer=Packet,
+            serializer=packets_of(self._limits.message_size),
             cors_allowed_origins=origins,
-            max_http_buffer_size=4_000_000,
+            max_http_buffer_size=self._limits.frame_size,
             logger=quiet,
             engineio_logger=quiet,
         )
         self.io.on("connect", self._connect)
         self.io.on("disconnect", self._disconnect)
-        self._app = EngineGuard(socketio.ASGIApp(self.io, socketio_path=None))
+        self._upgrades = Upgrades(self.io.eio.sockets, connect_deadline, self._upgraded)
+        engine = socketio.ASGIApp(self.io, socketio_path=None)
+        self._app = EngineGuard(engine, self._limits, self._lobby, self._upgrades)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            if scope["type"] == "websocket":
-                self.io.forget_failed_upgrade(scope.get("query_string", b""))
+        await self._app(scope, receive, send)
 
     def serves(self, path: str) -> bool:
         """Tell whether a URL path is this server's."""
@@ -278,12 +280,27 @@ class SocketServer:
         except Exception as error:  # noqa: BLE001  logged; the client learns its number
             payload = error_payload(error)
             raise socketio.exceptions.ConnectionRefusedError(payload["message"]) from None
-        if not self._connections.enter(environ, identity.user_id, _address(environ)):
+        address = address_of(environ["asgi.scope"])
+        if not self._connections.enter(environ, identity.user_id, address):
             _log.debug("%s refused: too many connections of %s", sid, identity.user_id)
             raise socketio.exceptions.ConnectionRefusedError("Too many connections")
         self._admitted[sid] = identity
 
+    def _upgraded(self, engine_id: str) -> None:
+        guest = guest_of(self.io.environ.get(engine_id))
+        if guest is not None:
+            guest.has_upgraded()
+
+    def _left(self, environ: Any) -> None:
+        self._connections.leave(environ)
+        guest = guest_of(environ)
+        if guest is not None:
+            guest.leave()
+
     def _accepted(self, sid: str, engine_id: str) -> None:
+        guest = guest_of(self.io.environ.get(engine_id))
+        if guest is not None:
+            guest.has_connected()
         identity = self._admitted.pop(sid, None)
         engine_socket = self.io.eio.sockets.get(engine_id)
         if identity is None or engine_socket is None or engine_socket.closed:
@@ -321,13 +338,6 @@ class SocketServer:
     def _drop(self, engine_id: str) -> None:
         _log.warning("%s disconnected: it reads too slowly", engine_id)
         self.io.start_background_task(self.io.end, engine_id)
-
-
-def _address(environ: Any) -> str | None:
-    """Where a client connects from, as the server (or the proxy that it trusts) says."""
-    scope = environ.get("asgi.scope", {}) if isinstance(environ, dict) else {}
-    client = scope.get("client")
-    return str(client[0]) if client else None
 
 
 def _origins(cors: Mapping[str, Any]) -> str | list[str] | None:

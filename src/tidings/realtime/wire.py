@@ -10,13 +10,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 import socketio
 from engineio.exceptions import EngineIOError
 from engineio.payload import Payload
 
 from tidings.realtime.deadlines import Deadlines
+from tidings.realtime.engine import EngineServer
+from tidings.realtime.lobby import guest_of
 from tidings.realtime.packets import MalformedPacket
 from tidings.realtime.requests import Unreadable
 from tidings.realtime.subscriptions import Frame
@@ -29,7 +30,6 @@ Handle = Callable[[str, str, object], Awaitable[tuple[Any, list[Frame]]]]
 EVENTS: Final = frozenset(
     {"subscribe", "unsubscribe", "restore-subscriptions", "explain", "authenticate"}
 )
-MAX_MALFORMED: Final = 20
 MAX_WAITING: Final = 256
 MAX_QUEUE: Final = 10_000
 """A client with so many unsent packets is disconnected; it will come back and restore."""
@@ -99,26 +99,21 @@ class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio
         gone: Callable[[Any], None],
         *,
         connect_deadline: float = 10.0,
+        malformed_packets: int = 20,
         **options: Any,
     ) -> None:
         """``gone`` gets the environ of each connection that has ended, however it has."""
         super().__init__(**options)
         self._handle = handle
         self._gone = gone
+        self._most_malformed = malformed_packets
         self._malformed: dict[str, int] = {}
         self._inboxes: dict[str, _Inbox] = {}
         self._connect_seconds = connect_deadline
         self._connect_deadlines: Deadlines[str] = Deadlines(self._end_unless_connected)
 
-    def forget_failed_upgrade(self, query: bytes) -> None:
-        """Let a client go on polling whose upgrade to WebSocket came to nothing.
-
-        The library leaves it marked as upgrading, and so without packets, for ever.
-        """
-        for engine_id in parse_qs(query.decode("latin-1")).get("sid", []):
-            engine_socket = self.eio.sockets.get(engine_id)
-            if engine_socket is not None and not engine_socket.upgraded:
-                engine_socket.upgrading = False
+    def _engineio_server_class(self) -> type[EngineServer]:
+        return EngineServer
 
     async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
         try:
@@ -127,7 +122,7 @@ class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio
             if eio_sid not in self.environ:
                 return  # it has been disconnected already
             self._malformed[eio_sid] = self._malformed.get(eio_sid, 0) + 1
-            if self._malformed[eio_sid] > MAX_MALFORMED:
+            if self._malformed[eio_sid] > self._most_malformed:
                 _log.debug("%s disconnected: too many malformed packets", eio_sid)
                 await self.end(eio_sid)
 
@@ -161,6 +156,9 @@ class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio
     def expect_connect(self, eio_sid: str) -> None:
         """Disconnect a client, unless it is in a namespace when the time has passed."""
         if eio_sid in self.environ:
+            guest = guest_of(self.environ[eio_sid])
+            if guest is not None:
+                guest.has_disconnected()
             self._connect_deadlines.set(eio_sid, time.time() + self._connect_seconds)
 
     def expect_nobody(self) -> None:
@@ -177,6 +175,9 @@ class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio
 
     async def _handle_eio_connect(self, eio_sid: str, environ: Any) -> None:
         await super()._handle_eio_connect(eio_sid, environ)
+        guest = guest_of(environ)
+        if guest is not None:
+            guest.has_session = True
         self.expect_connect(eio_sid)
 
     def _close_inbox(self, eio_sid: str) -> None:
@@ -191,6 +192,7 @@ class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio
         await super()._handle_eio_disconnect(eio_sid, reason)
         self._connect_deadlines.discard(eio_sid)
         engine_socket = self.eio.sockets.get(eio_sid)
+        self.eio.forget(eio_sid)
         if engine_socket is not None and reason != self.reason.SERVER_DISCONNECT:
             # The library lets the poll of a client that has gone wait until it times out.
             engine_socket.queue.put_nowait(None)

@@ -6,9 +6,9 @@ import asyncio
 import inspect
 import logging
 import time
-from collections import OrderedDict
 from typing import Final
 
+from tidings.cache import Cache
 from tidings.errors import AuthenticationError, DatabaseBusy, PermissionDenied
 from tidings.identity import Identity
 from tidings.resources.context import OperationContext, operation_context
@@ -67,7 +67,7 @@ class QueryPermissions:
     def __init__(self, registry: ResourceRegistry, seconds: float = 5.0) -> None:
         self._registry = registry
         self._seconds = seconds
-        self._kept: OrderedDict[tuple[str, Identity], tuple[float, bool]] = OrderedDict()
+        self._kept: Cache[tuple[str, Identity], tuple[float, bool]] = Cache(_KEPT)
         self._generation = 0
 
     def are_asked(self, resource: str) -> bool:
@@ -80,7 +80,7 @@ class QueryPermissions:
         now = time.monotonic()
         answers: dict[Identity, bool] = {}
         for identity in identities:
-            kept = self._kept.get((resource, identity))
+            kept = self._kept.find((resource, identity))
             if kept is not None and kept[0] > now:
                 answers[identity] = kept[1]
         unknown = [identity for identity in identities if identity not in answers]
@@ -104,9 +104,7 @@ class QueryPermissions:
             answer = False
         # An answer that was asked for before something has changed is not kept.
         if self._seconds > 0 and generation == self._generation:
-            self._kept[name, identity] = (time.monotonic() + self._seconds, answer)
-            if len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
+            self._kept.put((name, identity), (time.monotonic() + self._seconds, answer))
         return answer
 
 

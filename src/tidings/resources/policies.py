@@ -8,9 +8,11 @@ on nothing but the identity, since its answer is kept. Whatever goes wrong in it
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Final
 
+from tidings.cache import Cache
 from tidings.errors import ConfigurationError, PermissionDenied
 from tidings.filters import (
     EVERYTHING,
@@ -57,13 +59,31 @@ class PolicyIdentity:
         return value
 
 
+class _Policy:
+    """A policy's answer to one identity, and the function that holds a row against it."""
+
+    def __init__(self, expression: Expression) -> None:
+        self.expression = expression
+
+    @cached_property
+    def admits(self) -> Callable[[Row], bool] | None:
+        """None where the policy looks at related records, for which the database has to be asked.
+
+        Compiled when a row is first held against it: most answers are asked for in SQL alone.
+        """
+        if any("." in column for column in columns_used(self.expression)):
+            return None
+        return compile_predicate(self.expression)
+
+
 class Policies:
     """The row policies of an api's resources, worked out once per identity."""
 
     def __init__(self, registry: ResourceRegistry, store: RecordStore) -> None:
         self._registry = registry
         self._store = store
-        self._kept: OrderedDict[tuple[str, str, Identity], Expression] = OrderedDict()
+        self._open = _Policy(EVERYTHING)
+        self._kept: Cache[tuple[str, Method, Identity], _Policy] = Cache(_KEPT)
 
     def forget(self) -> None:
         """Ask every policy anew from now on."""
@@ -73,17 +93,13 @@ class Policies:
         """What a record must be like for this identity and operation; trusted code (None) sees
         everything.
         """
+        return self._of(resource, method, auth).expression
+
+    def _of(self, resource: ResourceType, method: Method, auth: Identity | None) -> _Policy:
         if auth is None or not resource.row_policy:
-            return EVERYTHING
+            return self._open
         key = (resource.name, method, auth)
-        found = self._kept.get(key)
-        if found is None:
-            found = self._kept[key] = decide(resource, method, auth)
-            if len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        else:
-            self._kept.move_to_end(key)
-        return found
+        return self._kept.get(key, lambda: _Policy(decide(resource, method, auth)))
 
     def guarded(
         self, resource: ResourceType, filters: Expression, auth: Identity | None
@@ -112,13 +128,11 @@ class Policies:
         row: Row,
     ) -> bool:
         """Whether the policy for the method admits this row, which the database holds."""
-        policy = self.of(resource, method, auth)
-        if policy == EVERYTHING:
-            return True
-        if any("." in column for column in columns_used(policy)):
-            itself = Atom("id", "=", row["id"])
-            return bool(await self._store.find(connection, resource, all_of([itself, policy])))
-        return compile_predicate(policy)(row)
+        policy = self._of(resource, method, auth)
+        if policy.admits is not None:
+            return policy.admits(row)
+        expression = all_of([Atom("id", "=", row["id"]), policy.expression])
+        return bool(await self._store.find(connection, resource, expression))
 
     async def require(
         self,

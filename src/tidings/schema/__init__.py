@@ -3,6 +3,7 @@
 from tidings.schema.classes import belongs_to, field, has_many
 from tidings.schema.declare import declare_resource
 from tidings.schema.fields import Field, Relationship, SearchField, cast_id
+from tidings.schema.limits import FilterLimits
 from tidings.schema.related import RelatedColumn, resolve_path
 from tidings.schema.resource import ResourceRegistry, ResourceType
 from tidings.schema.types import ValueProblem, cast, describe
@@ -10,6 +11,7 @@ from tidings.schema.validate import read_only_names, validate_changes, validate_
 
 __all__ = [
     "Field",
+    "FilterLimits",
     "RelatedColumn",
     "Relationship",
     "ResourceRegistry",

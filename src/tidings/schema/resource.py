@@ -11,6 +11,7 @@ from uuid import uuid4
 from tidings.errors import ConfigurationError
 from tidings.identity import Identity
 from tidings.schema.fields import Field, IdType, Relationship, SearchField, cast_id
+from tidings.schema.limits import FilterLimits
 from tidings.schema.related import RelatedColumn, resolve_path
 from tidings.schema.search import finish_search
 from tidings.schema.types import TEXT_TYPES
@@ -57,6 +58,7 @@ class ResourceType:
     owner_field: str | None = None
     page_size: int = 20
     max_page_size: int = 100
+    filter_limits: FilterLimits = field(default_factory=FilterLimits)
 
     def cast_id(self, value: object) -> int | str:
         """Take an id as it came (URL, document, Python) into the form its column holds.

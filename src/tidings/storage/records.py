@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -22,12 +22,13 @@ from sqlalchemy import (
     update,
 )
 
+from tidings.cache import Cache
 from tidings.filters.expression import EVERYTHING, Atom, Expression, all_of
 from tidings.filters.sql import exactly, parameters, shape, to_sql
 from tidings.schema import ResourceType
 from tidings.storage.database import Connection, Database
 from tidings.storage.lists import chunks
-from tidings.storage.statements import Clause, Row, Statement, StatementCache
+from tidings.storage.statements import STATEMENTS, Clause, Row, Statement
 
 Sort = tuple[tuple[str, bool], ...]
 """Column names, each with True for descending."""
@@ -58,7 +59,7 @@ class RecordStore:
     def __init__(self, database: Database, tables: Mapping[str, Table]) -> None:
         self.database = database
         self.tables = tables
-        self._cache = StatementCache()
+        self._cache = Cache[Hashable, Statement](STATEMENTS)
 
     @property
     def is_sqlite(self) -> bool:

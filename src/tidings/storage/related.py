@@ -5,7 +5,7 @@ A path (`RelatedColumn`) is read as one more column of the resource, by LEFT JOI
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -22,12 +22,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import FromClause
 
+from tidings.cache import Cache
 from tidings.schema import RelatedColumn, ResourceType
 from tidings.schema.related import Hop
 from tidings.storage.database import Connection
 from tidings.storage.lists import bound, chunks, one_of, padded_length
 from tidings.storage.records import RecordStore
-from tidings.storage.statements import Row, Statement, StatementCache
+from tidings.storage.statements import STATEMENTS, Row, Statement
 
 Chain = tuple[Hop, ...]
 """Hops that follow each other, from the resource whose paths they begin."""
@@ -64,7 +65,7 @@ class RelatedStore:
     def __init__(self, store: RecordStore) -> None:
         self._tables = store.tables
         self._locks = not store.is_sqlite  # which has a single writer
-        self._cache = StatementCache()
+        self._cache = Cache[Hashable, Statement](STATEMENTS)
         self._branches: dict[str, tuple[_Branch, ...]] = {}
 
     async def values(

@@ -6,10 +6,9 @@ processors are worked out once per statement; elsewhere SQLAlchemy executes it.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Column, Dialect, Select, TextClause, UpdateBase
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -116,20 +115,5 @@ def _bind_processors(dialect: Dialect, compiled: SQLCompiler) -> dict[str, _Proc
     }
 
 
-class StatementCache:
-    """The statements by shape; the least recently used go first, since clients choose shapes."""
-
-    def __init__(self, limit: int = 300) -> None:
-        self._limit = limit
-        self._statements: OrderedDict[Hashable, Statement] = OrderedDict()
-
-    def get(self, shape: Hashable, build: Callable[[], Statement]) -> Statement:
-        """The statement of this shape, built if it is new."""
-        found = self._statements.get(shape)
-        if found is None:
-            found = self._statements[shape] = build()
-            if len(self._statements) > self._limit:
-                self._statements.popitem(last=False)
-        else:
-            self._statements.move_to_end(shape)
-        return found
+STATEMENTS: Final = 300
+"""So many of one kind are kept; the least recently used go first, since clients choose shapes."""

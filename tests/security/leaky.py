@@ -1,0 +1,26 @@
+"""A server that tells what it must not, for the tap to find: the title of each record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tidings.realtime import delivery
+
+
+def leak_titles(patch: pytest.MonkeyPatch) -> None:
+    """Have every notification hold the title of its record."""
+    made = delivery._encoder
+
+    def careless(change: Any, cursor: str) -> Any:
+        encode = made(change, cursor)
+        title = (change.after or change.before)["title"]
+
+        def with_title(way: str, name: str) -> Any:
+            frame = encode(way, name)
+            return delivery.text_frame(frame.data.replace('"meta":', f'"title":"{title}","meta":'))
+
+        return with_title
+
+    patch.setattr(delivery, "_encoder", careless)
