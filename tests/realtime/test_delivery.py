@@ -11,8 +11,7 @@ import pytest
 from tests.realtime.kit import delivered, make_api, running, subscriber
 from tidings import Api, InvalidRequest
 from tidings.feed import MemoryFeed
-from tidings.realtime.subscriptions import Frame
-from tidings.realtime.wire import MAX_QUEUE, WireConnection
+from tidings.realtime.subscriptions import Frame, Message
 
 pytestmark = pytest.mark.anyio
 
@@ -53,10 +52,10 @@ async def test_the_writers_response_does_not_wait_for_the_fan_out() -> None:
         stuck, let_go = asyncio.Event(), asyncio.Event()
         deliver = api.socket_server._dispatcher._send
 
-        async def slow(frame: Frame, members: list[object]) -> None:
+        async def slow(message: Message, members: list[object]) -> None:
             stuck.set()
             await let_go.wait()
-            await deliver(frame, members)  # type: ignore[arg-type]
+            await deliver(message, members)  # type: ignore[arg-type]
 
         api.socket_server._dispatcher._send = slow  # type: ignore[method-assign,assignment]
         person, wire = subscriber()
@@ -199,19 +198,6 @@ async def test_an_unsubscribed_member_gets_nothing_although_the_fan_out_has_begu
         assert not people[-1][1].frames
 
 
-async def test_a_client_that_reads_nothing_costs_a_bounded_queue() -> None:
-    class Socket:
-        queue: asyncio.Queue[object] = asyncio.Queue()
-
-    dropped: list[bool] = []
-    connection = WireConnection(Socket, lambda: dropped.append(True))
-    frame: Frame = "x"  # type: ignore[assignment]
-    for _ in range(MAX_QUEUE + 5):
-        connection.send(frame)
-    assert Socket.queue.qsize() == MAX_QUEUE
-    assert dropped
-
-
 async def test_debug_log_follows_a_change_and_is_silent_by_default(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -235,9 +221,9 @@ async def test_debug_log_follows_a_change_and_is_silent_by_default(
 
 def test_a_packet_is_under_two_hundred_bytes() -> None:
     from tidings.feed import Change
-    from tidings.realtime.delivery import _encoder
+    from tidings.realtime.notifications import encoder
 
-    encode = _encoder(Change("posts", "12345", "update", {}, {}), "k3f9x.104217")
+    encode = encoder(Change("posts", "12345", "update", {}, {}), "k3f9x.104217")
     packet = str(encode("update", "posts-abcde").encode())
     payload = packet.removeprefix('42["subscription.update",').removesuffix("]")
     assert len(payload.encode()) < 200

@@ -9,7 +9,7 @@ import pytest
 from tests.realtime.kit import delivered, running, subscriber
 from tests.security.tap import Tap, tapped
 from tidings import Api
-from tidings.realtime import delivery
+from tidings.realtime import delivery, notifications, packets
 
 SECRET_TITLE = "Quarterly figures"
 
@@ -39,7 +39,7 @@ async def test_frames_hold_no_values_of_records() -> None:
 
 
 async def test_a_title_in_a_packet_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = delivery._encoder
+    made = delivery.encoder
 
     def careless(change: Any, cursor: str) -> Any:
         encode = made(change, cursor)
@@ -47,11 +47,11 @@ async def test_a_title_in_a_packet_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
         def with_title(way: str, name: str) -> Any:
             frame = encode(way, name)
-            return delivery.text_frame(frame.data.replace('"meta":', f'"title":"{title}","meta":'))
+            return packets.text_frame(frame.data.replace('"meta":', f'"title":"{title}","meta":'))
 
         return with_title
 
-    monkeypatch.setattr(delivery, "_encoder", careless)
+    monkeypatch.setattr(delivery, "encoder", careless)
     tap = await _tapped_world()
     assert any(SECRET_TITLE in leak for leak in tap.leaks())
 
@@ -61,9 +61,9 @@ async def test_a_value_is_found_wherever_it_is(
     member: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def careless(subscription: Any, reason: str, cursor: Any) -> Any:
-        return delivery.event_frame("subscription.resync", {member: SECRET_TITLE})
+        return packets.event_frame("subscription.resync", {member: SECRET_TITLE})
 
-    monkeypatch.setattr(delivery, "resync_frame", careless)
+    monkeypatch.setattr(notifications, "resync_frame", careless)
     async with running() as api:
         with tapped() as tap:
             await _world(api)

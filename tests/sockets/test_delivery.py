@@ -25,7 +25,7 @@ from tests.sockets.kit import (
 )
 
 from tidings import Identity
-from tidings.realtime.subscriptions import Frame, Subscriber
+from tidings.realtime.subscriptions import Frame, Message, Subscriber, Subscription
 
 UPDATE = "subscription.update"
 
@@ -38,6 +38,12 @@ class Wire:
 
     def send(self, frame: Frame) -> None:
         self.frames.append(frame)
+
+    def notify(self, subscription: Subscription, message: Message) -> None:
+        self.send(message.frame(subscription))
+
+    def forget(self) -> None:
+        pass
 
 
 async def ids(socket: Socket, count: int) -> list[str]:
@@ -58,10 +64,10 @@ async def test_a_post_answers_although_the_fan_out_stands_still() -> None:
             await sockets._service.subscribe(subscriber, {"resource": "posts"})
         send = sockets._dispatcher._send
 
-        async def hold(frame: Any, members: Any) -> None:
+        async def hold(message: Any, members: Any) -> None:
             reached.set()
             await held.wait()
-            await send(frame, members)
+            await send(message, members)
 
         sockets._dispatcher._send = hold  # type: ignore[method-assign]
         made = await http.made("posts", {"title": "a"})
@@ -205,7 +211,7 @@ async def test_a_connection_that_dies_in_the_middle_of_a_fan_out_harms_nobody() 
 
 
 async def test_a_broken_wire_among_whole_ones() -> None:
-    class Broken:
+    class Broken(Wire):
         def send(self, frame: Frame) -> None:
             raise OSError("gone")
 

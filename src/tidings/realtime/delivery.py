@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
-from datetime import datetime
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from tidings.feed import Change, Cursor, Feed, FeedGap, Invalidation, Notice
 from tidings.filters import columns_used
 from tidings.identity import Identity
 from tidings.matching import Matcher, Node, Transitions
-from tidings.realtime.packets import event_frame, json_text, text_frame
+from tidings.realtime.notifications import Notification, Resync, encoder, without_values
 from tidings.realtime.service import SubscriptionService
-from tidings.realtime.subscriptions import Frame, Subscription
+from tidings.realtime.subscriptions import Message, Subscription
 
 _log = logging.getLogger("tidings.realtime")
 _BATCH: Final = 100
@@ -107,11 +106,13 @@ class Dispatcher:
             for subscription_id, members in service.rooms(node)
         ]
         denied = await self._denied(change.resource, [members for _, _, members in packets])
-        encode = _encoder(change, str(Cursor(self._epoch, offset)))
+        cursor, bare = Cursor(self._epoch, offset), without_values(change)
+        encode = encoder(change, str(cursor))
         for way, subscription_id, members in packets:
             if denied is not None:
                 members = await self._permitted(members, denied)
-            await self._send(encode(way, subscription_id), members)
+            packet = encode(way, subscription_id)
+            await self._send(Notification(bare, way, cursor, packet), members)
         if change.unknown:
             await self._invalidate(service, change.resource, change.unknown)
         await self._give_way()
@@ -158,13 +159,13 @@ class Dispatcher:
             await asyncio.sleep(0)
             self._turn_ends = time.monotonic() + _TURN_SECONDS
 
-    async def _send(self, frame: Frame, members: list[Subscription]) -> None:
+    async def _send(self, message: Message, members: list[Subscription]) -> None:
         now = time.time()
         for subscription in members:
             # Members may have left while other work had its turn; and a timer may be late, but
             # what was committed after a token has expired is not for its socket.
             if subscription.is_active and subscription.subscriber.ends_at > now:
-                _hand_over(subscription, frame)
+                _hand_over(subscription, message)
             self._sent += 1
             if self._sent % _TURN == 0:
                 await asyncio.sleep(0)
@@ -172,8 +173,7 @@ class Dispatcher:
 
     async def _resync(self, subscriptions: Iterable[Subscription], reason: str) -> None:
         for subscription in subscriptions:
-            frame = resync_frame(subscription, reason, self.position)
-            await self._send(frame, [subscription])
+            await self._send(Resync(reason, self.position), [subscription])
 
 
 def _told(change: Change, found: Transitions) -> Transitions:
@@ -190,43 +190,11 @@ def _uses(node: Node, paths: frozenset[str]) -> bool:
     return not paths.isdisjoint(columns_used(node.expression))
 
 
-def _hand_over(subscription: Subscription, frame: Frame) -> None:
+def _hand_over(subscription: Subscription, message: Message) -> None:
     subscriber = subscription.subscriber
     try:
-        subscriber.connection.send(frame)
+        subscriber.connection.notify(subscription, message)
     except Exception:  # noqa: BLE001  one broken connection must not cost others theirs
         _log.exception("%s could not be notified", subscriber.id)
     else:
         _log.debug("%s notified of %s", subscriber.id, subscription.id)
-
-
-def resync_frame(subscription: Subscription, reason: str, cursor: Cursor) -> Frame:
-    """Tell a subscription's client that its view may be stale."""
-    payload = {
-        "subscriptionId": subscription.id,
-        "resource": subscription.resource,
-        "reason": reason,
-        "cursor": str(cursor),
-    }
-    return event_frame("subscription.resync", payload)
-
-
-def _encoder(change: Change, cursor: str) -> Callable[[str, str], Frame]:
-    """Encodes what all receivers share once; only the way and the id differ between packets."""
-    kind = "created" if change.before is None else "deleted" if change.after is None else "updated"
-    head = (
-        f'2["subscription.update",{{"type":"resource.{kind}",'
-        f'"resource":{json_text(change.resource)},"id":{json_text(change.id)},'
-        f'"action":"{change.action}","subscriptionId":'
-    )
-    tail = f',"meta":{{"timestamp":"{timestamp(change.at)}","cursor":"{cursor}","change":"'
-
-    def encode(way: str, subscription_id: str) -> Frame:
-        return text_frame(f'{head}{json_text(subscription_id)}{tail}{way}"}}}}]')
-
-    return encode
-
-
-def timestamp(moment: datetime) -> str:
-    """ISO 8601 in UTC, with milliseconds and Z."""
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"

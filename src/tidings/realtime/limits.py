@@ -18,6 +18,10 @@ class SocketLimits:
     ``subscribe_burst`` counts each entry of a restore; it should not be less than the number of
     subscriptions that a socket may have. Zero connections means any number: behind a proxy that
     does not tell the client's address, all clients have the same.
+
+    While ``queue_bytes`` are unsent to a socket, its notifications are held back, at most
+    ``held_notifications`` (one per subscription and record, some 300 bytes each); where that is
+    too little, its subscriptions are told to refetch.
     """
 
     message_rate: float = 50.0
@@ -26,6 +30,8 @@ class SocketLimits:
     subscribe_burst: int = 1_000
     connections_per_user: int = 100
     connections_per_address: int = 0
+    queue_bytes: int = 65_536
+    held_notifications: int = 1_000
 
     def __post_init__(self) -> None:
         for one in fields(self):

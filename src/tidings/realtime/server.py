@@ -22,17 +22,20 @@ from tidings.feed import Feed
 from tidings.identity import Identity
 from tidings.matching import Matcher
 from tidings.realtime.admission import Admission
-from tidings.realtime.delivery import Dispatcher, resync_frame, timestamp
+from tidings.realtime.backlog import SlowCounters
+from tidings.realtime.connection import Pace, WireConnection
+from tidings.realtime.delivery import Dispatcher
 from tidings.realtime.errors import error_payload, refusal_payload
 from tidings.realtime.explaining import Explainer, parse_explain
 from tidings.realtime.guard import EngineGuard
 from tidings.realtime.limits import Allowance, Connections, SocketLimits
+from tidings.realtime.notifications import Resync, resync_frame, timestamp
 from tidings.realtime.packets import Packet, event_frame, text_frame
 from tidings.realtime.requests import readable
 from tidings.realtime.service import Subscribed, SubscriptionService
 from tidings.realtime.sessions import IsRevoked, Sessions, moment
 from tidings.realtime.subscriptions import Frame, Subscriber, Subscription
-from tidings.realtime.wire import WireConnection, WireManager, WireServer
+from tidings.realtime.wire import WireManager, WireServer
 from tidings.resources import Operations, QueryPermissions
 
 _log = logging.getLogger("tidings.realtime")
@@ -85,6 +88,8 @@ class SocketServer:
         self._sessions = Sessions(self._end, is_revoked, warning=expiry_warning, leeway=leeway)
         self._limits = limits or SocketLimits()
         self._connections = Connections(self._limits)
+        self.slow = SlowCounters()
+        self._pace = Pace(self._limits, lambda: self._dispatcher.position, self.slow)
         self._allowances: dict[str, Allowance] = {}
         self._admitted: dict[str, Identity] = {}
         self._subscribers: dict[str, Subscriber] = {}
@@ -97,6 +102,7 @@ class SocketServer:
             self.handle,
             self._connections.leave,
             connect_deadline=connect_deadline,
+            queue_bytes=self._limits.queue_bytes,
             async_mode="asgi",
             client_manager=WireManager(self._accepted),
             serializer=Packet,
@@ -234,8 +240,8 @@ class SocketServer:
         ended: list[tuple[Subscription, dict[str, Any]]],
     ) -> None:
         for subscription in stale:
-            frame = resync_frame(subscription, "permission", self._dispatcher.position)
-            subscriber.connection.send(frame)
+            resync = Resync("permission", self._dispatcher.position)
+            subscriber.connection.notify(subscription, resync)
         for subscription, error in ended:
             _log.debug("%s: %s has ended: %s", subscriber.id, subscription.id, error["code"])
             subscriber.connection.send(event_frame("subscription.error", error))
@@ -247,8 +253,8 @@ class SocketServer:
     def _end(self, subscriber: Subscriber, event: str, message: str) -> None:
         """Tell a client why, and disconnect it."""
         _log.debug("%s: %s", subscriber.id, event)
-        self._forget(subscriber)
         subscriber.connection.finish([event_frame(event, {"message": message}), _DISCONNECT])
+        self._forget(subscriber)
 
     def _resyncs(self, made: list[Subscribed]) -> list[Frame]:
         cursor = self._dispatcher.position
@@ -280,7 +286,10 @@ class SocketServer:
             return
         self._allowances[sid] = Allowance(self._limits)
         connection = WireConnection(
-            engine_socket, lambda: self._drop(engine_id), lambda: self.io.finish(engine_id)
+            engine_socket.queue,
+            self._pace,
+            lambda: self._drop(engine_id),
+            lambda: self.io.finish(engine_id),
         )
         subscriber = self._subscribers[sid] = Subscriber(sid, identity, connection)
         now = timestamp(datetime.now(UTC))
@@ -307,6 +316,7 @@ class SocketServer:
         self._allowances.pop(subscriber.id, None)
         self._sessions.discard(subscriber)
         self._service.forget(subscriber)
+        subscriber.connection.forget()
 
     def _drop(self, engine_id: str) -> None:
         _log.warning("%s disconnected: it reads too slowly", engine_id)
