@@ -21,6 +21,8 @@ _BATCH: Final = 100
 _TURN: Final = 250
 """After so many frames other work gets a turn."""
 _TURN_SECONDS: Final = 0.005
+_TURNS: Final = 4
+"""So many turns of the event loop it takes until what was queued for a client is on its way."""
 _PAUSE: Final = 0.1
 
 
@@ -156,7 +158,7 @@ class Dispatcher:
     async def _give_way(self) -> None:
         """Other work gets a turn every few milliseconds, however much there is to match."""
         if time.monotonic() > self._turn_ends:
-            await asyncio.sleep(0)
+            await _others_turn()
             self._turn_ends = time.monotonic() + _TURN_SECONDS
 
     async def _send(self, message: Message, members: list[Subscription]) -> None:
@@ -168,12 +170,18 @@ class Dispatcher:
                 _hand_over(subscription, message)
             self._sent += 1
             if self._sent % _TURN == 0:
-                await asyncio.sleep(0)
+                await _others_turn()
                 now = time.time()
 
     async def _resync(self, subscriptions: Iterable[Subscription], reason: str) -> None:
         for subscription in subscriptions:
             await self._send(Resync(reason, self.position), [subscription])
+
+
+async def _others_turn() -> None:
+    """Let other work go on, so that clients that do read do not fall behind."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
 
 
 def _told(change: Change, found: Transitions) -> Transitions:
