@@ -62,10 +62,12 @@ class SendQueue(asyncio.Queue["Frame | None"]):
 
     def discard(self) -> None:
         """Drop what waits."""
+        taken = self._taken
         while not self.empty():
             self._taken = 0
             self.get_nowait()
             self.task_done()
+        self._taken = taken
 
     def _sent(self) -> None:
         self._taken = 0
