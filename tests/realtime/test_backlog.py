@@ -23,6 +23,7 @@ from tidings.realtime.queues import BURST, SendQueue
 from tidings.realtime.subscriptions import Message, Subscriber, Subscription
 
 ROW = {"id": 1, "title": "a value"}
+NAMES = "abcd"
 CHANGES = {
     "post": Change("posts", "1", "post", None, ROW),
     "put": Change("posts", "1", "update", ROW, ROW),
@@ -89,13 +90,13 @@ def test_no_values_are_kept() -> None:
 
 @dataclass
 class World:
-    """Records, what two subscriptions see of them, and a client that hears through a backlog."""
+    """Records, what four subscriptions see of them, and a client that hears through a backlog."""
 
     most: int
     offset: int = 0
     exists: set[str] = field(default_factory=set)
-    seen: dict[str, set[str]] = field(default_factory=lambda: {"a": set(), "b": set()})
-    views: dict[str, set[str]] = field(default_factory=lambda: {"a": set(), "b": set()})
+    seen: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in NAMES})
+    views: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in NAMES})
     last: dict[tuple[str, str], int] = field(default_factory=dict)
     told: dict[tuple[str, str], int] = field(default_factory=dict)
     cursor: int = 0
@@ -105,7 +106,7 @@ class World:
     def __post_init__(self) -> None:
         self.counters = SlowCounters()
         self.backlog = Backlog(self.most, lambda: Cursor("e", self.offset), self.counters)
-        self.subscriptions = {name: subscription(name) for name in ("a", "b")}
+        self.subscriptions = {name: subscription(name) for name in NAMES}
 
     def change(self, record: str, what: str, sees: frozenset[str]) -> None:
         """A record is written, and afterwards is seen by these subscriptions."""
@@ -168,10 +169,10 @@ STEPS = st.one_of(
         st.just("change"),
         st.sampled_from("123456"),
         st.sampled_from(["post", "put", "patch", "delete"]),
-        st.frozensets(st.sampled_from("ab")),
+        st.frozensets(st.sampled_from(NAMES), max_size=2),
     ),
     st.tuples(st.just("take"), st.integers(1, 4)),
-    st.tuples(st.just("resync"), st.sampled_from("ab")),
+    st.tuples(st.just("resync"), st.sampled_from(NAMES)),
 )
 
 
@@ -199,7 +200,7 @@ def test_a_record_that_changes_all_the_time_is_told_of() -> None:
     world = World(most=10)
     for _ in range(20):
         for record in "123":
-            world.change(record, "put", frozenset("a"))
+            world.change(record, "put", frozenset({"a"}))
             world.take(1)
     told = [record for (_, record), offset in world.told.items() if offset > 30]
     assert sorted(told) == ["1", "2", "3"]
@@ -227,6 +228,31 @@ def test_too_many_are_one_resync_for_each_subscription_concerned() -> None:
 def _taken(backlog: Backlog) -> Iterator[tuple[Subscription, Message]]:
     while (found := backlog.take(0.0)) is not None:
         yield found
+
+
+def test_what_is_half_told_counts_and_is_lost_with_the_rest() -> None:
+    backlog = Backlog(3, lambda: Cursor("e", 9))
+    first, second = subscription("a"), subscription("b")
+    for number in range(3):
+        backlog.add(first, notification("post", "enter", number, str(number)))
+    assert backlog.take(0.0) is not None
+    backlog.add(second, notification("post", "enter", 4, "x"))
+    backlog.add(second, notification("post", "enter", 5, "y"))
+    told = [(to.id, payload(message, to).get("reason")) for to, message in _taken(backlog)]
+    assert told == [("b", "overflow"), ("a", "overflow")]
+
+
+def test_a_resync_is_told_instead_of_what_is_half_told() -> None:
+    backlog = Backlog(9, lambda: Cursor("e", 9))
+    first, second = subscription("a"), subscription("b")
+    for number in range(4):
+        told = (first, second)[number // 3]
+        backlog.add(told, notification("post", "enter", number, str(number)))
+    assert backlog.take(0.0) is not None
+    backlog.add(first, Resync("permission", Cursor("e", 4)))
+    backlog.add(first, notification("post", "enter", 5, "x"))
+    heard = [(to.id, payload(message, to).get("reason")) for to, message in _taken(backlog)]
+    assert heard == [("b", None), ("a", "permission")]
 
 
 def test_what_has_ended_is_told_nothing() -> None:
