@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from benchmarks.machine import Effort, resident_bytes
-from benchmarks.requests import JSON_API, HttpConnection, post
+from benchmarks.requests import HttpConnection, post
 from benchmarks.servers import Server, python_server
 from benchmarks.sockets import SocketClient, open_many
 from benchmarks.tables import Table, median, percentile
@@ -20,21 +20,24 @@ _STALLED = 20
 _EXTRA = 20
 """So many more subscriptions the stalled ones have, to all posts, so that they fall behind soon."""
 _LONG = "x" * 180
-_FILL = 600
-"""Changes after which the system's own buffers are full, too: 20 x 0.4 kB each."""
+_FILL = 150
+"""Changes of 20 x 0.4 kB each, after which the buffers of server and system are full."""
 _COLUMNS = ["p50 ms", "p99 ms", "KiB each stalled"]
-_NEW = post("/api/posts", {"data": {"type": "posts", "attributes": {"title": "x", "status": "w"}}})
+_SEEN = {"data": {"type": "posts", "attributes": {"title": "x", "status": "w"}}}
+_UNSEEN = {"data": {"type": "posts", "attributes": {"title": "x"}}}
 
 
-def _patch(number: int) -> bytes:
-    record = str(1 + number % 20)
-    attributes = {"status": "w", "views": number}
-    made = post(
-        f"/api/posts/{record}",
-        {"data": {"type": "posts", "id": record, "attributes": attributes}},
-        JSON_API,
-    )
-    return made.replace(b"POST", b"PATCH", 1)
+def _new(number: int, is_seen: bool) -> bytes:
+    """A new record; unless it ``is_seen``, only the extra subscriptions hear of it."""
+    return post("/api/posts", _SEEN if is_seen else _UNSEEN)
+
+
+def _same(number: int, is_seen: bool) -> bytes:
+    """A change of one of twenty records."""
+    record = str(1 + number % 20 + 20 * is_seen)
+    attributes = {"views": number} | ({"status": "w"} if is_seen else {})
+    document = {"data": {"type": "posts", "id": record, "attributes": attributes}}
+    return post(f"/api/posts/{record}", document).replace(b"POST", b"PATCH", 1)
 
 
 @dataclass(slots=True)
@@ -64,7 +67,7 @@ class _Case:
 
     name: str
     stalls: bool
-    request: Callable[[int], bytes]
+    request: Callable[[int, bool], bytes]
     p50: list[float] = field(default_factory=list)
     p99: list[float] = field(default_factory=list)
     memory: float = math.nan
@@ -74,13 +77,11 @@ class _Run:
     def __init__(
         self,
         server: Server,
-        connection: HttpConnection,
         audience: _Audience,
         others: list[SocketClient],
         stalled: list[SocketClient],
     ) -> None:
         self.server = server
-        self.connection = connection
         self.audience = audience
         self.others = others
         self.stalled = stalled
@@ -91,20 +92,32 @@ class _Run:
         if case.stalls:
             for socket in self.stalled:
                 socket.stall()
-            for number in range(_FILL):
-                await self.connection.send(case.request(number))
+            await self._send([case.request(number, False) for number in range(_FILL)])
+        await self._change(case.request(0, True))  # when that has come, the others have, too
         self.audience.waits.clear()
         for number in range(changes):
-            self.audience.expect(len(self.others))
-            await self.connection.send(case.request(number))
-            async with asyncio.timeout(_PATIENCE):
-                await self.audience.arrived.wait()
+            await self._change(case.request(number, True))
         case.p50.append(percentile(self.audience.waits, 50))
         case.p99.append(percentile(self.audience.waits, 99))
         grown = resident_bytes(self.server.pid) - self.resting
         if case.stalls and math.isnan(case.memory):
             case.memory = grown / 1024 / len(self.stalled)
         await self.wake()
+
+    async def _change(self, request: bytes) -> None:
+        """Make a change, and wait until all that read have heard of it."""
+        connection = await HttpConnection.open(self.server)
+        self.audience.expect(len(self.others))
+        await connection.send(request)
+        connection.close()
+        async with asyncio.timeout(_PATIENCE):
+            await self.audience.arrived.wait()
+
+    async def _send(self, requests: list[bytes]) -> None:
+        connection = await HttpConnection.open(self.server)
+        for request in requests:
+            await connection.send(request)
+        connection.close()
 
     async def wake(self) -> None:
         """Have all read again, until they are up to date."""
@@ -117,26 +130,24 @@ class _Run:
 async def run(effort: Effort) -> Table:
     """Run the benchmark."""
     audience = _Audience()
-    async with python_server("tidings_app") as server:
-        connection = await HttpConnection.open(server)
-        for _ in range(10_000):  # as many changes as the server remembers
-            await connection.send(_NEW)
+    async with python_server("tidings_app", narrow=True) as server:
         count = effort.sockets // _STALLED
+        # As many changes as the server remembers, so that it does not grow by those that follow.
+        await _Run(server, audience, [], [])._send([_new(0, False)] * 10_000)
         stalled = await open_many(server, count, lambda: None)
         others = await open_many(server, effort.sockets - count, audience.notified)
         await _subscribe(stalled, others)
-        this = _Run(server, connection, audience, others, stalled)
+        this = _Run(server, audience, others, stalled)
         cases = [
-            _Case("none stalled", False, lambda number: _NEW),
-            _Case("5 % stalled, 20 records change", True, _patch),
-            _Case("5 % stalled, each record is new", True, lambda number: _NEW),
+            _Case("none stalled", False, _new),
+            _Case("5 % stalled, 40 records change", True, _same),
+            _Case("5 % stalled, each record is new", True, _new),
         ]
-        await this.round(_Case("warm up", False, _patch), effort.changes)
+        await this.round(_Case("warm up", False, _same), effort.changes)
         this.resting = resident_bytes(server.pid)
-        for _ in range(effort.rounds):
+        for _ in range(min(effort.rounds, 3)):
             for case in cases:
                 await this.round(case, effort.changes)
-        connection.close()
     table = Table(f"slow: one write at a time, {len(others)} sockets that read", [*_COLUMNS])
     for case in cases:
         figures = (median(case.p50), median(case.p99), case.memory)
