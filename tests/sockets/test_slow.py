@@ -278,6 +278,7 @@ async def test_many_that_do_not_read_disturb_nobody() -> None:
             assert (await reader.event(UPDATE))["id"] == made["id"]
             assert max(client.unsent for client in clients) < MOST
             assert max(client.connection.held for client in clients) <= HELD + 1
+            assert api.socket_server.io.unsent < len(clients) * MOST + MOST
         for one in waiting:
             await one.__aexit__(None, None, None)
     await eventually(lambda: leftovers(api) == NOTHING)

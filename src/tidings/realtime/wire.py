@@ -83,6 +83,11 @@ class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio
         self._connect_seconds = connect_deadline
         self._connect_deadlines: Deadlines[str] = Deadlines(self._end_unless_connected)
 
+    @property
+    def unsent(self) -> int:
+        """The bytes that have not been sent yet, to all clients."""
+        return sum(one.queue.unsent for one in self.eio.sockets.values())
+
     def forget_failed_upgrade(self, query: bytes) -> None:
         """Let a client go on polling whose upgrade to WebSocket came to nothing.
 
