@@ -74,10 +74,10 @@ def processor_seconds(pid: int) -> float | None:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def resident_bytes() -> float:
-    """The memory that this process occupies; NaN where the system does not tell."""
+def resident_bytes(process: int | str = "self") -> float:
+    """The memory that a process occupies; NaN where the system does not tell."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     except OSError:
         return math.nan
     return float(pages * os.sysconf("SC_PAGE_SIZE"))

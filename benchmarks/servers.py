@@ -39,14 +39,20 @@ class Server:
 
 
 @asynccontextmanager
-async def python_server(app: str) -> AsyncIterator[Server]:
-    """Run ``benchmarks.apps.<app>`` with uvicorn, on a database file of its own."""
+async def python_server(app: str, *, narrow: bool = False) -> AsyncIterator[Server]:
+    """Run ``benchmarks.apps.<app>`` with uvicorn, on a database file of its own.
+
+    ``narrow``: with small buffers of the system for what is sent.
+    """
     options = ["--log-level", "warning", "--no-access-log", "--ws-per-message-deflate", "false"]
     with tempfile.TemporaryDirectory(prefix="tidings-bench-") as directory:
         database = {"BENCH_DATABASE": str(Path(directory) / "bench.db")}
         port = _free_port()
         command = [sys.executable, "-m", "uvicorn", f"benchmarks.apps.{app}:app", *options]
-        async with _running([*command, "--port", str(port)], port, database) as server:
+        command += ["--port", str(port)]
+        if narrow:
+            command = [sys.executable, "-m", "benchmarks.narrow", app, str(port)]
+        async with _running(command, port, database) as server:
             yield server
 
 

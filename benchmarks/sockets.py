@@ -45,6 +45,16 @@ class SocketClient(asyncio.Protocol):
         self._send(f"42{number}{json.dumps([event, payload])}".encode())
         return await answer
 
+    def stall(self) -> None:
+        """Read nothing until `resume`."""
+        assert isinstance(self._transport, asyncio.Transport)
+        self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        assert isinstance(self._transport, asyncio.Transport)
+        self._transport.resume_reading()
+
     def close(self) -> None:
         """Hang up."""
         if self._transport is not None:

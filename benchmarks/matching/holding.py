@@ -20,7 +20,7 @@ from tidings import Api, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
 from tidings.identity import Identity
 from tidings.realtime.freezer import EVERY, Freezer
 from tidings.realtime.service import SubscriptionService
-from tidings.realtime.subscriptions import Frame, Subscriber
+from tidings.realtime.subscriptions import Frame, Message, Subscriber, Subscription
 
 _COLUMNS: Final = [
     "subscribe µs",
@@ -97,6 +97,12 @@ class _Nowhere:
         pass
 
     def finish(self, last: Sequence[Frame]) -> None:
+        pass
+
+    def notify(self, subscription: Subscription, message: Message) -> None:
+        pass
+
+    def forget(self) -> None:
         pass
 
 

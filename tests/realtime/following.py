@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.realtime.kit import SECRET, delivered
 from tidings import Api, Identity, JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
-from tidings.realtime.subscriptions import Frame, Subscriber
+from tidings.realtime.subscriptions import Frame, Message, Subscriber, Subscription
 
 MANY = {"type": "hasMany"}
 
@@ -102,6 +102,12 @@ class Follower:
 
     def send(self, frame: Frame) -> None:
         self.frames.append(frame)
+
+    def notify(self, subscription: Subscription, message: Message) -> None:
+        self.send(message.frame(subscription))
+
+    def forget(self) -> None:
+        pass
 
     async def start(self) -> Follower:
         claims = {"clauses": [] if self.where is None else [self.where]}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidings import Api, Identity, JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
-from tidings.realtime.subscriptions import Frame, Subscriber
+from tidings.realtime.subscriptions import Frame, Message, Subscriber, Subscription
 
 SECRET = "a-secret-of-thirty-two-bytes-or-more"
 
@@ -23,6 +23,12 @@ class Wire:
 
     def send(self, frame: Frame) -> None:
         self.frames.append(frame)
+
+    def notify(self, subscription: Subscription, message: Message) -> None:
+        self.send(message.frame(subscription))
+
+    def forget(self) -> None:
+        pass
 
     def events(self, name: str = "subscription.update") -> list[dict[str, Any]]:
         packets = [json.loads(str(frame.encode())[2:]) for frame in self.frames]

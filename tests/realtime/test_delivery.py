@@ -13,7 +13,6 @@ from tests.realtime.kit import delivered, make_api, running, subscriber
 from tidings import Api, InvalidRequest
 from tidings.feed import MemoryFeed
 from tidings.realtime.subscriptions import Frame
-from tidings.realtime.wire import MAX_QUEUE, WireConnection
 
 pytestmark = pytest.mark.anyio
 
@@ -200,19 +199,6 @@ async def test_an_unsubscribed_member_gets_nothing_although_the_fan_out_has_begu
         assert not people[-1][1].frames
 
 
-async def test_a_client_that_reads_nothing_costs_a_bounded_queue() -> None:
-    class Socket:
-        queue: asyncio.Queue[object] = asyncio.Queue()
-
-    dropped: list[bool] = []
-    connection = WireConnection(Socket, lambda: dropped.append(True))
-    frame: Frame = "x"  # type: ignore[assignment]
-    for _ in range(MAX_QUEUE + 5):
-        connection.send(frame)
-    assert Socket.queue.qsize() == MAX_QUEUE
-    assert dropped
-
-
 async def test_debug_log_follows_a_change_and_is_silent_by_default(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -236,9 +222,9 @@ async def test_debug_log_follows_a_change_and_is_silent_by_default(
 
 def test_a_packet_is_under_two_hundred_bytes() -> None:
     from tidings.feed import Change
-    from tidings.realtime.delivery import _encoder
+    from tidings.realtime.notifications import encoder
 
-    encode = _encoder(Change("posts", "12345", "update", {}, {}), "k3f9x.104217")
+    encode = encoder(Change("posts", "12345", "update", {}, {}), "k3f9x.104217")
     packet = str(encode("update", "posts-abcde").encode())
     payload = packet.removeprefix('42["subscription.update",').removesuffix("]")
     assert len(payload.encode()) < 200

@@ -13,7 +13,7 @@ from tidings.identity import Identity
 from tidings.matching.node import Entry, Node
 from tidings.realtime import freezer
 from tidings.realtime.freezer import Freezer
-from tidings.realtime.subscriptions import Frame, Subscriber, Subscription
+from tidings.realtime.subscriptions import Frame, Message, Subscriber, Subscription
 
 
 class Collector:
@@ -100,6 +100,12 @@ class Nowhere:
         pass
 
     def finish(self, last: Sequence[Frame]) -> None:
+        pass
+
+    def notify(self, subscription: Subscription, message: Message) -> None:
+        pass
+
+    def forget(self) -> None:
         pass
 
 

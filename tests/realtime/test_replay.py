@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.realtime.kit import delivered, make_api, running, subscriber
+from tests.realtime.kit import Wire, delivered, make_api, running, subscriber
 from tests.support.memory_log import MemoryLog
 from tidings import Api
 from tidings.api import FeedOptions
@@ -32,15 +32,23 @@ async def restore(
     api: Api, *entries: dict[str, Any], person: Subscriber | None = None
 ) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
     """The answer, and the events that come after it."""
+    return await ask(api, "restore-subscriptions", {"subscriptions": list(entries)}, person)
+
+
+async def ask(
+    api: Api, event: str, payload: dict[str, Any], person: Subscriber | None = None
+) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
     server = api.socket_server
     if person is None:
         person, _ = subscriber()
+    wire = person.connection
+    assert isinstance(wire, Wire)
     server._subscribers[person.id] = person
-    answer, after = await server.handle(person.id, "restore-subscriptions", {
-        "subscriptions": list(entries)
-    })  # fmt: skip
-    events = [json.loads(str(frame.encode())[2:]) for frame in after]
-    return answer, [(event, payload) for event, payload in events]
+    answer, then = await server.handle(person.id, event, payload)
+    before = len(wire.frames)
+    then()
+    events = [json.loads(str(frame.encode())[2:]) for frame in wire.frames[before:]]
+    return answer, [(name, given) for name, given in events]
 
 
 def entry(cursor: Cursor | str, name: str = "a", **more: Any) -> dict[str, Any]:
@@ -117,13 +125,10 @@ async def test_a_subscribe_with_a_cursor_replays_too(api: Api) -> None:
         await api.resources.posts.post({"status": "published"})
         item = (await http.get("/api/posts/1")).json()
     await delivered(api)
-    server = api.socket_server
     person, _ = subscriber()
-    server._subscribers[person.id] = person
     payload = {**SUBSCRIBED, "cursor": document["meta"]["cursor"]}
-    answer, after = await server.handle(person.id, "subscribe", payload)
+    answer, events = await ask(api, "subscribe", payload, person)
     assert answer["success"]
-    events = [json.loads(str(frame.encode())[2:]) for frame in after]
     assert ways(events) == [("1", "post", "enter")]
     _, events = await restore(api, entry(item["meta"]["cursor"]), person=person)
     assert events == []

@@ -162,7 +162,10 @@ async def test_a2_17_a_client_between_two_polls_is_told_why() -> None:
         await eventually(lambda: leftovers(api) == NOTHING)
 
 
-async def test_a2_17_a_client_that_reads_nothing_is_forgotten_all_the_same() -> None:
+async def test_a2_17_a_client_that_reads_nothing_is_forgotten_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tidings.realtime.connection.MAX_UNSENT", 100_000_000)
     api = session_api()
     async with served(api) as url:
         end = time.time() + 2

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from tidings.realtime import delivery
+from tidings.realtime import delivery, packets
 
 
 def leak_titles(patch: pytest.MonkeyPatch) -> None:
     """Have every notification hold the title of its record."""
-    made = delivery._encoder
+    made = delivery.encoder
 
     def careless(change: Any, cursor: str) -> Any:
         encode = made(change, cursor)
@@ -19,8 +19,8 @@ def leak_titles(patch: pytest.MonkeyPatch) -> None:
 
         def with_title(way: str, name: str) -> Any:
             frame = encode(way, name)
-            return delivery.text_frame(frame.data.replace('"meta":', f'"title":"{title}","meta":'))
+            return packets.text_frame(frame.data.replace('"meta":', f'"title":"{title}","meta":'))
 
         return with_title
 
-    patch.setattr(delivery, "_encoder", careless)
+    patch.setattr(delivery, "encoder", careless)

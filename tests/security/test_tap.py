@@ -14,7 +14,7 @@ from tests.security.tap import Tap, tapped
 from tests.support.node import NodeClient
 from tests.support.server import RunningServer, run_server
 from tidings import Api
-from tidings.realtime import delivery
+from tidings.realtime import notifications, packets
 
 pytestmark = pytest.mark.leaks
 
@@ -56,9 +56,9 @@ async def test_a_value_is_found_wherever_it_is(
     member: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def careless(subscription: Any, reason: str, cursor: Any) -> Any:
-        return delivery.event_frame("subscription.resync", {member: SECRET_TITLE})
+        return packets.event_frame("subscription.resync", {member: SECRET_TITLE})
 
-    monkeypatch.setattr(delivery, "resync_frame", careless)
+    monkeypatch.setattr(notifications, "resync_frame", careless)
     async with running() as api:
         with tapped() as tap:
             await _world(api)

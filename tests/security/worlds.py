@@ -26,7 +26,7 @@ from tidings import (
     policies,
 )
 from tidings.errors import TidingsError
-from tidings.realtime.subscriptions import Frame, Subscriber
+from tidings.realtime.subscriptions import Frame, Message, Subscriber, Subscription
 
 STATES = ("draft", "open", "Open", "done", "")
 TENANTS = (1, 2, 3)
@@ -184,6 +184,12 @@ class User:
 
     def send(self, frame: Frame) -> None:
         self.frames.append(frame)
+
+    def notify(self, subscription: Subscription, message: Message) -> None:
+        self.send(message.frame(subscription))
+
+    def forget(self) -> None:
+        pass
 
     def finish(self, last: Any) -> None:
         raise AssertionError("nobody is to be disconnected")

@@ -25,7 +25,7 @@ from tests.sockets.kit import (
 )
 
 from tidings import Identity
-from tidings.realtime.subscriptions import Frame, Subscriber
+from tidings.realtime.subscriptions import Frame, Message, Subscriber, Subscription
 
 UPDATE = "subscription.update"
 
@@ -38,6 +38,12 @@ class Wire:
 
     def send(self, frame: Frame) -> None:
         self.frames.append(frame)
+
+    def notify(self, subscription: Subscription, message: Message) -> None:
+        self.send(message.frame(subscription))
+
+    def forget(self) -> None:
+        pass
 
 
 async def ids(socket: Socket, count: int) -> list[str]:
@@ -205,7 +211,7 @@ async def test_a_connection_that_dies_in_the_middle_of_a_fan_out_harms_nobody() 
 
 
 async def test_a_broken_wire_among_whole_ones() -> None:
-    class Broken:
+    class Broken(Wire):
         def send(self, frame: Frame) -> None:
             raise OSError("gone")
 
@@ -268,31 +274,3 @@ async def test_the_debug_log_tells_the_whole_story_and_the_default_nothing(
     assert any("notified of posts-" in line for line in lines)
     assert any("1 changes dropped: rolled back" in line for line in storage)
     assert any("held until" in line or "deferred" in line for line in [*lines, *storage]), storage
-
-
-async def test_a_client_that_never_reads_is_dropped_and_the_others_hear_all(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("tidings.realtime.wire.MAX_QUEUE", 50)
-    api = live_api()
-    with watched_logs() as records:
-        async with (
-            served(api) as url,
-            polling(url) as http,
-            await Socket.connected(url) as reader,
-        ):
-            sleeper = await Polling.connected(http)
-            await sleeper.post('421["subscribe",{"resource":"posts"}]')
-            await sleeper.until("431[")
-            await reader.call("subscribe", {"resource": "posts"})
-            made = []
-            for number in range(80):
-                made.append((await api.resources.posts.post({"views": number}))["id"])
-                assert await ids(reader, 1) == made[-1:]
-            await eventually(lambda: len(api.socket_server._subscribers) == 1)
-            response = await http.get(sleeper.url)
-            assert response.status_code in (200, 400)
-        await eventually(lambda: leftovers(api) == NOTHING)
-    told = [record.getMessage() for record in records if record.levelno >= logging.WARNING]
-    assert len(told) == 1
-    assert "too slow" in told[0]

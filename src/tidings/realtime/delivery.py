@@ -6,24 +6,24 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
-from datetime import datetime
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from tidings.feed import Change, Cursor, Feed, FeedGap, Invalidation, Notice
 from tidings.filters import columns_used
 from tidings.identity import Identity
 from tidings.matching import Matcher, Node, Transitions
-from tidings.realtime.packets import event_frame, json_text, text_frame
-from tidings.realtime.replay import Told
+from tidings.realtime.notifications import Notification, Resync, encoder, without_values
 from tidings.realtime.service import SubscriptionService
-from tidings.realtime.subscriptions import Frame, Subscription
+from tidings.realtime.subscriptions import Message, Subscription
 
 _log = logging.getLogger("tidings.realtime")
 _BATCH: Final = 100
 _TURN: Final = 250
 """After so many frames other work gets a turn."""
 _TURN_SECONDS: Final = 0.005
+_TURNS: Final = 4
+"""So many turns of the event loop it takes until what was queued for a client is on its way."""
 _PAUSE: Final = 0.1
 
 
@@ -109,11 +109,14 @@ class Dispatcher:
             for subscription_id, members in service.rooms(node)
         ]
         denied = await self._denied(change.resource, [members for _, _, members in packets])
-        encode = _encoder(change, str(self.position))
+        cursor, bare = self.position, without_values(change)
+        encode = encoder(change, str(cursor))
         for way, subscription_id, members in packets:
             if denied is not None:
                 members = await self._permitted(members, denied)
-            await self._send(encode(way, subscription_id), members, self.position.offset)
+            packet = encode(way, subscription_id)
+            message = Notification(bare, way, cursor, packet)
+            await self._send(message, members, cursor.offset)
         if change.unknown:
             await self._invalidate(service, Invalidation(change.resource, change.unknown))
         await self._give_way()
@@ -155,13 +158,13 @@ class Dispatcher:
     async def _give_way(self) -> None:
         """Other work gets a turn every few milliseconds, however much there is to match."""
         if time.monotonic() > self._turn_ends:
-            await asyncio.sleep(0)
+            await _others_turn()
             self._turn_ends = time.monotonic() + _TURN_SECONDS
 
     async def _send(
-        self, frame: Frame, members: list[Subscription], offset: float = math.inf
+        self, message: Message, members: list[Subscription], offset: float = math.inf
     ) -> None:
-        """Hand a frame over; to those that have not been told of this place by another process."""
+        """Hand it over; to those that have not been told of this place by another process."""
         now = time.time()
         for subscription in members:
             # Members may have left while other work had its turn; and a timer may be late, but
@@ -171,16 +174,21 @@ class Dispatcher:
                 and subscription.since < offset
                 and subscription.subscriber.ends_at > now
             ):
-                _hand_over(subscription, frame)
+                _hand_over(subscription, message)
             self._sent += 1
             if self._sent % _TURN == 0:
-                await asyncio.sleep(0)
+                await _others_turn()
                 now = time.time()
 
     async def _resync(self, subscriptions: Iterable[Subscription], reason: str) -> None:
         for subscription in subscriptions:
-            frame = resync_frame(subscription, reason, self.position)
-            await self._send(frame, [subscription])
+            await self._send(Resync(reason, self.position), [subscription])
+
+
+async def _others_turn() -> None:
+    """Let other work go on, so that clients that do read do not fall behind."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
 
 
 def _told(change: Change, found: Transitions) -> Transitions:
@@ -203,48 +211,11 @@ def _uses(node: Node, paths: frozenset[str]) -> bool:
     return not paths.isdisjoint(columns_used(node.expression))
 
 
-def _hand_over(subscription: Subscription, frame: Frame) -> None:
+def _hand_over(subscription: Subscription, message: Message) -> None:
     subscriber = subscription.subscriber
     try:
-        subscriber.connection.send(frame)
+        subscriber.connection.notify(subscription, message)
     except Exception:  # noqa: BLE001  one broken connection must not cost others theirs
         _log.exception("%s could not be notified", subscriber.id)
     else:
         _log.debug("%s notified of %s", subscriber.id, subscription.id)
-
-
-def resync_frame(subscription: Subscription, reason: str, cursor: Cursor) -> Frame:
-    """Tell a subscription's client that its view may be stale."""
-    payload = {
-        "subscriptionId": subscription.id,
-        "resource": subscription.resource,
-        "reason": reason,
-        "cursor": str(cursor),
-    }
-    return event_frame("subscription.resync", payload)
-
-
-def update_frame(subscription: Subscription, told: Told, epoch: str) -> Frame:
-    """Tell a subscription's client of a change that it has missed."""
-    return _encoder(told.change, str(Cursor(epoch, told.offset)))(told.way, subscription.id)
-
-
-def _encoder(change: Change, cursor: str) -> Callable[[str, str], Frame]:
-    """Encodes what all receivers share once; only the way and the id differ between packets."""
-    kind = "created" if change.before is None else "deleted" if change.after is None else "updated"
-    head = (
-        f'2["subscription.update",{{"type":"resource.{kind}",'
-        f'"resource":{json_text(change.resource)},"id":{json_text(change.id)},'
-        f'"action":"{change.action}","subscriptionId":'
-    )
-    tail = f',"meta":{{"timestamp":"{timestamp(change.at)}","cursor":"{cursor}","change":"'
-
-    def encode(way: str, subscription_id: str) -> Frame:
-        return text_frame(f'{head}{json_text(subscription_id)}{tail}{way}"}}}}]')
-
-    return encode
-
-
-def timestamp(moment: datetime) -> str:
-    """ISO 8601 in UTC, with milliseconds and Z."""
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"

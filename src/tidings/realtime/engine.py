@@ -1,4 +1,4 @@
-"""The Engine.IO server, which forgets a session when it has ended."""
+"""The Engine.IO server: its sessions have queues that count, and are forgotten when they end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import engineio
 from engineio.async_socket import AsyncSocket
+
+from tidings.realtime.queues import SendQueue
 
 
 class EngineServer(engineio.AsyncServer):  # type: ignore[misc]  # python-engineio is untyped
@@ -19,6 +21,10 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]  # python-engine
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._pings: dict[str, asyncio.Task[Any]] = {}
+
+    def create_queue(self, *args: Any, **options: Any) -> SendQueue:
+        """The queue of a session, which counts what has not been sent."""
+        return SendQueue()
 
     def start_background_task(self, target: Any, *args: Any, **kwargs: Any) -> Any:
         """Keep the timers of sessions (their only tasks), so that they can be stopped."""

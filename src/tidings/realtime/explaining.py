@@ -34,7 +34,7 @@ from tidings.filters import (
 )
 from tidings.identity import ANONYMOUS, Identity
 from tidings.realtime.admission import Admission
-from tidings.realtime.delivery import timestamp
+from tidings.realtime.notifications import timestamp
 from tidings.realtime.requests import readable
 from tidings.realtime.subscriptions import Subscriber, Subscription
 from tidings.resources import Operations, check_permission, not_found, operation_context

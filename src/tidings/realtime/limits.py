@@ -29,6 +29,10 @@ class SocketLimits:
     are bounded in all of the process or per address; zero means any number. An IPv6 network of 64
     bits counts as one address. Behind a proxy that does not tell the client's address, all
     clients have the same.
+
+    While ``queue_bytes`` are unsent to a socket, its notifications are held back, at most
+    ``held_notifications`` (one per subscription and record, some 300 bytes each); where that is
+    too little, its subscriptions are told to refetch.
     """
 
     message_rate: float = 50.0
@@ -44,6 +48,8 @@ class SocketLimits:
     unconnected_per_address: int = 1_000
     polling: int = 10_000
     polling_per_address: int = 0
+    queue_bytes: int = 65_536
+    held_notifications: int = 1_000
 
     def __post_init__(self) -> None:
         for one in fields(self):

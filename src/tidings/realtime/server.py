@@ -22,26 +22,31 @@ from tidings.feed import Cursor, Feed
 from tidings.identity import Identity
 from tidings.matching import Matcher
 from tidings.realtime.admission import Admission
-from tidings.realtime.delivery import Dispatcher, resync_frame, timestamp, update_frame
+from tidings.realtime.backlog import SlowCounters
+from tidings.realtime.connection import Pace, WireConnection
+from tidings.realtime.delivery import Dispatcher
 from tidings.realtime.errors import error_payload, refusal_payload
 from tidings.realtime.explaining import Explainer, parse_explain
 from tidings.realtime.guard import EngineGuard
 from tidings.realtime.limits import Allowance, Connections, SocketLimits, address_of
 from tidings.realtime.lobby import Lobby, guest_of
+from tidings.realtime.notifications import Notification, Resync, timestamp, without_values
 from tidings.realtime.packets import event_frame, packets_of, text_frame
 from tidings.realtime.replay import Replayer
 from tidings.realtime.requests import readable
 from tidings.realtime.service import Subscribed, SubscriptionService
 from tidings.realtime.sessions import IsRevoked, Sessions, moment
-from tidings.realtime.subscriptions import Frame, Subscriber, Subscription
+from tidings.realtime.subscriptions import Message, Subscriber, Subscription
 from tidings.realtime.upgrades import Upgrades
-from tidings.realtime.wire import WireConnection, WireManager, WireServer
+from tidings.realtime.wire import WireManager, WireServer
 from tidings.resources import Operations, QueryPermissions
 
 _log = logging.getLogger("tidings.realtime")
 AuthenticateToken = Callable[[object], Awaitable[Identity]]
 """What ``auth.token`` of the handshake was (None where there was none), to an identity."""
 
+Then = Callable[[], None]
+"""What is to be done after an ack, with nothing in between."""
 _AT_ONCE: Final = 16
 """So many sockets are checked anew side by side."""
 _DISCONNECT: Final = text_frame("1")
@@ -94,6 +99,8 @@ class SocketServer:
         self._limits = limits or SocketLimits()
         self._connections = Connections(self._limits)
         self._lobby = Lobby(self._limits)
+        self.slow = SlowCounters()
+        self._pace = Pace(self._limits, lambda: self._dispatcher.position, self.slow)
         self._allowances: dict[str, Allowance] = {}
         self._admitted: dict[str, Identity] = {}
         self._subscribers: dict[str, Subscriber] = {}
@@ -107,6 +114,7 @@ class SocketServer:
             self._left,
             connect_deadline=connect_deadline,
             malformed_packets=self._limits.malformed_frames,
+            queue_bytes=self._limits.queue_bytes,
             async_mode="asgi",
             client_manager=WireManager(self._accepted),
             serializer=packets_of(self._limits.message_size),
@@ -149,18 +157,18 @@ class SocketServer:
         self.io.expect_nobody()
         await self.io.shutdown()
 
-    async def handle(self, sid: str, event: str, payload: object) -> tuple[Any, list[Frame]]:
+    async def handle(self, sid: str, event: str, payload: object) -> tuple[Any, Then]:
         """Handle one of the wire's events; gives the ack's answer and frames to follow it."""
         subscriber = self._subscribers.get(sid)
         if subscriber is None or subscriber.ends_at <= time.time():
-            return None, []
+            return None, _nothing
         answer, after = await self._handle(subscriber, event, payload)
         # Its token may have ended while it waited: then the answer is not for it any more.
-        return (None, []) if subscriber.ends_at <= time.time() else (answer, after)
+        return (None, _nothing) if subscriber.ends_at <= time.time() else (answer, after)
 
     async def _handle(
         self, subscriber: Subscriber, event: str, payload: object
-    ) -> tuple[Any, list[Frame]]:
+    ) -> tuple[Any, Then]:
         try:
             allowance = self._allowances.get(subscriber.id)
             if allowance is not None:
@@ -172,22 +180,22 @@ class SocketServer:
             if event == "explain":
                 return await self._explain(subscriber, payload)
             if event == "authenticate":
-                return await self._renew(subscriber, payload), []
+                return await self._renew(subscriber, payload), _nothing
             await self._service.unsubscribe(subscriber, payload)
         except Exception as error:  # noqa: BLE001  becomes the answer; the unforeseen is logged
             answer = error_payload(error)
             _log.debug("%s %s refused: %s", subscriber.id, event, answer["code"])
             if event == "subscribe":
                 subscriber.connection.send(event_frame("subscription.error", answer))
-            return {"error": answer}, []
-        return {"success": True}, []
+            return {"error": answer}, _nothing
+        return {"success": True}, _nothing
 
-    async def _subscribe(self, subscriber: Subscriber, payload: object) -> tuple[Any, list[Frame]]:
+    async def _subscribe(self, subscriber: Subscriber, payload: object) -> tuple[Any, Then]:
         done = await self._service.subscribe(subscriber, payload)
         subscriber.connection.send(event_frame("subscription.created", done.data))
         return {"success": True, "data": done.data}, self._missed([done])
 
-    async def _restore(self, subscriber: Subscriber, payload: object) -> tuple[Any, list[Frame]]:
+    async def _restore(self, subscriber: Subscriber, payload: object) -> tuple[Any, Then]:
         restored, failed = await self._service.restore(subscriber, payload)
         for done in restored:
             if done.is_new:
@@ -196,10 +204,10 @@ class SocketServer:
         answer = {"success": True, "restored": ids, "failed": failed}
         return answer, self._missed(restored)
 
-    async def _explain(self, subscriber: Subscriber, payload: object) -> tuple[Any, list[Frame]]:
+    async def _explain(self, subscriber: Subscriber, payload: object) -> tuple[Any, Then]:
         subscription, record_id = parse_explain(payload, subscriber)
         data = await self._explainer.changes(subscription, record_id)
-        return {"success": True, "data": data}, []
+        return {"success": True, "data": data}, _nothing
 
     async def _renew(self, subscriber: Subscriber, payload: object) -> dict[str, Any]:
         """Have a socket go on with another token of its user."""
@@ -242,8 +250,8 @@ class SocketServer:
         ended: list[tuple[Subscription, dict[str, Any]]],
     ) -> None:
         for subscription in stale:
-            frame = resync_frame(subscription, "permission", self._dispatcher.position)
-            subscriber.connection.send(frame)
+            resync = Resync("permission", self._dispatcher.position)
+            subscriber.connection.notify(subscription, resync)
         for subscription, error in ended:
             _log.debug("%s: %s has ended: %s", subscriber.id, subscription.id, error["code"])
             subscriber.connection.send(event_frame("subscription.error", error))
@@ -255,20 +263,23 @@ class SocketServer:
     def _end(self, subscriber: Subscriber, event: str, message: str) -> None:
         """Tell a client why, and disconnect it."""
         _log.debug("%s: %s", subscriber.id, event)
-        self._forget(subscriber)
         subscriber.connection.finish([event_frame(event, {"message": message}), _DISCONNECT])
+        self._forget(subscriber)
 
-    def _missed(self, made: list[Subscribed]) -> list[Frame]:
+    def _missed(self, made: list[Subscribed]) -> Then:
         """What comes after the ack: the missed notifications, in order, or that there are some."""
-        cursor = self._dispatcher.position
-        frames = [
-            resync_frame(done.subscription, done.resync_reason, cursor)
-            for done in made
-            if done.resync_reason is not None
-        ]
-        missed = [(told, done.subscription) for done in made for told in done.missed]
-        missed.sort(key=lambda one: one[0].offset)
-        return frames + [update_frame(one, told, cursor.epoch) for told, one in missed]
+        position = self._dispatcher.position
+
+        def tell() -> None:
+            for done in made:
+                if done.resync_reason is not None:
+                    _notify(done.subscription, Resync(done.resync_reason, position))
+            missed = [(told, done.subscription) for done in made for told in done.missed]
+            for told, subscription in sorted(missed, key=lambda one: one[0].offset):
+                cursor = Cursor(position.epoch, told.offset)
+                _notify(subscription, Notification(without_values(told.change), told.way, cursor))
+
+        return tell
 
     async def _connect(self, sid: str, environ: Any, auth: Any) -> None:
         token = auth.get("token") if isinstance(auth, dict) else None
@@ -307,7 +318,10 @@ class SocketServer:
             return
         self._allowances[sid] = Allowance(self._limits)
         connection = WireConnection(
-            engine_socket, lambda: self._drop(engine_id), lambda: self.io.finish(engine_id)
+            engine_socket.queue,
+            self._pace,
+            lambda: self._drop(engine_id),
+            lambda: self.io.finish(engine_id),
         )
         subscriber = self._subscribers[sid] = Subscriber(sid, identity, connection)
         now = timestamp(datetime.now(UTC))
@@ -334,10 +348,19 @@ class SocketServer:
         self._allowances.pop(subscriber.id, None)
         self._sessions.discard(subscriber)
         self._service.forget(subscriber)
+        subscriber.connection.forget()
 
     def _drop(self, engine_id: str) -> None:
         _log.warning("%s disconnected: it reads too slowly", engine_id)
         self.io.start_background_task(self.io.end, engine_id)
+
+
+def _nothing() -> None:
+    """What follows most acks."""
+
+
+def _notify(subscription: Subscription, message: Message) -> None:
+    subscription.subscriber.connection.notify(subscription, message)
 
 
 def _origins(cors: Mapping[str, Any]) -> str | list[str] | None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from tidings.identity import Identity
 from tidings.realtime.deadlines import Deadlines
-from tidings.realtime.delivery import timestamp
+from tidings.realtime.notifications import timestamp
 from tidings.realtime.packets import event_frame
 from tidings.realtime.subscriptions import Subscriber
 

@@ -21,8 +21,19 @@ class Connection(Protocol):
         """Queue a frame; never waits."""
         ...
 
+    def notify(self, subscription: Subscription, message: Message) -> None:
+        """Tell a subscription something, in the order of these calls; never waits.
+
+        A client that reads too slowly is told less: the net effect, or that it is to refetch.
+        """
+        ...
+
     def finish(self, last: Sequence[Frame]) -> None:
         """Queue these frames and end the connection; nothing that comes later is sent."""
+        ...
+
+    def forget(self) -> None:
+        """Send nothing any more."""
         ...
 
 
@@ -30,6 +41,14 @@ class Frame(Protocol):
     """One encoded message, the same object for every connection that gets it."""
 
     def encode(self, b64: bool = False) -> str | bytes: ...
+
+
+class Message(Protocol):
+    """What a subscription is told."""
+
+    def frame(self, subscription: Subscription) -> Frame:
+        """The message, encoded for a subscription."""
+        ...
 
 
 @dataclass(eq=False, slots=True)

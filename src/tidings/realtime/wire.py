@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -20,58 +20,25 @@ from tidings.realtime.engine import EngineServer
 from tidings.realtime.lobby import guest_of
 from tidings.realtime.packets import MalformedPacket
 from tidings.realtime.requests import Unreadable
-from tidings.realtime.subscriptions import Frame
 
 _log = logging.getLogger("tidings.realtime")
 
-Handle = Callable[[str, str, object], Awaitable[tuple[Any, list[Frame]]]]
-"""Socket id, event and payload, to the ack's answer and frames to be sent after it."""
+Handle = Callable[[str, str, object], Awaitable[tuple[Any, Callable[[], None]]]]
+"""Socket id, event and payload, to the ack's answer and what is to be done after it."""
 
 EVENTS: Final = frozenset(
     {"subscribe", "unsubscribe", "restore-subscriptions", "explain", "authenticate"}
 )
 MAX_WAITING: Final = 256
-MAX_QUEUE: Final = 10_000
-"""A client with so many unsent packets is disconnected; it will come back and restore."""
+"""So many messages of a client wait for their answers, or fewer that are long."""
+MAX_WAITING_SIZE: Final = 1_000_000
+"""That is, so many characters."""
 LAST_SECONDS: Final = 0.5
 """So long the last frames may take on their way to a client before the connection is closed."""
 
 # A client that emits much before its first poll sends all of it in one payload; the library
 # refuses more than 16 packets, silently.
 Payload.max_decode_packets = 512
-
-
-class WireConnection:
-    """The wire to one client: the queue of its Engine.IO socket."""
-
-    def __init__(
-        self,
-        engine_socket: Any,
-        overflow: Callable[[], None],
-        finished: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._queue = engine_socket.queue
-        self._overflow = overflow
-        self._finished = finished
-        self._is_over = False
-
-    def send(self, frame: Frame) -> None:
-        """Queue a frame; a client that reads nothing is disconnected, and gets no more."""
-        if self._is_over:
-            return
-        if self._queue.qsize() < MAX_QUEUE:
-            self._queue.put_nowait(frame)
-            return
-        self._is_over = True
-        self._overflow()
-
-    def finish(self, last: Sequence[Frame]) -> None:
-        """Queue these frames and end the connection; nothing that comes later is sent."""
-        if not self._is_over:
-            self._is_over = True
-            for frame in last:
-                self._queue.put_nowait(frame)
-            self._finished()
 
 
 class WireManager(socketio.AsyncManager):  # type: ignore[misc]  # python-socketio is untyped
@@ -100,22 +67,34 @@ class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio
         *,
         connect_deadline: float = 10.0,
         malformed_packets: int = 20,
+        queue_bytes: int = 65_536,
         **options: Any,
     ) -> None:
-        """``gone`` gets the environ of each connection that has ended, however it has."""
+        """``gone`` gets the environ of each connection that has ended, however it has.
+
+        A client to which twice ``queue_bytes`` are unsent must read before it is answered again.
+        """
         super().__init__(**options)
         self._handle = handle
         self._gone = gone
         self._most_malformed = malformed_packets
+        self._most_unsent = 2 * queue_bytes
+        self._message_size = 0
         self._malformed: dict[str, int] = {}
         self._inboxes: dict[str, _Inbox] = {}
         self._connect_seconds = connect_deadline
         self._connect_deadlines: Deadlines[str] = Deadlines(self._end_unless_connected)
 
+    @property
+    def unsent(self) -> int:
+        """The bytes that have not been sent yet, to all clients."""
+        return sum(one.queue.unsent for one in self.eio.sockets.values())
+
     def _engineio_server_class(self) -> type[EngineServer]:
         return EngineServer
 
     async def _handle_eio_message(self, eio_sid: str, data: Any) -> None:
+        self._message_size = len(data)  # for `_handle_event`, before which nothing waits
         try:
             await super()._handle_eio_message(eio_sid, data)
         except MalformedPacket:
@@ -148,9 +127,8 @@ class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio
         queue, until = engine_socket.queue, time.monotonic() + LAST_SECONDS
         while not queue.empty() and not engine_socket.closed and time.monotonic() < until:  # noqa: ASYNC110  the queue has no event for that
             await asyncio.sleep(0.01)
-        while not queue.empty() and not engine_socket.closed:
-            queue.get_nowait()
-            queue.task_done()
+        if not engine_socket.closed:
+            queue.discard()
         await self.end(eio_sid)
 
     def expect_connect(self, eio_sid: str) -> None:
@@ -199,6 +177,7 @@ class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio
 
     async def _handle_event(self, eio_sid: str, namespace: Any, id: Any, data: Any) -> None:  # noqa: A002
         name, *arguments = data
+        size = self._message_size
         if namespace not in (None, "/") or name not in EVENTS:
             # An application may have events of its own; what could not be read is not for it, and
             # the library would let a client call the handlers of connect and disconnect.
@@ -210,46 +189,64 @@ class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio
         if not self.manager.is_connected(sid, "/"):
             return
         payload = arguments[0] if arguments else None
-        inbox = self._inboxes.setdefault(eio_sid, _Inbox())
-        await inbox.put(partial(self._answer, eio_sid, sid, id, name, payload))
+        inbox, engine_socket = self._inboxes.get(eio_sid), self.eio.sockets.get(eio_sid)
+        if engine_socket is None:
+            return
+        if inbox is None:
+            queue = engine_socket.queue
+            inbox = self._inboxes[eio_sid] = _Inbox(partial(queue.below, self._most_unsent))
+        await inbox.put(partial(self._answer, eio_sid, sid, id, name, payload), size)
 
     async def _answer(
         self, eio_sid: str, sid: str, ack: int | None, name: str, payload: object
     ) -> None:
-        answer, after = await self._handle(sid, name, payload)
+        answer, then = await self._handle(sid, name, payload)
         if ack is not None and answer is not None:
             await self._send_packet(
                 eio_sid, self.packet_class(packet_type=3, id=ack, data=[answer])
             )
-        for frame in after:
-            await self._send_eio_packet(eio_sid, frame)
+        then()
 
 
 class _Inbox:
-    """What one client has asked and has not been answered yet."""
+    """What one client has asked and has not been answered yet.
 
-    def __init__(self) -> None:
-        self._waiting: deque[Callable[[], Awaitable[None]]] = deque()
+    ``may_answer`` is waited for before each answer: until the client has read enough of those
+    before it.
+    """
+
+    def __init__(self, may_answer: Callable[[], Awaitable[None]]) -> None:
+        self._may_answer = may_answer
+        self._waiting: deque[tuple[int, Callable[[], Awaitable[None]]]] = deque()
+        self._size = 0
         self._task: asyncio.Task[None] | None = None
 
-    async def put(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Add work; where much is waiting, the client's receive loop waits, too."""
-        if len(self._waiting) >= MAX_WAITING and self._task is not None:
+    async def put(self, work: Callable[[], Awaitable[None]], size: int) -> None:
+        """Add work, on so many characters; where much waits, the receive loop waits, too."""
+        while self._is_full() and self._task is not None:
             await asyncio.wait([self._task])
-        self._waiting.append(work)
+        self._waiting.append((size, work))
+        self._size += size
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="tidings-inbox")
 
     def close(self) -> None:
         """Drop what is waiting, and give up what is being done."""
         self._waiting.clear()
+        self._size = 0
         if self._task is not None:
             self._task.cancel()
+
+    def _is_full(self) -> bool:
+        return len(self._waiting) >= MAX_WAITING or self._size > MAX_WAITING_SIZE
 
     async def _run(self) -> None:
         try:
             while self._waiting:
+                await self._may_answer()
+                size, work = self._waiting.popleft()
+                self._size -= size
                 with suppress(EngineIOError):  # the client has gone
-                    await self._waiting.popleft()()
+                    await work()
         finally:
             self._task = None

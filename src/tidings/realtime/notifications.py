@@ -1,0 +1,104 @@
+"""Notification and Resync: what a subscription is told, and how two notifications are one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+from tidings.feed import Change, Cursor, fold
+from tidings.realtime.packets import event_frame, json_text, text_frame
+from tidings.realtime.subscriptions import Frame, Subscription
+
+_NO_VALUES: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A change, as it passes the filter of a subscription: ``enter``, ``update`` or ``leave``.
+
+    ``packet`` is the same for all subscriptions of one id, and encoded when it is first needed
+    where it is None. ``change`` is `without_values`: a notification may wait for long.
+    """
+
+    change: Change
+    way: str
+    cursor: Cursor
+    packet: Frame | None = None
+
+    def frame(self, subscription: Subscription) -> Frame:
+        """The notification, encoded for a subscription."""
+        if self.packet is not None:
+            return self.packet
+        return encoder(self.change, str(self.cursor))(self.way, subscription.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """A subscription's view may be stale: its client is to refetch."""
+
+    reason: str
+    cursor: Cursor
+
+    def frame(self, subscription: Subscription) -> Frame:
+        """The event, encoded for a subscription."""
+        return resync_frame(subscription, self.reason, self.cursor)
+
+
+def without_values(change: Change) -> Change:
+    """A change, of which nothing but what notifications tell is kept."""
+    return replace(
+        change,
+        before=None if change.before is None else _NO_VALUES,
+        after=None if change.after is None else _NO_VALUES,
+        unknown=frozenset(),
+    )
+
+
+def folded(first: Notification, second: Notification) -> Notification | None:
+    """What two notifications of one record come to, for one subscription; None: to nothing.
+
+    The record was in the client's view unless the first lets it enter, and is in it unless the
+    second has it leave. Type and action are those of the net change; all else is the second's.
+    """
+    was_in, is_in = first.way != "enter", second.way != "leave"
+    if not was_in and not is_in:
+        return None
+    way = "leave" if not is_in else "update" if was_in else "enter"
+    change = fold(first.change, second.change)
+    assert change is not None  # since one of them was in a view
+    return Notification(change, way, second.cursor)
+
+
+def resync_frame(subscription: Subscription, reason: str, cursor: Cursor) -> Frame:
+    """Tell a subscription's client that its view may be stale."""
+    payload = {
+        "subscriptionId": subscription.id,
+        "resource": subscription.resource,
+        "reason": reason,
+        "cursor": str(cursor),
+    }
+    return event_frame("subscription.resync", payload)
+
+
+def encoder(change: Change, cursor: str) -> Callable[[str, str], Frame]:
+    """Encodes what all receivers share once; only the way and the id differ between packets."""
+    kind = "created" if change.before is None else "deleted" if change.after is None else "updated"
+    head = (
+        f'2["subscription.update",{{"type":"resource.{kind}",'
+        f'"resource":{json_text(change.resource)},"id":{json_text(change.id)},'
+        f'"action":"{change.action}","subscriptionId":'
+    )
+    tail = f',"meta":{{"timestamp":"{timestamp(change.at)}","cursor":"{cursor}","change":"'
+
+    def encode(way: str, subscription_id: str) -> Frame:
+        return text_frame(f'{head}{json_text(subscription_id)}{tail}{way}"}}}}]')
+
+    return encode
+
+
+def timestamp(moment: datetime) -> str:
+    """ISO 8601 in UTC, with milliseconds and Z."""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
