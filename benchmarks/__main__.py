@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks import fanout, latency, rest, slow
+from benchmarks import fanout, feeds, latency, rest, slow
 from benchmarks.machine import FULL, QUICK, Effort, allow_open_files, describe
 from benchmarks.matching import curve, holding
 from benchmarks.tables import Table
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[Effort], Awaitable[Table]]] = {
     "latency": latency.run,
     "fanout": fanout.run,
     "slow": slow.run,
+    "feeds": feeds.run,
     "matching": curve.run,
     "subscriptions": holding.run,
 }

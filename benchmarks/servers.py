@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks.machine import processor_seconds
 
@@ -39,15 +40,17 @@ class Server:
 
 
 @asynccontextmanager
-async def python_server(app: str, *, narrow: bool = False) -> AsyncIterator[Server]:
+async def python_server(
+    app: str, *, narrow: bool = False, environment: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[Server]:
     """Run ``benchmarks.apps.<app>`` with uvicorn, on a database file of its own.
 
     ``narrow``: with small buffers of the system for what is sent.
     """
     options = ["--log-level", "warning", "--no-access-log", "--ws-per-message-deflate", "false"]
     with tempfile.TemporaryDirectory(prefix="tidings-bench-") as directory:
-        database = {"BENCH_DATABASE": str(Path(directory) / "bench.db")}
-        port = _free_port()
+        database = {"BENCH_DATABASE": str(Path(directory) / "bench.db"), **environment}
+        port = free_port()
         command = [sys.executable, "-m", "uvicorn", f"benchmarks.apps.{app}:app", *options]
         command += ["--port", str(port)]
         if narrow:
@@ -68,7 +71,7 @@ async def node_server() -> AsyncIterator[Server]:
         raise Unavailable("Node.js is not installed")
     if not (NODE / "node_modules").is_dir():
         await _install(npm)
-    port = _free_port()
+    port = free_port()
     async with _running([node, str(NODE / "server.mjs"), str(port)], port, {}) as server:
         yield server
 
@@ -116,7 +119,8 @@ async def _accepting(process: asyncio.subprocess.Process, port: int) -> None:
             await asyncio.sleep(0.05)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]

@@ -225,6 +225,15 @@ class CoreDatabase:
                 await found.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             yield found
 
+    async def execute(self, statement: Statement, values: Mapping[str, Any]) -> None:
+        if self.dialect_name == "postgresql":
+            async with _connected(self._reading) as connection:  # which commits by itself
+                await CoreConnection(connection).fetch(statement, values)
+            return
+        async with self.writing() as transaction:
+            await transaction.fetch(statement, values)
+            await transaction.commit()
+
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[CoreConnection]:
         async with _connected(self._writing) as connection:

@@ -92,6 +92,10 @@ class Database(Protocol):
         """A connection for reading; with ``snapshot`` all statements see one state."""
         ...
 
+    async def execute(self, statement: Statement, values: Mapping[str, Any]) -> None:
+        """Run one statement that writes, as a transaction of its own."""
+        ...
+
     def writing(self) -> AbstractAsyncContextManager[Transaction]:
         """A connection in a write transaction, begun; the caller ends it.
 

@@ -33,10 +33,8 @@ from sqlalchemy.dialects import mysql
 from tidings.feed import Batch, Notice, encode_notice
 from tidings.storage.database import Connection, Database
 from tidings.storage.lists import bound, chunks, one_of, padded_length
-from tidings.storage.publishing import NobodyPublisher
 from tidings.storage.statements import Row, Statement
 from tidings.storage.types import ExactText, id_column_type
-from tidings.storage.unit_of_work import unit_of_work
 
 TABLE_NAME: Final = "tidings_outbox"
 MOST_ENTRIES: Final = 500
@@ -102,12 +100,11 @@ class Outbox:
 
     async def remove(self, rows: Sequence[Row]) -> None:
         """Delete rows that have been published."""
-        async with unit_of_work(self._database, NobodyPublisher(), single=True) as uow:
-            for some in chunks(sorted(rows, key=lambda row: int(row["id"]))):
-                # By both, since SQLite gives the ids of an empty table anew.
-                ids = bound([row["id"] for row in some])
-                batches = bound([row["batch"] for row in some], "b")
-                await uow.connection.fetch(self._delete(len(some)), {**ids, **batches})
+        for some in chunks(sorted(rows, key=lambda row: int(row["id"]))):
+            # By both, since SQLite gives the ids of an empty table anew.
+            ids = bound([row["id"] for row in some])
+            batches = bound([row["batch"] for row in some], "b")
+            await self._database.execute(self._delete(len(some)), {**ids, **batches})
 
     async def add(self, connection: Connection, rows: Sequence[Row]) -> None:
         """Write rows within the transaction of a connection."""

@@ -182,6 +182,11 @@ class SqliteDatabase:
             finally:
                 self._readers.put_nowait(connection)
 
+    async def execute(self, statement: Statement, values: Mapping[str, Any]) -> None:
+        async with self._locked() as connection:
+            # Outside a transaction SQLite makes one of each statement.
+            await uninterrupted(connection.fetch(statement, values))
+
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[_SqliteConnection]:
         async with self._locked() as connection:
