@@ -32,6 +32,7 @@ from tidings.realtime.replay import Replayer
 from tidings.realtime.requests import readable
 from tidings.realtime.service import Subscribed, SubscriptionService
 from tidings.realtime.sessions import IsRevoked, Sessions, moment
+from tidings.realtime.statistics import DeliveryTracer, SocketStatistics
 from tidings.realtime.subscriptions import Frame, Subscriber, Subscription
 from tidings.realtime.wire import WireConnection, WireManager, WireServer
 from tidings.resources import Operations, QueryPermissions
@@ -70,12 +71,13 @@ class SocketServer:
         permission_seconds: float = 5.0,
         limits: SocketLimits | None = None,
         is_revoked: IsRevoked = lambda identity: False,
+        tracer: DeliveryTracer | None = None,
     ) -> None:
         self.path = "/" + path.strip("/")
         self._authenticate = authenticate
         self._matcher = Matcher()
         self._permissions = QueryPermissions(operations.registry, permission_seconds)
-        self._dispatcher = Dispatcher(feed, self._matcher, self._permissions)
+        self._dispatcher = Dispatcher(feed, self._matcher, self._permissions, tracer)
 
         def position() -> Cursor:
             return self._dispatcher.position
@@ -125,6 +127,22 @@ class SocketServer:
     def serves(self, path: str) -> bool:
         """Tell whether a URL path is this server's."""
         return path == self.path or path.startswith(self.path + "/")
+
+    def statistics(self) -> SocketStatistics:
+        """What the sockets are at this moment, and what has been delivered so far."""
+        counters = self._dispatcher.counters
+        return SocketStatistics(
+            connections=len(self._subscribers),
+            subscriptions=sum(len(one.subscriptions) for one in self._subscribers.values()),
+            filters=len(self._matcher),
+            queue_bytes=self.io.unsent(),
+            position=self._dispatcher.delivered,
+            notifications=counters.notifications,
+            resyncs=dict(counters.resyncs),
+            matching=counters.matching,
+            delay=counters.delay,
+            newest_at=counters.newest_at,
+        )
 
     async def open(self) -> None:
         """Begin to deliver."""
@@ -242,6 +260,7 @@ class SocketServer:
         for subscription in stale:
             frame = resync_frame(subscription, "permission", self._dispatcher.position)
             subscriber.connection.send(frame)
+        self._dispatcher.counters.told(len(stale), "permission")
         for subscription, error in ended:
             _log.debug("%s: %s has ended: %s", subscriber.id, subscription.id, error["code"])
             subscriber.connection.send(event_frame("subscription.error", error))
@@ -265,8 +284,16 @@ class SocketServer:
             if done.resync_reason is not None
         ]
         missed = [(told, done.subscription) for done in made for told in done.missed]
+        self._count(made, len(missed))
         missed.sort(key=lambda one: one[0].offset)
         return frames + [update_frame(one, told, cursor.epoch) for told, one in missed]
+
+    def _count(self, made: list[Subscribed], missed: int) -> None:
+        counters = self._dispatcher.counters
+        counters.told(missed)
+        for done in made:
+            if done.resync_reason is not None:
+                counters.told(1, done.resync_reason)
 
     async def _connect(self, sid: str, environ: Any, auth: Any) -> None:
         token = auth.get("token") if isinstance(auth, dict) else None

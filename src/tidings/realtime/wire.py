@@ -110,6 +110,11 @@ class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio
         self._connect_seconds = connect_deadline
         self._connect_deadlines: Deadlines[str] = Deadlines(self._end_unless_connected)
 
+    def unsent(self) -> int:
+        """How many bytes wait in the queues of all clients."""
+        queues = (engine_socket.queue for engine_socket in self.eio.sockets.values())
+        return sum(len(frame.encode()) for queue in queues for frame in queue._queue if frame)
+
     def forget_failed_upgrade(self, query: bytes) -> None:
         """Let a client go on polling whose upgrade to WebSocket came to nothing.
 
