@@ -35,6 +35,7 @@ from tidings.errors import (
     ValidationFailed,
 )
 from tidings.identity import ANONYMOUS, Identity
+from tidings.monitoring import OperationsPlugin
 from tidings.plugins import JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
 from tidings.realtime import Explanation, SocketLimits, SubscriptionContext
 from tidings.resources import OperationContext
@@ -61,6 +62,7 @@ __all__ = [
     "NotAcceptable",
     "NotFound",
     "OperationContext",
+    "OperationsPlugin",
     "PayloadTooLarge",
     "PermissionDenied",
     "Plugin",

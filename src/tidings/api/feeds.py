@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Table
 
-from tidings.api.parts import FeedOptions
+from tidings.api.parts import FeedOptions, Tracing
 from tidings.errors import ConfigurationError, TidingsError
 from tidings.feed import Feed, MemoryFeed, SharedFeed
 from tidings.storage import Database, DirectPublisher, Outbox, Publisher, Relay
@@ -54,12 +54,22 @@ def make_feed(options: FeedOptions) -> MemoryFeed | SharedFeed:
     return SharedFeed(options.log, options.window)
 
 
-def link(feed: MemoryFeed | SharedFeed, options: FeedOptions, database: Database) -> FeedLink:
+def link(
+    feed: MemoryFeed | SharedFeed,
+    options: FeedOptions,
+    database: Database,
+    tracing: Tracing | None = None,
+) -> FeedLink:
     """Connect a feed with the database that its changes come from."""
     if isinstance(feed, MemoryFeed) and not options.outbox:
-        return FeedLink(feed, DirectPublisher(feed))
-    relay = Relay(feed, Outbox(database) if options.outbox else None)
-    return FeedLink(feed, relay, relay)
+        direct = DirectPublisher(feed)
+        return FeedLink(
+            feed, direct if tracing is None else tracing.publisher(direct, is_direct=True)
+        )
+    appending = feed if tracing is None else tracing.appending(feed)
+    relay = Relay(appending, Outbox(database) if options.outbox else None)
+    publisher = relay if tracing is None else tracing.publisher(relay, is_direct=False)
+    return FeedLink(feed, publisher, relay)
 
 
 async def _check(outbox: Outbox) -> None:
