@@ -12,6 +12,7 @@ app = api.asgi()
 from tidings._version import __version__
 from tidings.api import Api, Plugin
 from tidings.auth import MemoryRevocations, Revocation, RevocationStore
+from tidings.diagnosis import Finding, diagnose
 from tidings.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -52,6 +53,7 @@ __all__ = [
     "DatabaseBusy",
     "Explanation",
     "FilterError",
+    "Finding",
     "Identity",
     "InvalidRequest",
     "JWTAuthPlugin",
@@ -84,6 +86,7 @@ __all__ = [
     "ValidationFailed",
     "__version__",
     "belongs_to",
+    "diagnose",
     "field",
     "has_many",
 ]

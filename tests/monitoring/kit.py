@@ -1,4 +1,4 @@
-"""A log of a shared feed in memory, which may be away; apis that share it; who watches over them."""
+"""A log in memory that apis of one test share, and that may be away; who watches over them."""
 
 from __future__ import annotations
 

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+
 from tests.monitoring.kit import MemoryLog, client, eventually, make_api
 from tests.support.server import serve
-
 from tidings import Api, ConfigurationError, OperationsPlugin
 from tidings.monitoring.questions import Questions
 
