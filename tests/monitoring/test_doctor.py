@@ -230,6 +230,25 @@ async def test_postgresql_in_which_nothing_may_be_written(server) -> None:
         assert "UPDATE posts" not in finding.message
 
 
+@pytest.mark.parametrize("right", ["INSERT", "UPDATE", "DELETE"])
+async def test_postgresql_where_a_right_is_lacking(server, right) -> None:
+    with server.database() as url:
+        api = declared(url)
+        await api.create_tables()
+        user = f"no_{right.lower()}"
+        server.execute(
+            f"CREATE ROLE {user} LOGIN PASSWORD 'right-password'",
+            f"GRANT USAGE ON SCHEMA public TO {user}",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON posts TO {user}",
+            f"REVOKE {right} ON posts FROM {user}",
+            database=url.rpartition("/")[2],
+        )
+        finding = (await found(declared(url.replace("//tidings:", f"//{user}:"))))["write"]
+        assert finding.status == "failed"
+        assert "permission denied for table posts" in finding.message
+        assert right in (finding.advice or "")
+
+
 # The feed
 
 

@@ -76,7 +76,12 @@ async def test_the_database_is_asked_within_a_bound(tmp_path) -> None:
     async with api, client(api.asgi()) as http:
         database: Any = api.internals.parts.database
         held = [await database._readers.get() for _ in range(database._reader_count)]
-        answers = await asyncio.gather(*(http.get("/health") for _ in range(20)))
+        asking = [asyncio.create_task(http.get("/health")) for _ in range(20)]
+        await eventually(lambda: bool(database._readers._getters))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(database._readers._getters) == 1
+        answers = await asyncio.gather(*asking)
         for answer in answers:
             assert answer.status_code == 503
             assert answer.json()["checks"]["database"] == {
@@ -233,11 +238,13 @@ async def test_a_question_that_ignores_its_cancellation_is_asked_once() -> None:
                 continue
         return "late"
 
-    for _ in range(3):
-        with pytest.raises(TimeoutError, match=r"no answer within 0\.01 s"):
-            await questions.ask("it", stubborn)
-    assert asked == 1
-    let_go.set()
+    try:
+        for _ in range(3):
+            with pytest.raises(TimeoutError, match=r"no answer within 0\.01 s"):
+                await questions.ask("it", stubborn)
+        assert asked == 1
+    finally:
+        let_go.set()
     await eventually(lambda: questions._asked["it"].done())
     assert await questions.ask("it", stubborn) == "late"
     assert asked == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 import subprocess
 import sys
@@ -244,6 +245,17 @@ async def test_apis_have_figures_of_their_own_and_a_closed_one_says_so() -> None
             assert found.of("tidings_open") == 0
             assert not found.has("tidings_http_requests_total")
         assert (await scrape(first)).of("tidings_open") == 0
+
+
+async def test_every_metric_is_documented(tmp_path) -> None:
+    api = watched(tmp_path / "a.db", log=MemoryLog(), outbox=True)
+    async with api, client(api.asgi()) as http:
+        await http.post("/api/posts", **body(title="a"))
+        await eventually(lambda: api.socket_server._dispatcher.delivered.offset == 1)
+        served = set(re.findall(r"^# TYPE (tidings_\w+)", (await http.get("/metrics")).text, re.M))
+    page = (REPOSITORY / "docs" / "operations.md").read_text()
+    assert len(served) == 21
+    assert served == set(re.findall(r"`(tidings_\w+)", page))
 
 
 async def test_openmetrics_is_spoken_to_those_who_accept_it() -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Column, Table, delete, false, select, update
+from sqlalchemy import Column, Table, delete, false, insert, select, update
 
 from tidings.api.internals import Internals
 from tidings.diagnosis.finding import Finding, Findings, failed, milliseconds, ok, reason, warning
@@ -118,8 +118,14 @@ async def _check_writing(
 async def _write(connection: Connection, tables: Sequence[Table], outbox: Outbox | None) -> None:
     for table in tables:
         key = table.c["id"]
-        await connection.fetch(Statement(update(table).values({key: key}).where(false())), {})
-        await connection.fetch(Statement(delete(table).where(false())), {})
+        columns = [column for column in table.c if column is not key] or [key]
+        none = select(*columns).where(false())
+        for clause in (
+            insert(table).from_select(columns, none),
+            update(table).values({key: key}).where(false()),
+            delete(table).where(false()),
+        ):
+            await connection.fetch(Statement(clause), {})
     if outbox is not None:
         await outbox.add(connection, outbox_rows([Invalidation("tidings-doctor")]))
 
