@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parent.parent / "src" / PACKAGE
 
 # From the ground up. A part is a module or a package directly below `tidings`.
 ROWS: tuple[frozenset[str], ...] = (
-    frozenset({"cache", "errors", "identity", "hooks", "_version"}),
+    frozenset({"cache", "counting", "errors", "identity", "hooks", "_version"}),
     frozenset({"schema"}),
     frozenset({"filters"}),
     frozenset({"feed"}),
@@ -27,8 +27,8 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"resources"}),
     frozenset({"auth"}),
     frozenset({"jsonapi", "realtime"}),
-    frozenset({"__init__", "api", "plugins", "policies", "tenancy"}),
-    frozenset({"cli", "testing", "client", "demo", "__main__"}),
+    frozenset({"__init__", "api", "plugins", "policies", "tenancy", "monitoring", "diagnosis"}),
+    frozenset({"cli", "doctor", "loading", "testing", "client", "demo", "__main__"}),
 )
 
 # Parts of one row that know nothing of each other.
@@ -36,7 +36,7 @@ STRANGERS = frozenset({"jsonapi", "realtime"})
 
 # `auth` stands beside the way of a change: it sees little of it, and only assembly sees it.
 SEEN_BY_AUTH = frozenset({"errors", "identity", "hooks", "schema"})
-SEES_AUTH = frozenset({"__init__", "api", "plugins"})
+SEES_AUTH = frozenset({"__init__", "api", "plugins", "diagnosis"})
 
 # What uses the package as anybody would: through the names in `tidings.__all__`.
 OUTSIDE = ROWS[-1]

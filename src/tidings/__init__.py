@@ -12,6 +12,7 @@ app = api.asgi()
 from tidings._version import __version__
 from tidings.api import Api, Plugin
 from tidings.auth import MemoryRevocations, Revocation, RevocationStore
+from tidings.diagnosis import Finding, diagnose
 from tidings.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -35,6 +36,7 @@ from tidings.errors import (
     ValidationFailed,
 )
 from tidings.identity import ANONYMOUS, Identity
+from tidings.monitoring import OperationsPlugin
 from tidings.plugins import (
     JWTAuthPlugin,
     MemoryFeedPlugin,
@@ -60,6 +62,7 @@ __all__ = [
     "Explanation",
     "FilterError",
     "FilterLimits",
+    "Finding",
     "Identity",
     "InvalidRequest",
     "JWTAuthPlugin",
@@ -71,6 +74,7 @@ __all__ = [
     "NotAcceptable",
     "NotFound",
     "OperationContext",
+    "OperationsPlugin",
     "PayloadTooLarge",
     "PermissionDenied",
     "Plugin",
@@ -94,6 +98,7 @@ __all__ = [
     "ValidationFailed",
     "__version__",
     "belongs_to",
+    "diagnose",
     "field",
     "has_many",
 ]

@@ -1,17 +1,14 @@
-"""The command ``tidings``: run the demo, serve an api, make a token for development."""
+"""The command ``tidings``: run the demo, serve an api, look after it, make a token."""
 
 from __future__ import annotations
 
 import errno
 import json
-import operator
 import os
 import signal
 import socket
-import sys
 import tempfile
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -21,8 +18,10 @@ import jwt
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
-from tidings import Api, ConfigurationError, __version__
+from tidings import Api, __version__
 from tidings.demo import build_demo
+from tidings.doctor import doctor
+from tidings.loading import load
 
 GRACE: Final = 3
 """Seconds that open connections have when the server stops."""
@@ -45,6 +44,9 @@ _port = click.option(
 @click.version_option(__version__, prog_name="tidings")
 def main() -> None:
     """Resources as JSON:API over SQL, and word over Socket.IO that something has changed."""
+
+
+main.add_command(doctor)
 
 
 @main.command()
@@ -116,34 +118,13 @@ def _claim(text: str) -> tuple[str, Any]:
 
 def _load(target: str) -> Any:
     """The ASGI app that ``module:attribute`` names; an Api gives its own."""
-    module_name, _, attribute = target.partition(":")
-    if not module_name or not attribute:
-        raise click.UsageError(f"{target!r} is not MODULE:ATTRIBUTE, as in blog:api")
-    sys.path.insert(0, os.getcwd())
-    module = _import(module_name)
-    try:
-        found = operator.attrgetter(attribute)(module)
-    except AttributeError as error:
-        raise click.ClickException(f"module {module_name!r} has no {attribute!r}") from error
+    found = load(target)
     if isinstance(found, Api):
         return found.asgi()
     if not callable(found):
         kind = type(found).__name__
         raise click.ClickException(f"{target!r} is neither an Api nor an ASGI app, but a {kind}")
     return found
-
-
-def _import(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ConfigurationError as error:
-        raise click.ClickException(str(error)) from error
-    except ModuleNotFoundError as error:
-        # Where the module is there but lacks one that it imports, the traceback says so best.
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise
-        message = f"there is no module {error.name!r} here or in the environment"
-        raise click.ClickException(message) from error
 
 
 class _Server(uvicorn.Server):

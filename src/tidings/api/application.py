@@ -13,8 +13,18 @@ from starlette.types import ASGIApp
 from tidings.api import sessions
 from tidings.api.asgi import ApiApp, attach_sockets, install_into
 from tidings.api.feeds import FeedLink, feed_name, link, make_feed
+from tidings.api.internals import Internals
 from tidings.api.logs import set_log_level
-from tidings.api.parts import FeedOptions, Parts, RestOptions, RevocationOptions, SocketOptions
+from tidings.api.parts import (
+    FeedOptions,
+    Parts,
+    RestOptions,
+    RevocationOptions,
+    SocketOptions,
+    State,
+    Tracing,
+    Wrap,
+)
 from tidings.api.revocations import SqlRevocations
 from tidings.api.sessions import Verifier
 from tidings.auth import Checker, CheckerRegistry, Revocation, Rules
@@ -100,6 +110,10 @@ class Api:
         self._feed_options = FeedOptions()
         self._link: FeedLink | None = None
         self._opened = 0
+        self._state: State = "closed"
+        self._endpoints: dict[str, ASGIApp] = {}
+        self._wraps: list[Wrap] = []
+        self._tracing: Tracing | None = None
         self._sockets_started = False
         self._is_installed = False
         self.resources = ResourceHandles(self._handle, self._names)
@@ -258,6 +272,32 @@ class Api:
         self._feed_options = options
         self._feed = make_feed(self._feed_options)
 
+    def add_endpoint(self, path: str, app: ASGIApp) -> None:
+        """Serve HTTP requests for exactly this path with an ASGI app of the plugin's.
+
+        Raises:
+            ConfigurationError: it is no path, or there is an endpoint at it already.
+        """
+        if not path.startswith("/") or path.endswith("/"):
+            raise ConfigurationError(f"path {path!r}: start it with '/', end it without")
+        if path in self._endpoints:
+            raise ConfigurationError(f"there is an endpoint at {path!r} already")
+        self._endpoints[path] = app
+
+    def endpoint_at(self, path: str) -> ASGIApp | None:
+        """What a plugin serves at a path."""
+        return self._endpoints.get(path)
+
+    def wrap_rest(self, wrap: Wrap) -> None:
+        """Put an ASGI app around the one that serves the resources (for plugins)."""
+        self._check_open_for_declarations("wrap_rest()")
+        self._wraps.append(wrap)
+
+    def set_tracing(self, tracing: Tracing) -> None:
+        """Say where operations, commits and deliveries are traced (for plugins)."""
+        self._check_open_for_declarations("tracing")
+        self._tracing = tracing
+
     # Using
 
     def transaction(self) -> AbstractAsyncContextManager[UnitOfWork]:
@@ -386,6 +426,7 @@ class Api:
         self._opened += 1
         if self._opened > 1:
             return
+        self._state = "opening"
         try:
             await parts.database.open()
             if self._creates_tables:
@@ -396,6 +437,7 @@ class Api:
             await self._hooks.run("startup", self)
             if self._socket_options is not None or self._sockets is not None:
                 await self.socket_server.open()
+            self._state = "open"
         except BaseException:
             self._opened -= 1
             await self._close_parts()
@@ -408,6 +450,7 @@ class Api:
         self._opened -= 1
         if self._opened:
             return
+        self._state = "closing"
         try:
             if self._sockets is not None:
                 await self._sockets.close()
@@ -417,9 +460,11 @@ class Api:
 
     async def _close_parts(self) -> None:
         parts = self._assembled
+        self._state = "closing"
         try:
             await self._linked.close()
         finally:
+            self._state = "closed"
             if parts.revocations is not None:
                 await parts.revocations.close()
             await parts.database.close()
@@ -502,6 +547,7 @@ class Api:
                 limits=options.limits,
                 leeway=sessions.leeway_of(self._verifier),
                 is_revoked=self._is_revoked,
+                tracer=self._tracing,
             )
         return self._sockets
 
@@ -521,7 +567,25 @@ class Api:
         return self._rest.prefix
 
     @property
-    def rest_app(self) -> JsonApiApp:
+    def state(self) -> State:
+        """Whether it is ``open`` or ``closed``, or on its way there: ``opening``, ``closing``."""
+        return self._state
+
+    @property
+    def internals(self) -> Internals:
+        """What it is made of, for those who watch over it; may differ from version to version."""
+        return Internals(
+            self._assembled,
+            self._feed,
+            self._linked,
+            self._sockets,
+            self._socket_options,
+            self._verifier,
+            creates_tables=self._creates_tables,
+        )
+
+    @property
+    def rest_app(self) -> ASGIApp:
         """The ASGI app of the resources alone."""
         if "rest-api" not in self._plugins:
             raise MissingDependencyError("serving resources needs the RestApiPlugin: use it")
@@ -540,11 +604,14 @@ class Api:
             self._registry.link()
             tables = build_tables(self._registry)
             store = RecordStore(self._database, tables)
-            self._link = link(self._feed, self._feed_options, self._database, self._recheck)
-            operations = Operations(self._registry, store, self._hooks, self._link.publisher)
+            self._link = link(
+                self._feed, self._feed_options, self._database, self._recheck, self._tracing
+            )
+            make = Operations if self._tracing is None else self._tracing.operations
+            operations = make(self._registry, store, self._hooks, self._link.publisher)
             revocation = self._revocation
             has_endpoints = revocation is not None and revocation.endpoints
-            rest = JsonApiApp(
+            rest: ASGIApp = JsonApiApp(
                 self._registry,
                 operations,
                 self._http_identity,
@@ -552,6 +619,8 @@ class Api:
                 max_body=self._rest.max_body,
                 endpoints=sessions.auth_endpoints(self._log_out) if has_endpoints else {},
             )
+            for wrap in self._wraps:
+                rest = wrap(rest, self._registry)
             revocations = None if revocation is None else revocation.make(self._database)
             self._parts = Parts(
                 self._registry, self._database, tables, operations, rest, revocations

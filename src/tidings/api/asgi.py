@@ -14,7 +14,6 @@ from starlette.routing import BaseRoute, Match, Mount, NoMatchFound
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tidings.errors import ConfigurationError, TidingsError
-from tidings.jsonapi import JsonApiApp
 from tidings.realtime import SocketServer
 
 _log = logging.getLogger("tidings")
@@ -30,7 +29,8 @@ class Servable(Protocol):
     @property
     def socket_server(self) -> SocketServer: ...
     @property
-    def rest_app(self) -> JsonApiApp: ...
+    def rest_app(self) -> ASGIApp: ...
+    def endpoint_at(self, path: str) -> ASGIApp | None: ...
     async def open(self) -> None: ...
     async def close(self) -> None: ...
 
@@ -51,8 +51,11 @@ class ApiApp:
             return
         api = self.api
         path = scope["path"].removeprefix(scope.get("root_path", ""))
+        endpoint = api.endpoint_at(path) if scope["type"] == "http" else None
         if api.has_sockets and api.socket_server.serves(path):
             await api.socket_server(scope, receive, send)
+        elif endpoint is not None:
+            await endpoint(scope, receive, send)
         elif self._beside is not None:
             await self._beside(scope, receive, send)
         elif scope["type"] == "http" and (path + "/").startswith(api.prefix + "/"):
@@ -169,6 +172,7 @@ def attach_sockets(app: Starlette, api: Servable) -> None:
     """Add the sockets and the lifespan to a Starlette app."""
     # First, since an application's own catch-all route would take the path otherwise.
     app.router.routes.insert(0, _SocketRoute(api))
+    app.router.routes.insert(1, _EndpointRoute(api))
     inner = app.router.lifespan_context
 
     @asynccontextmanager
@@ -181,6 +185,27 @@ def attach_sockets(app: Starlette, api: Servable) -> None:
             await api.close()
 
     app.router.lifespan_context = lifespan
+
+
+class _EndpointRoute(BaseRoute):
+    """Sends HTTP requests for the paths of plugins to them, whenever they are installed."""
+
+    def __init__(self, api: Servable) -> None:
+        self._api = api
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] == "http":
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            found = self._api.endpoint_at(path)
+            if found is not None:
+                return Match.FULL, {"endpoint": found}
+        return Match.NONE, {}
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
+        raise NoMatchFound(name, path_params)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["endpoint"](scope, receive, send)
 
 
 class _Late:

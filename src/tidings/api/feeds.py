@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Table
 
-from tidings.api.parts import FeedOptions
+from tidings.api.parts import FeedOptions, Tracing
 from tidings.errors import ConfigurationError, TidingsError
 from tidings.feed import MemoryFeed, Recheck, SharedFeed
 from tidings.storage import Database, DirectPublisher, Outbox, Publisher, Relay
@@ -89,13 +89,19 @@ def link(
     options: FeedOptions,
     database: Database,
     recheck: Callable[[Recheck], Coroutine[Any, Any, None]],
+    tracing: Tracing | None = None,
 ) -> FeedLink:
     """Connect a feed with the database that its changes come from."""
     if isinstance(feed, MemoryFeed) and not options.outbox:
-        return FeedLink(feed, DirectPublisher(feed))
+        direct = DirectPublisher(feed)
+        return FeedLink(
+            feed, direct if tracing is None else tracing.publisher(direct, is_direct=True)
+        )
     name = feed.log.name if isinstance(feed, SharedFeed) else _OWN
-    relay = Relay(feed, Outbox(database, name) if options.outbox else None)
-    linked = FeedLink(feed, relay, relay)
+    appending = feed if tracing is None else tracing.appending(feed)
+    relay = Relay(appending, Outbox(database, name) if options.outbox else None)
+    publisher = relay if tracing is None else tracing.publisher(relay, is_direct=False)
+    linked = FeedLink(feed, publisher, relay)
     linked.follow(recheck)
     return linked
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from sqlalchemy import Table
+from starlette.types import ASGIApp
 
 from tidings.auth import RevocationStore
 from tidings.feed import Log
-from tidings.jsonapi import JsonApiApp
-from tidings.realtime import SocketLimits
+from tidings.hooks import HookRegistry
+from tidings.realtime import DeliveryTracer, SocketLimits
 from tidings.resources import Operations
 from tidings.schema import ResourceRegistry
-from tidings.storage import Database
+from tidings.storage import Appends, Database, Publisher, RecordStore
+
+State = Literal["closed", "opening", "open", "closing"]
+Wrap = Callable[[ASGIApp, ResourceRegistry], ASGIApp]
+"""Puts something around the app that serves these resources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,5 +75,27 @@ class Parts:
     database: Database
     tables: Mapping[str, Table]
     operations: Operations
-    rest: JsonApiApp
+    rest: ASGIApp
     revocations: RevocationStore | None = None
+
+
+class Tracing(DeliveryTracer, Protocol):
+    """Notes in a trace what becomes of a request, from its operation to the deliveries."""
+
+    def operations(
+        self,
+        registry: ResourceRegistry,
+        store: RecordStore,
+        hooks: HookRegistry,
+        publisher: Publisher,
+    ) -> Operations:
+        """Operations that are traced."""
+        ...
+
+    def publisher(self, publisher: Publisher, *, is_direct: bool) -> Publisher:
+        """A publisher whose commits are traced; ``is_direct``: a commit publishes at once."""
+        ...
+
+    def appending(self, feed: Appends) -> Appends:
+        """The writing side of a feed, traced."""
+        ...

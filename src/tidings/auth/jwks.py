@@ -97,6 +97,17 @@ class JwksClient:
             found = self._matching(kid)
         return found
 
+    async def check(self) -> int:
+        """Fetch the document now, whatever has been kept; gives how many usable keys it has.
+
+        Raises:
+            AuthenticationError: KEYS_UNAVAILABLE, with the reason.
+        """
+        try:
+            return len(_usable_keys(await asyncio.to_thread(_download, self._url, self._timeout)))
+        except _FAILURES as error:
+            raise AuthenticationError(str(error), code="KEYS_UNAVAILABLE") from error
+
     def _may_fetch_for_unknown_kid(self) -> bool:
         if self._fetching is not None and not self._fetching.done():
             return True

@@ -42,6 +42,19 @@ RSA_BITS = 2048
 """The shortest RSA key that may be used (RFC 7518, 3.3)."""
 
 
+_FEW_CHARACTERS = 10
+_GIVEAWAYS = (
+    "secret",
+    "password",
+    "changeme",
+    "change-me",
+    "example",
+    "default",
+    "12345",
+    "qwerty",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
     """A key ready for use, with the only algorithms it may verify."""
@@ -71,6 +84,19 @@ def from_secret(secret: object, algorithms: Sequence[str] | None = None) -> Veri
     if _prepared(key, chosen[0]) is None:
         raise ConfigurationError("secret is a PEM, SSH or JWK key: use public_key= for that")
     return VerificationKey(key, chosen)
+
+
+def is_guessable(key: object) -> bool:
+    """Whether a shared secret holds words that people write, or hardly anything but repetition.
+
+    A secret of letters, digits and their like that has spaces is taken for a sentence.
+    """
+    if not isinstance(key, bytes):
+        return False
+    text = key.decode("latin-1").lower()
+    if len(set(text)) < _FEW_CHARACTERS or any(word in text for word in _GIVEAWAYS):
+        return True
+    return " " in text and text.isprintable() and text.isascii()
 
 
 def from_public_key(key: object, algorithms: Sequence[str] | None = None) -> VerificationKey:

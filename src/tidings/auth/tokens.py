@@ -99,6 +99,17 @@ class TokenVerifier:
         )
 
     @property
+    def jwks(self) -> JwksClient | None:
+        """Where the keys are fetched from, if they are."""
+        return self._source if isinstance(self._source, JwksClient) else None
+
+    @property
+    def has_guessable_secret(self) -> bool:
+        """Whether it verifies with a secret that looks as if somebody had thought it up."""
+        source = self._source
+        return not isinstance(source, JwksClient) and keys.is_guessable(source.key)
+
+    @property
     def leeway(self) -> float:
         """Seconds for which a token is accepted beyond its ``exp``."""
         return self._leeway

@@ -36,6 +36,8 @@ class Change:
     """Whether only the values of paths have changed, by a change of a related record."""
     unknown: frozenset[str] = frozenset()
     """Paths with more values than are read: what filters on them come to is not known."""
+    trace: str | None = None
+    """Where it is traced: the place of its commit in that trace, as a W3C ``traceparent``."""
 
 
 @dataclass(frozen=True, slots=True)

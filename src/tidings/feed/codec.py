@@ -1,7 +1,8 @@
 """Notices as bytes, for a log and for the outbox: MessagePack, every value with its type.
 
 An entry begins with a number that tells its form. What a process cannot read (a newer version of
-tidings wrote it) is no reason to be silent: it stands for an `Invalidation` of everything.
+tidings wrote it) is no reason to be silent: it stands for an `Invalidation` of everything. What is
+only added to a change comes after what there was, so that older processes can leave it unread.
 """
 
 from __future__ import annotations
@@ -42,20 +43,21 @@ def encode_notice(notice: Notice) -> bytes:
         assert after is not None
         # What has not changed need not be said twice. Compared as encoded: 1 is not True.
         after = {name: value for name, value in after.items() if not _same(before[name], value)}
-    return msgspec.msgpack.encode(
-        [
-            _CHANGE,
-            notice.resource,
-            notice.id,
-            notice.action,
-            (notice.at - _START) // _MICROSECOND,
-            notice.derived,
-            sorted(notice.unknown),
-            is_short,
-            before,
-            after,
-        ]
-    )
+    fields = [
+        _CHANGE,
+        notice.resource,
+        notice.id,
+        notice.action,
+        (notice.at - _START) // _MICROSECOND,
+        notice.derived,
+        sorted(notice.unknown),
+        is_short,
+        before,
+        after,
+    ]
+    if notice.trace is not None:
+        fields.append(notice.trace)
+    return msgspec.msgpack.encode(fields)
 
 
 def decode_notice(entry: bytes) -> Notice:
@@ -86,11 +88,23 @@ def _change(
     is_short: bool,
     before: dict[str, Any] | None,
     after: dict[str, Any] | None,
+    trace: object = None,
+    *_unknown_yet: object,
 ) -> Change:
     if is_short and before is not None and after is not None:
         after = {**before, **after}
     moment = _START + at * _MICROSECOND
-    return Change(resource, record_id, action, before, after, moment, derived, frozenset(unknown))
+    return Change(
+        resource,
+        record_id,
+        action,
+        before,
+        after,
+        moment,
+        derived,
+        frozenset(unknown),
+        trace if isinstance(trace, str) else None,
+    )
 
 
 def _image(image: Mapping[str, Any] | None) -> dict[str, Any] | None:

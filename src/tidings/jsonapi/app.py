@@ -248,6 +248,11 @@ class JsonApiApp:
         return Response(status_code=204)
 
 
+def resource_named(scope: Scope) -> str:
+    """The name at the place of the resource in a request's path; there may be no such resource."""
+    return _path(scope)[1][0]
+
+
 def _path(scope: Scope) -> tuple[str, list[str]]:
     """The path below which the app is, and the segments of what comes after it."""
     base = scope.get("root_path", "").rstrip("/")

@@ -15,6 +15,7 @@ from tidings.identity import Identity
 from tidings.matching import Matcher, Node, Transitions
 from tidings.realtime.notifications import Notification, Resync, encoder, without_values
 from tidings.realtime.service import SubscriptionService
+from tidings.realtime.statistics import DeliveryCounters, DeliveryTracer
 from tidings.realtime.subscriptions import Message, Subscription
 
 _log = logging.getLogger("tidings.realtime")
@@ -42,10 +43,18 @@ class Permissions(Protocol):
 class Dispatcher:
     """Follows the feed and sends a notification for every subscription that a change concerns."""
 
-    def __init__(self, feed: Feed, matcher: Matcher, permissions: Permissions) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        matcher: Matcher,
+        permissions: Permissions,
+        tracer: DeliveryTracer | None = None,
+    ) -> None:
         self._feed = feed
         self._matcher = matcher
         self._permissions = permissions
+        self._tracer = tracer
+        self.counters = DeliveryCounters()
         self.position = feed.position
         """The last change that has been matched: a subscription made now sees all later ones."""
         self.delivered = feed.position
@@ -72,8 +81,13 @@ class Dispatcher:
             try:
                 for offset, change in await self._feed.read(self.position, _BATCH):
                     self.position = Cursor(self.position.epoch, offset)
-                    await self._deliver_or_resync(service, change)
+                    if self._tracer is None:
+                        await self._deliver_or_resync(service, change)
+                    else:
+                        with self._tracer.delivery(change):
+                            await self._deliver_or_resync(service, change)
                     self.delivered = self.position
+                    self.counters.delivered(change)
             except FeedGap as gap:
                 self.position = self.delivered = gap.resume
                 await self._start_anew(service, gap)
@@ -100,7 +114,7 @@ class Dispatcher:
             await self._resync(touched, "window")
 
     async def _deliver(self, service: SubscriptionService, change: Change) -> None:
-        transitions = _told(change, self._matcher.match(change))
+        transitions = _told(change, self._match(change))
         # Who is concerned is settled before anything is sent, since sending gives others a turn.
         packets = [
             (way, subscription_id, members)
@@ -120,6 +134,16 @@ class Dispatcher:
         if change.unknown:
             await self._invalidate(service, Invalidation(change.resource, change.unknown))
         await self._give_way()
+
+    def _match(self, change: Change) -> Transitions:
+        begin = time.perf_counter()
+        if self._tracer is None:
+            found = self._matcher.match(change)
+        else:
+            with self._tracer.matching():
+                found = self._matcher.match(change)
+        self.counters.matching.observe(time.perf_counter() - begin)
+        return found
 
     async def _denied(
         self, resource: str, rooms: list[list[Subscription]]
@@ -162,10 +186,14 @@ class Dispatcher:
             self._turn_ends = time.monotonic() + _TURN_SECONDS
 
     async def _send(
-        self, message: Message, members: list[Subscription], offset: float = math.inf
+        self,
+        message: Message,
+        members: list[Subscription],
+        offset: float = math.inf,
+        resync_reason: str | None = None,
     ) -> None:
         """Hand it over; to those that have not been told of this place by another process."""
-        now = time.time()
+        now, told = time.time(), 0
         for subscription in members:
             # Members may have left while other work had its turn; and a timer may be late, but
             # what was committed after a token has expired is not for its socket.
@@ -175,14 +203,17 @@ class Dispatcher:
                 and subscription.subscriber.ends_at > now
             ):
                 _hand_over(subscription, message)
+                told += 1
             self._sent += 1
             if self._sent % _TURN == 0:
                 await _others_turn()
                 now = time.time()
+        self.counters.told(told, resync_reason)
 
     async def _resync(self, subscriptions: Iterable[Subscription], reason: str) -> None:
         for subscription in subscriptions:
-            await self._send(Resync(reason, self.position), [subscription])
+            message = Resync(reason, self.position)
+            await self._send(message, [subscription], math.inf, reason)
 
 
 async def _others_turn() -> None:

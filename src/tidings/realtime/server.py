@@ -36,6 +36,7 @@ from tidings.realtime.replay import Replayer
 from tidings.realtime.requests import readable
 from tidings.realtime.service import Subscribed, SubscriptionService
 from tidings.realtime.sessions import IsRevoked, Sessions, moment
+from tidings.realtime.statistics import DeliveryTracer, SocketStatistics
 from tidings.realtime.subscriptions import Message, Subscriber, Subscription
 from tidings.realtime.upgrades import Upgrades
 from tidings.realtime.wire import WireManager, WireServer
@@ -77,12 +78,13 @@ class SocketServer:
         permission_seconds: float = 5.0,
         limits: SocketLimits | None = None,
         is_revoked: IsRevoked = lambda identity: False,
+        tracer: DeliveryTracer | None = None,
     ) -> None:
         self.path = "/" + path.strip("/")
         self._authenticate = authenticate
         self._matcher = Matcher()
         self._permissions = QueryPermissions(operations.registry, permission_seconds)
-        self._dispatcher = Dispatcher(feed, self._matcher, self._permissions)
+        self._dispatcher = Dispatcher(feed, self._matcher, self._permissions, tracer)
 
         def position() -> Cursor:
             return self._dispatcher.position
@@ -135,6 +137,22 @@ class SocketServer:
     def serves(self, path: str) -> bool:
         """Tell whether a URL path is this server's."""
         return path == self.path or path.startswith(self.path + "/")
+
+    def statistics(self) -> SocketStatistics:
+        """What the sockets are at this moment, and what has been delivered so far."""
+        counters = self._dispatcher.counters
+        return SocketStatistics(
+            connections=len(self._subscribers),
+            subscriptions=sum(len(one.subscriptions) for one in self._subscribers.values()),
+            filters=len(self._matcher),
+            queue_bytes=self.io.unsent,
+            position=self._dispatcher.delivered,
+            notifications=counters.notifications,
+            resyncs={**counters.resyncs, "overflow": self.slow.resyncs},
+            matching=counters.matching,
+            delay=counters.delay,
+            newest_at=counters.newest_at,
+        )
 
     async def open(self) -> None:
         """Begin to deliver."""
@@ -252,6 +270,7 @@ class SocketServer:
         for subscription in stale:
             resync = Resync("permission", self._dispatcher.position)
             subscriber.connection.notify(subscription, resync)
+        self._dispatcher.counters.told(len(stale), "permission")
         for subscription, error in ended:
             _log.debug("%s: %s has ended: %s", subscriber.id, subscription.id, error["code"])
             subscriber.connection.send(event_frame("subscription.error", error))
@@ -269,17 +288,26 @@ class SocketServer:
     def _missed(self, made: list[Subscribed]) -> Then:
         """What comes after the ack: the missed notifications, in order, or that there are some."""
         position = self._dispatcher.position
+        missed = [(told, done.subscription) for done in made for told in done.missed]
+        missed.sort(key=lambda one: one[0].offset)
+        self._count(made, len(missed))
 
         def tell() -> None:
             for done in made:
                 if done.resync_reason is not None:
                     _notify(done.subscription, Resync(done.resync_reason, position))
-            missed = [(told, done.subscription) for done in made for told in done.missed]
-            for told, subscription in sorted(missed, key=lambda one: one[0].offset):
+            for told, subscription in missed:
                 cursor = Cursor(position.epoch, told.offset)
                 _notify(subscription, Notification(without_values(told.change), told.way, cursor))
 
         return tell
+
+    def _count(self, made: list[Subscribed], missed: int) -> None:
+        counters = self._dispatcher.counters
+        counters.told(missed)
+        for done in made:
+            if done.resync_reason is not None:
+                counters.told(1, done.resync_reason)
 
     async def _connect(self, sid: str, environ: Any, auth: Any) -> None:
         token = auth.get("token") if isinstance(auth, dict) else None

@@ -6,17 +6,18 @@ from tidings.storage.database import Connection, Database
 from tidings.storage.engines import own_engine
 from tidings.storage.errors import ConstraintViolation
 from tidings.storage.outbox import Outbox
-from tidings.storage.publishing import DirectPublisher, NobodyPublisher, Publisher
+from tidings.storage.publishing import DirectPublisher, NobodyPublisher, Publication, Publisher
 from tidings.storage.records import RecordStore, Sort
 from tidings.storage.related import Borrowed, Chain, RelatedStore
-from tidings.storage.relay import Relay
+from tidings.storage.relay import Appends, Relay
 from tidings.storage.revocations import RevocationTable
 from tidings.storage.sqlite import SqliteDatabase
-from tidings.storage.statements import Row
+from tidings.storage.statements import Row, Statement
 from tidings.storage.tables import build_tables
 from tidings.storage.unit_of_work import UnitOfWork, unit_of_work
 
 __all__ = [
+    "Appends",
     "Borrowed",
     "Chain",
     "Connection",
@@ -26,6 +27,7 @@ __all__ = [
     "DirectPublisher",
     "NobodyPublisher",
     "Outbox",
+    "Publication",
     "Publisher",
     "RecordStore",
     "RelatedStore",
@@ -34,6 +36,7 @@ __all__ = [
     "Row",
     "Sort",
     "SqliteDatabase",
+    "Statement",
     "UnitOfWork",
     "build_tables",
     "join",

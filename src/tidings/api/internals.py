@@ -1,0 +1,35 @@
+"""Internals: what an Api is made of, as those see it who watch over a running one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Table
+
+from tidings.api.feeds import FeedLink
+from tidings.api.parts import Parts, SocketOptions
+from tidings.api.revocations import SqlRevocations
+from tidings.api.sessions import Verifier
+from tidings.feed import MemoryFeed, SharedFeed
+from tidings.realtime import SocketServer
+
+
+@dataclass(frozen=True, slots=True)
+class Internals:
+    """The parts of an Api. ``sockets`` is None until they are first used."""
+
+    parts: Parts
+    feed: MemoryFeed | SharedFeed
+    link: FeedLink
+    sockets: SocketServer | None
+    socket_options: SocketOptions | None
+    verifier: Verifier | None
+    creates_tables: bool = False
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """All tables that it needs, its own included."""
+        revocations = self.parts.revocations
+        own = [revocations.table] if isinstance(revocations, SqlRevocations) else []
+        return [*self.parts.tables.values(), *self.link.tables, *own]

@@ -1,0 +1,43 @@
+"""Loading: what ``MODULE:ATTRIBUTE`` names, for the commands that take one."""
+
+from __future__ import annotations
+
+import operator
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from tidings import ConfigurationError
+
+
+def load(target: str) -> Any:
+    """The object that ``module:attribute`` names; modules are also looked for in the directory.
+
+    Raises:
+        ClickException: there is none; the message says what is missing.
+    """
+    module_name, _, attribute = target.partition(":")
+    if not module_name or not attribute:
+        raise click.UsageError(f"{target!r} is not MODULE:ATTRIBUTE, as in blog:api")
+    sys.path.insert(0, os.getcwd())
+    module = _import(module_name)
+    try:
+        return operator.attrgetter(attribute)(module)
+    except AttributeError as error:
+        raise click.ClickException(f"module {module_name!r} has no {attribute!r}") from error
+
+
+def _import(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from error
+    except ModuleNotFoundError as error:
+        # Where the module is there but lacks one that it imports, the traceback says so best.
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        message = f"there is no module {error.name!r} here or in the environment"
+        raise click.ClickException(message) from error
