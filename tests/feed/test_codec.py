@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tidings.feed import Change, Invalidation, decode_notice, encode_notice
@@ -57,7 +57,7 @@ def typed(value: Any) -> Any:
     return type(value), repr(value)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(changes)
 def test_a_change_is_read_as_it_was_written(change: Change) -> None:
     found = decode_notice(encode_notice(change))
@@ -67,13 +67,13 @@ def test_a_change_is_read_as_it_was_written(change: Change) -> None:
     assert typed(found.after) == typed(change.after)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(invalidations)
 def test_an_invalidation_is_read_as_it_was_written(stale: Invalidation) -> None:
     assert decode_notice(encode_notice(stale)) == stale
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(images, st.data())
 def test_what_has_not_changed_is_not_written_twice(before: dict[str, Any], data: Any) -> None:
     after = {name: data.draw(st.just(value) | values) for name, value in before.items()}

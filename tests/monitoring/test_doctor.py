@@ -89,8 +89,8 @@ async def test_all_is_well(tmp_path) -> None:
     assert set(findings) - {"files"} == {
         *("database", "tables", "write", "outbox", "feed", "http", "websocket")
     }
-    assert findings["feed"].message.startswith("memory://test answers in ")
-    assert findings["feed"].message.endswith("position memory.0")
+    assert findings["feed"].message.startswith("memory answers in ")
+    assert findings["feed"].message.endswith(".0")
     assert "subscribed to posts" in findings["websocket"].message
     assert api.state == "closed"
 
@@ -169,12 +169,12 @@ async def test_an_outbox_that_nobody_empties_is_warned_of(tmp_path) -> None:
     api = declared(url, create=True)
     api.set_feed(FeedOptions(log=log, outbox=True))
     async with api:
-        log.is_away = True
+        log.is_there = False
         await api.resources.posts.post({"title": "a"})
     with sqlite3.connect(tmp_path / "a.db") as other:
         other.execute("UPDATE tidings_outbox SET added = added - 100")
     other.close()
-    log.is_away = False
+    log.is_there = True
     findings = await found(api)
     assert findings["outbox"].status == "warning"
     assert findings["outbox"].message.startswith("1 rows wait, the oldest for 1")
@@ -254,11 +254,11 @@ async def test_postgresql_where_a_right_is_lacking(server, right) -> None:
 
 async def test_a_feed_that_is_away(tmp_path) -> None:
     log = MemoryLog()
-    log.is_away = True
+    log.is_there = False
     api = make_api(tmp_path / "a.db", log=log, outbox=True)
     findings = await found(api)
     assert findings["feed"].status == "failed"
-    assert findings["feed"].message == "memory://test: it is away"
+    assert findings["feed"].message == "memory: it was taken away"
     assert findings["websocket"].status == "ok"  # readers and writers are served all the same
 
 

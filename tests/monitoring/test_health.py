@@ -129,7 +129,7 @@ async def test_a_feed_that_is_away_degrades_or_is_required() -> None:
             assert (status, document["status"]) == (200, "ready")
             found = document["checks"]["feed"]
             assert found == {"status": "ok", "shared": True, "waiting_bytes": 0}
-        log.is_away = True
+        log.is_there = False
         await eventually(lambda: not lenient._feed.is_connected and not strict._feed.is_connected)
         await lenient.resources.posts.post({"title": "kept"})
         status, document = await ready(lenient)
@@ -140,7 +140,7 @@ async def test_a_feed_that_is_away_degrades_or_is_required() -> None:
         status, document = await ready(strict)
         assert (status, document["status"]) == (503, "unavailable")
         assert document["checks"]["feed"]["status"] == "failed"
-        log.is_away = False
+        log.is_there = True
         await eventually(lambda: lenient._feed.is_connected and strict._feed.is_connected)
         assert (await ready(lenient))[1]["status"] == "ready"
         assert (await ready(strict))[0] == 200
@@ -155,7 +155,7 @@ async def test_an_outbox_that_is_not_emptied_degrades(tmp_path) -> None:
             "rows": 0,
             "oldest_seconds": 0.0,
         }
-        log.is_away = True
+        log.is_there = False
         await api.resources.posts.post({"title": "kept"})
         _, document = await ready(api)
         assert document["checks"]["outbox"]["status"] == "ok"
@@ -166,7 +166,7 @@ async def test_an_outbox_that_is_not_emptied_degrades(tmp_path) -> None:
         status, document = await ready(api)
         assert (status, document["checks"]["outbox"]["status"]) == (200, "degraded")
         assert document["checks"]["outbox"]["oldest_seconds"] >= 100
-        log.is_away = False
+        log.is_there = True
 
 
 async def test_a_missing_outbox_table_is_no_readiness(tmp_path) -> None:

@@ -185,12 +185,12 @@ async def test_an_append_that_fails_and_its_repetition_are_both_seen() -> None:
     log, traces = MemoryLog(), Traces()
     api = make_api(None, traces.plugin, log=log)
     async with api:
-        log.is_away = True
+        log.is_there = False
         await api.resources.posts.post({"title": "a"})
         await eventually(lambda: "publish" in traces.spans)
         assert traces.spans["publish"].status.status_code is StatusCode.ERROR
         assert (traces.spans["publish"].attributes or {})["error.type"] == "FeedUnavailable"
-        log.is_away = False
+        log.is_there = True
         await delivered(api, 1)
         await eventually(lambda: traces.spans["publish"].status.status_code is StatusCode.UNSET)
 

@@ -28,6 +28,7 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.is_there = True
+        self.opened = 0
         self.epoch = new_epoch()
         self.entries: list[bytes] = []
         self.start = 0
@@ -54,8 +55,11 @@ class MemoryLog:
         """What a server without persistence does when it is restarted."""
         self.epoch, self.entries, self.start = new_epoch(), [], 0
 
-    async def open(self) -> None: ...
-    async def close(self) -> None: ...
+    async def open(self) -> None:
+        self.opened += 1
+
+    async def close(self) -> None:
+        self.opened -= 1
 
     async def head(self) -> Cursor:
         self._check()

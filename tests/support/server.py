@@ -26,7 +26,7 @@ from typing import Any
 import uvicorn
 
 REPOSITORY = Path(__file__).parent.parent.parent
-START_TIMEOUT = 20.0
+START_TIMEOUT = 60.0
 STOP_TIMEOUT = 5.0
 
 
