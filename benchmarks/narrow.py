@@ -24,6 +24,7 @@ def main(app: str, port: int) -> None:
             log_level="warning",
             access_log=False,
             ws_per_message_deflate=False,
+            ws_ping_interval=None,
         )
         uvicorn.Server(config).run(sockets=[listener])
 

@@ -20,6 +20,8 @@ _STALLED = 20
 _EXTRA = 20
 """So many more subscriptions the stalled ones have, to all posts, so that they fall behind soon."""
 _LONG = "x" * 180
+_CHANGES = 10
+"""Per round: whoever does not read for 45 seconds is disconnected."""
 _FILL = 150
 """Changes of 20 x 0.4 kB each, after which the buffers of server and system are full."""
 _COLUMNS = ["p50 ms", "p99 ms", "KiB each stalled"]
@@ -87,7 +89,7 @@ class _Run:
         self.stalled = stalled
         self.resting = math.nan
 
-    async def round(self, case: _Case, changes: int) -> None:
+    async def round(self, case: _Case) -> None:
         """Stall, fill what can be filled, and see how long the others wait for each change."""
         if case.stalls:
             for socket in self.stalled:
@@ -95,7 +97,7 @@ class _Run:
             await self._send([case.request(number, False) for number in range(_FILL)])
         await self._change(case.request(0, True))  # when that has come, the others have, too
         self.audience.waits.clear()
-        for number in range(changes):
+        for number in range(_CHANGES):
             await self._change(case.request(number, True))
         case.p50.append(percentile(self.audience.waits, 50))
         case.p99.append(percentile(self.audience.waits, 99))
@@ -143,11 +145,11 @@ async def run(effort: Effort) -> Table:
             _Case("5 % stalled, 40 records change", True, _same),
             _Case("5 % stalled, each record is new", True, _new),
         ]
-        await this.round(_Case("warm up", False, _same), effort.changes)
+        await this.round(_Case("warm up", False, _same))
         this.resting = resident_bytes(server.pid)
-        for _ in range(min(effort.rounds, 3)):
+        for _ in range(effort.rounds):
             for case in cases:
-                await this.round(case, effort.changes)
+                await this.round(case)
     table = Table(f"slow: one write at a time, {len(others)} sockets that read", [*_COLUMNS])
     for case in cases:
         figures = (median(case.p50), median(case.p99), case.memory)
