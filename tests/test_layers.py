@@ -28,7 +28,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"auth"}),
     frozenset({"jsonapi", "realtime"}),
     frozenset({"__init__", "api", "plugins", "policies", "tenancy"}),
-    frozenset({"cli", "testing", "client", "demo", "__main__"}),
+    frozenset({"cli", "workers", "testing", "client", "demo", "__main__"}),
 )
 
 # Parts of one row that know nothing of each other.

@@ -258,6 +258,7 @@ class SocketIOPlugin:
     connected (and with that, authenticated) after ``connect_deadline`` seconds is disconnected.
     Whether an identity may still query a resource is asked again at delivery, and the answer kept
     for ``permission_seconds`` (0: asked every time). ``limits`` bounds messages and connections.
+    When the process stops, its clients are sent elsewhere, spread over ``drain_seconds`` at most.
     """
 
     name: ClassVar[str] = "socketio"
@@ -273,12 +274,15 @@ class SocketIOPlugin:
         connect_deadline: float = 10.0,
         permission_seconds: float = 5.0,
         limits: SocketLimits | None = None,
+        drain_seconds: float = 5.0,
     ) -> None:
         if expiry_warning != 0:
             _check_seconds("expiry_warning", expiry_warning)
         _check_seconds("connect_deadline", connect_deadline)
         if permission_seconds != 0:
             _check_seconds("permission_seconds", permission_seconds)
+        if drain_seconds != 0:
+            _check_seconds("drain_seconds", drain_seconds)
         self._options = SocketOptions(
             path,
             cors,
@@ -288,6 +292,7 @@ class SocketIOPlugin:
             connect_deadline,
             permission_seconds,
             limits,
+            drain_seconds,
         )
         self.dependencies = ("sqlalchemy",) if anonymous else ("sqlalchemy", "jwt-auth")
 
