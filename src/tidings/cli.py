@@ -229,8 +229,8 @@ def _run_workers(target: str, host: str, port: int, count: int) -> None:
     api = getattr(_load(target), "api", None)  # what is wrong with it is said once, here
     if isinstance(api, Api) and api.has_sockets and api.is_alone:
         raise click.ClickException(
-            f"{target!r} shares no feed: the sockets of one process would never hear of what another "
-            "has written. Use RedisFeedPlugin or PostgresFeedPlugin, or one worker"
+            f"{target!r} shares no feed: the sockets of one process would never hear of what "
+            "another has written. Use RedisFeedPlugin or PostgresFeedPlugin, or one worker"
         )
     listener = _listen(host, port)
     workers = Workers(["-m", "tidings", "serve", target], listener, count)
