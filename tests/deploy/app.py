@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from tidings import (
     Api,
-    RedisFeedPlugin,
     OperationContext,
+    RedisFeedPlugin,
     RestApiPlugin,
     SocketIOPlugin,
     SocketLimits,
@@ -42,7 +43,7 @@ api.add_resource("posts", schema={"title": {"type": "string", "required": True}}
 async def take_time(context: OperationContext) -> None:
     """A post may ask to be a slow one."""
     if (context.values or {}).get("title") == "slow":
-        print("a slow one has begun", flush=True)
+        sys.stdout.write("a slow one has begun\n")
         await asyncio.sleep(1.0)
 
 

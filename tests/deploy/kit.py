@@ -17,6 +17,7 @@ from tests.support.server import RunningServer, run_server
 
 APP = "tests.deploy.app:app"
 SERVE = ["-m", "tidings", "serve", APP]
+TIMEOUT = 20.0
 EVERY_TRANSPORT = ("polling", None, "websocket")
 
 
@@ -84,7 +85,7 @@ async def who(node: NodeClient, socket: str = "main") -> int:
     return int(answer[0])
 
 
-async def told(node: NodeClient, count: int, *, socket: str = "main", timeout: float = 20.0) -> Any:
+async def told(node: NodeClient, count: int, *, socket: str = "main") -> Any:
     """The ids that a client has been told of when these are ``count`` different ones."""
     seen: list[str] = []
 
@@ -93,11 +94,11 @@ async def told(node: NodeClient, count: int, *, socket: str = "main", timeout: f
         seen[:] = [update.data["id"] for update in updates]
         return len(set(seen)) >= count
 
-    await eventually(enough, timeout, lambda: f"{len(set(seen))} of {count}")
+    await eventually(enough, lambda: f"{len(set(seen))} of {count}")
     return Counter(seen)
 
 
-async def moved(node: NodeClient, pid: int, *, socket: str = "main", timeout: float = 20.0) -> None:
+async def moved(node: NodeClient, pid: int, *, socket: str = "main") -> None:
     """Wait until a socket is connected to this process."""
 
     async def is_there() -> bool:
@@ -106,15 +107,13 @@ async def moved(node: NodeClient, pid: int, *, socket: str = "main", timeout: fl
         except NodeClientError:
             return False
 
-    await eventually(is_there, timeout, lambda: f"{socket} has not come to {pid}")
+    await eventually(is_there, lambda: f"{socket} has not come to {pid}")
 
 
-async def eventually(
-    holds: Callable[[], Awaitable[bool]], timeout: float, what: Callable[[], str]
-) -> None:
+async def eventually(holds: Callable[[], Awaitable[bool]], what: Callable[[], str]) -> None:
     """Wait for something that has no signal of its own."""
     clock = asyncio.get_running_loop().time
-    until = clock() + timeout
+    until = clock() + TIMEOUT
     while not await holds():
         assert clock() < until, what()
         await asyncio.sleep(0.02)

@@ -150,4 +150,6 @@ async def test_clients_of_a_process_that_ends_are_sent_to_the_other(
         assert [await told(node, len(wanted)) for node in clients] == [wanted] * 6
         for node in clients[:3]:
             (gone,) = await node.events("disconnect")
-            assert gone.data.startswith("transport")  # after "io server disconnect" it would stay away
+            assert gone.data.startswith(
+                "transport"
+            )  # after "io server disconnect" it would stay away
