@@ -28,6 +28,8 @@ from tidings.workers import Workers, inherited
 
 GRACE: Final = 3
 """Seconds that open connections have when the server stops."""
+_KEEP_ALIVE: Final = 75
+"""Longer than proxies keep a connection that is idle."""
 _SECRET_BYTES: Final = 32
 _NAMED_CLAIMS: Final = {"sub": "--sub", "roles": "--role", "exp": "--expires"}
 
@@ -256,6 +258,7 @@ def _serve(
         lifespan="on",
         log_level="warning",
         timeout_graceful_shutdown=GRACE,
+        timeout_keep_alive=_KEEP_ALIVE,
         ws_per_message_deflate=False,
     )
     server = _Server(drainable, config, _announcement(what, listener), parent)

@@ -24,7 +24,15 @@ from tests.deploy.kit import SERVE, Writer, settings
 from tests.support.node import NodeClient
 from tests.support.redis import RedisServer
 from tests.support.server import RunningServer, run_server, serve
-from tidings import Api, ConfigurationError, Drainable, SocketIOPlugin, SqlAlchemyPlugin
+from tidings import (
+    Api,
+    ConfigurationError,
+    Drainable,
+    OperationContext,
+    RedisFeedPlugin,
+    SocketIOPlugin,
+    SqlAlchemyPlugin,
+)
 from tidings.realtime import draining
 from tidings.realtime.draining import Draining
 
@@ -54,12 +62,12 @@ class Raw:
         return [json.loads(frame[2:])[1]["id"] for frame in updates]
 
 
-async def subscribed(url: str) -> Raw:
+async def subscribed(url: str, resource: str = "posts") -> Raw:
     address = url.replace("http", "ws") + "/socket.io/?EIO=4&transport=websocket"
     wire = await connect(address, compression=None, open_timeout=30)
     assert (await wire.recv())[0] == "0"
     await wire.send("40")
-    await wire.send('421["subscribe",{"resource":"posts"}]')
+    await wire.send(f'421["subscribe",{{"resource":"{resource}"}}]')
     while not str(frame := await wire.recv()).startswith("431"):
         pass
     assert '"success":true' in frame
@@ -67,10 +75,10 @@ async def subscribed(url: str) -> Raw:
 
 
 @contextlib.asynccontextmanager
-async def many(url: str, count: int) -> AsyncIterator[list[Raw]]:
+async def many(url: str, count: int, resource: str = "posts") -> AsyncIterator[list[Raw]]:
     clients: list[Raw] = []
     for _ in range(0, count, 20):
-        clients += await asyncio.gather(*(subscribed(url) for _ in range(20)))
+        clients += await asyncio.gather(*(subscribed(url, resource) for _ in range(20)))
     readers = [asyncio.create_task(client.read()) for client in clients]
     try:
         yield clients
@@ -253,6 +261,44 @@ async def test_who_has_asked_something_is_answered_first(tmp_path: Path) -> None
         may_go_on.set()
         await ending
         assert any(frame.startswith('432[{"success":true') for frame in clients[0].frames)
+
+
+async def test_nobody_is_let_go_before_what_is_on_its_way_is_told(tmp_path: Path) -> None:
+    may_be_told = asyncio.Event()
+    api = blog(tmp_path, permission_seconds=0)
+
+    async def check(context: OperationContext) -> bool:
+        if context.method == "query" and may_not_ask.is_set():
+            await may_be_told.wait()
+        return True
+
+    may_not_ask = asyncio.Event()
+    api.add_resource("notes", schema={"text": "string"}, check_permissions=check)
+    async with serve(api.asgi()) as url, many(url, 20, resource="notes") as clients:
+        may_not_ask.set()
+        await api.resources.notes.post({"text": "a"})
+        ending = asyncio.create_task(api.drain())
+        await asyncio.wait({ending}, timeout=0.5)
+        assert not any(client.ended_at for client in clients)
+        may_be_told.set()
+        await ending
+        assert [client.told for client in clients] == [["1"]] * 20
+
+
+async def test_what_waits_for_redis_is_told_before_anybody_is_let_go(
+    own_redis: RedisServer, tmp_path: Path
+) -> None:
+    api = blog(tmp_path)
+    api.use(RedisFeedPlugin(own_redis.redis()))
+    async with serve(api.asgi()) as url, many(url, 20) as clients:
+        own_redis.freeze()
+        await api.resources.posts.post({"title": "a"})
+        ending = asyncio.create_task(api.drain())
+        await asyncio.wait({ending}, timeout=0.5)
+        assert not any(client.ended_at for client in clients)
+        own_redis.thaw()
+        await ending
+        assert [client.told for client in clients] == [["1"]] * 20
 
 
 class Nobody:

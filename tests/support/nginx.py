@@ -14,10 +14,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.databases import MissingServer
-from tests.support.server import START_TIMEOUT, free_port
+from tests.support.server import REPOSITORY, START_TIMEOUT, free_port
 
-# Several sbin directories are in the path of root only.
-_PLACES = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+# Not everybody has those of root in their path; the last is where scripts/install-nginx puts it.
+_PLACES = os.pathsep.join(
+    [
+        os.environ.get("PATH", ""),
+        "/usr/sbin",
+        "/usr/local/sbin",
+        str(REPOSITORY / ".venv/nginx/usr/sbin"),
+    ]
+)
 
 _MAIN = """
 daemon off;
@@ -47,7 +54,7 @@ def nginx(documented: str, upstreams: Sequence[int], directory: Path) -> Iterato
     """
     program = shutil.which("nginx", path=_PLACES)
     if program is None:
-        raise MissingServer("needs nginx: install the package 'nginx'")
+        raise MissingServer("needs nginx: run scripts/install-nginx or install the package 'nginx'")
     port = free_port()
     path = directory / "nginx.conf"
     path.write_text(_filled_in(documented, port, upstreams))
