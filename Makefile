@@ -15,7 +15,7 @@ PACKAGES := $(JS)/node_modules/.setup
 # Two installations into one environment at once would spoil it, so -j changes nothing.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-js demo test test-fast lint audit bench prove clean browser
+.PHONY: help setup setup-js demo test test-fast lint audit bench prove clean browser nginx
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -27,7 +27,7 @@ setup-js: $(PACKAGES) ## The JavaScript client that the tests use (needs Node.js
 demo: $(RUNTIME) ## Run the demo (PORT=8000)
 	PORT=$(PORT) $(BIN)/tidings demo
 
-test: setup setup-js browser ## All tests, with coverage
+test: setup setup-js browser nginx ## All tests, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 test-fast: setup setup-js ## All tests but those in a browser
@@ -63,6 +63,9 @@ clean: ## Remove what tests and builds leave behind (not .venv)
 
 browser:
 	@scripts/install-browser
+
+nginx:
+	@scripts/install-nginx
 
 # A virtual environment that exists is used as it is; one without pip is completed.
 $(BIN)/python:

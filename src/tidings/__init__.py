@@ -46,7 +46,7 @@ from tidings.plugins import (
     SocketIOPlugin,
     SqlAlchemyPlugin,
 )
-from tidings.realtime import Explanation, SocketLimits, SubscriptionContext
+from tidings.realtime import Drainable, Explanation, SocketLimits, SubscriptionContext
 from tidings.resources import OperationContext
 from tidings.schema import FilterLimits, belongs_to, field, has_many
 from tidings.storage import UnitOfWork
@@ -59,6 +59,7 @@ __all__ = [
     "ConfigurationError",
     "Conflict",
     "DatabaseBusy",
+    "Drainable",
     "Explanation",
     "FilterError",
     "FilterLimits",

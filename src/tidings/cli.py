@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
@@ -18,13 +19,16 @@ import jwt
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
-from tidings import Api, __version__
+from tidings import Api, Drainable, __version__
 from tidings.demo import build_demo
 from tidings.doctor import doctor
 from tidings.loading import load
+from tidings.workers import Workers, inherited
 
 GRACE: Final = 3
 """Seconds that open connections have when the server stops."""
+_KEEP_ALIVE: Final = 75
+"""Longer than proxies keep a connection that is idle."""
 _SECRET_BYTES: Final = 32
 _NAMED_CLAIMS: Final = {"sub": "--sub", "roles": "--role", "exp": "--expires"}
 
@@ -62,12 +66,31 @@ def demo(host: str, port: int) -> None:
 @click.argument("target", metavar="MODULE:ATTRIBUTE")
 @_host
 @_port
-def serve(target: str, host: str, port: int) -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="How many processes serve. They must share a feed (Redis or PostgreSQL).",
+)
+@click.option("--listener", type=int, hidden=True, help="What a worker listens with.")
+@click.option("--parent", type=int, hidden=True, help="Its line to the process that started it.")
+def serve(
+    target: str, host: str, port: int, workers: int, listener: int | None, parent: int | None
+) -> None:
     """Serve an Api, or any ASGI app, by the name of its module and its own.
 
     For example: tidings serve blog:api
+
+    SIGTERM and Ctrl+C end it in order: clients of its sockets are told what has been committed,
+    and sent elsewhere. With several workers SIGHUP replaces them one by one.
     """
-    _run(_load(target), host, port, target)
+    if listener is not None and parent is not None:
+        _serve(_load(target), inherited(listener), target, inherited(parent))
+    elif workers > 1:
+        _run_workers(target, host, port, workers)
+    else:
+        _run(_load(target), host, port, target)
 
 
 @main.command()
@@ -128,18 +151,49 @@ def _load(target: str) -> Any:
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens, once it does."""
+    """Says that it serves, once it does; drains before it stops.
 
-    def __init__(self, config: uvicorn.Config, what: str) -> None:
+    A worker says it to its parent, and stops when that is gone.
+    """
+
+    def __init__(
+        self,
+        app: Drainable,
+        config: uvicorn.Config,
+        announcement: str,
+        parent: socket.socket | None,
+    ) -> None:
         super().__init__(config)
-        self._what = what
+        self._app = app
+        self._announcement = announcement
+        self._parent = parent
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
-        if self.started and sockets:
-            host, port = sockets[0].getsockname()[:2]
-            address = f"[{host}]" if ":" in host else host
-            click.echo(f"{self._what} is at http://{address}:{port} (Ctrl+C stops it)")
+        if not self.started:
+            return
+        if self._parent is None:
+            click.echo(self._announcement)
+        else:
+            self._parent.setblocking(False)
+            asyncio.get_running_loop().add_reader(self._parent, self._parent_gone)
+            self._parent.send(b"1")
+
+    def _parent_gone(self) -> None:
+        assert self._parent is not None
+        asyncio.get_running_loop().remove_reader(self._parent)
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for one in (*self.servers, *(sockets or ())):
+            one.close()
+        draining = asyncio.create_task(self._app.drain())
+        while not draining.done() and not self.force_exit:
+            await asyncio.wait({draining}, timeout=0.1)
+        if draining.done() and (error := draining.exception()) is not None:
+            click.echo(f"The sockets could not be drained: {error!r}", err=True)
+        draining.cancel()
+        await super().shutdown(sockets)
 
 
 def _run(app: Any, host: str, port: int, what: str) -> None:
@@ -149,15 +203,46 @@ def _run(app: Any, host: str, port: int, what: str) -> None:
         ClickException: the address cannot be listened on.
         SystemExit: the app did not start; uvicorn has logged why.
     """
+    _serve(app, _listen(host, port), what)
+
+
+def _run_workers(target: str, host: str, port: int, count: int) -> None:
+    if os.name == "nt":
+        raise click.ClickException("--workers needs processes that can share a socket: not here")
+    api = getattr(_load(target), "api", None)  # what is wrong with it is said once, here
+    if isinstance(api, Api) and api.has_sockets and api.is_alone:
+        raise click.ClickException(
+            f"{target!r} shares no feed: the sockets of one process would never hear of what "
+            "another has written. Use RedisFeedPlugin or PostgresFeedPlugin, or one worker"
+        )
     listener = _listen(host, port)
+    workers = Workers(["-m", "tidings", "serve", target], listener, count)
+    try:
+        status = workers.run(_announcement(f"{target} ({count} processes)", listener))
+    finally:
+        listener.close()
+    raise SystemExit(status)
+
+
+def _announcement(what: str, listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    address = f"[{host}]" if ":" in host else host
+    return f"{what} is at http://{address}:{port} (Ctrl+C stops it)"
+
+
+def _serve(
+    app: Any, listener: socket.socket, what: str, parent: socket.socket | None = None
+) -> None:
+    drainable = Drainable(app)
     config = uvicorn.Config(
-        app,
+        drainable,
         lifespan="on",
         log_level="warning",
         timeout_graceful_shutdown=GRACE,
+        timeout_keep_alive=_KEEP_ALIVE,
         ws_per_message_deflate=False,
     )
-    server = _Server(config, what)
+    server = _Server(drainable, config, _announcement(what, listener), parent)
     # uvicorn stops in order and then raises the signal again; by default that would end the
     # process at once and leave the demo's database behind.
     signal.signal(signal.SIGTERM, _leave)

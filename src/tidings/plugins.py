@@ -259,7 +259,8 @@ class SocketIOPlugin:
     so long an upgrade to a WebSocket may take, too.
     Whether an identity may still query a resource is asked again at delivery, and the answer kept
     for ``permission_seconds`` (0: asked every time). ``limits`` bounds messages, connections
-    and what is not connected yet.
+    and what is not connected yet. When the process stops, its clients are sent elsewhere, spread
+    over ``drain_seconds`` at most.
     """
 
     name: ClassVar[str] = "socketio"
@@ -275,12 +276,15 @@ class SocketIOPlugin:
         connect_deadline: float = 10.0,
         permission_seconds: float = 5.0,
         limits: SocketLimits | None = None,
+        drain_seconds: float = 5.0,
     ) -> None:
         if expiry_warning != 0:
             _check_seconds("expiry_warning", expiry_warning)
         _check_seconds("connect_deadline", connect_deadline)
         if permission_seconds != 0:
             _check_seconds("permission_seconds", permission_seconds)
+        if drain_seconds != 0:
+            _check_seconds("drain_seconds", drain_seconds)
         self._options = SocketOptions(
             path,
             cors,
@@ -290,6 +294,7 @@ class SocketIOPlugin:
             connect_deadline,
             permission_seconds,
             limits,
+            drain_seconds,
         )
         self.dependencies = ("sqlalchemy",) if anonymous else ("sqlalchemy", "jwt-auth")
 

@@ -263,6 +263,14 @@ async def test_a_cursor_of_a_process_that_is_ahead_is_no_gap(redis: RedisServer)
             await behind.close()
 
 
+async def test_catch_up_waits_for_what_the_log_holds(redis: RedisServer) -> None:
+    async with following(redis, 2) as [one, other]:
+        await other.catch_up()
+        await one.append([changes(1, 2, 3)])
+        await other.catch_up()
+        assert other.position.offset == 3
+
+
 async def test_a_wrong_password_ends_the_start(redis: RedisServer) -> None:
     feed = SharedFeed(redis_log(redis.redis(password="x")))
     with pytest.raises(ConfigurationError):

@@ -1,7 +1,7 @@
 // A client written from the guide's "Client Usage" chapter, on an unmodified socket.io-client,
 // and a small driver that lets a test in another language steer it with JSON lines.
 //
-//   node guide-client.mjs <url> [--transports websocket|polling|polling,websocket]
+//   node guide-client.mjs <url> [--transports websocket|polling|polling,websocket] [--from address]
 //
 //   in   {"id": 1, "command": "subscribe", "socket": "main", "options": {"resource": "posts"}}
 //   out  {"id": 1, "ok": true, "result": {...}}   or   {"id": 1, "ok": false, "error": {...}}
@@ -9,13 +9,14 @@
 // Every time is in milliseconds. Standard output carries replies only; the rest goes to stderr.
 
 import { EventEmitter } from 'node:events';
+import { Agent } from 'node:http';
 import { createInterface } from 'node:readline';
 import { io as socketIo } from 'socket.io-client';
 
 console.log = console.error;
 
 const DEFAULT_TIMEOUT = 5000;
-const { url, transports } = parseArguments(process.argv.slice(2));
+const { url, transports, agent } = parseArguments(process.argv.slice(2));
 
 // A test must not wait a second for each reconnection; everything else is the library's default.
 const io = (address, options = {}) =>
@@ -24,17 +25,26 @@ const io = (address, options = {}) =>
     reconnectionDelay: 50,
     reconnectionDelayMax: 250,
     ...(transports ? { transports } : {}),
+    ...(agent ? { agent } : {}),
     ...options,
   });
 
 function parseArguments(given) {
-  const at = given.indexOf('--transports');
-  const names = at === -1 ? [] : given.splice(at, 2)[1]?.split(',') ?? [];
+  const option = (name) => {
+    const at = given.indexOf(name);
+    return at === -1 ? undefined : given.splice(at, 2)[1];
+  };
+  const names = option('--transports')?.split(',') ?? [];
+  const localAddress = option('--from');
   if (given.length !== 1) {
-    console.error('usage: guide-client.mjs <url> [--transports websocket|polling|polling,websocket]');
+    console.error('usage: guide-client.mjs <url> [--transports websocket|polling|polling,websocket] [--from address]');
     process.exit(2);
   }
-  return { url: given[0], transports: names.length > 0 ? names : undefined };
+  return {
+    url: given[0],
+    transports: names.length > 0 ? names : undefined,
+    agent: localAddress ? new Agent({ keepAlive: true, localAddress }) : undefined,
+  };
 }
 
 // ---------------------------------------------------------------------------------------------

@@ -99,6 +99,19 @@ async def test_a_row_is_in_the_transaction_and_goes_with_it(
     assert log.words == ["post 2", "post 3"] or log.words == ["post 1", "post 2"]
 
 
+@pytest.mark.parametrize("outbox", [True, False])
+async def test_settle_publishes_what_waits(tmp_path: Any, log: MemoryLog, outbox: bool) -> None:
+    async with make_api(f"sqlite+aiosqlite:///{tmp_path}/a.db", log, outbox=outbox) as api:
+        await relay_of(api).settle()
+        log.is_there = False
+        await api.resources.notes.post({"title": "a"})
+        with pytest.raises(FeedUnavailable):
+            await relay_of(api).settle()
+        log.is_there = True
+        await relay_of(api).settle()
+        assert log.words == ["post 1"]
+
+
 @pytest.mark.parametrize("how", ["session", "connection"])
 async def test_a_transaction_of_the_application_takes_its_row_along(
     database_url: str, log: MemoryLog, how: str

@@ -68,13 +68,18 @@ class NodeClient:
     """One Node process with any number of sockets to `url`.
 
     `transports` is ``"websocket"``, ``"polling"`` or ``"polling,websocket"``; without it the
-    library's own default holds (polling, then an upgrade).
+    library's own default holds (polling, then an upgrade). `source` is the address of this host
+    that it connects from.
     """
 
-    def __init__(self, url: str, *, transports: str | None = None) -> None:
+    def __init__(
+        self, url: str, *, transports: str | None = None, source: str | None = None
+    ) -> None:
         self._argv = [_node(), str(JS_DIRECTORY / "guide-client.mjs"), url]
         if transports is not None:
             self._argv += ["--transports", transports]
+        if source is not None:
+            self._argv += ["--from", source]
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self._readers: list[asyncio.Task[None]] = []
         self._process: asyncio.subprocess.Process | None = None

@@ -545,16 +545,36 @@ class Api:
                 connect_deadline=options.connect_deadline,
                 permission_seconds=options.permission_seconds,
                 limits=options.limits,
+                drain_seconds=options.drain_seconds,
+                settle=self._linked.settle,
                 leeway=sessions.leeway_of(self._verifier),
                 is_revoked=self._is_revoked,
                 tracer=self._tracing,
             )
         return self._sockets
 
+    async def drain(self) -> None:
+        """Send the clients of the sockets elsewhere, before the server stops: no new ones are
+        taken, the others are told what has been committed, and ended, spread over the plugin's
+        ``drain_seconds``, so that they reconnect by themselves. ``tidings serve`` does it.
+        """
+        if self._sockets is not None:
+            await self._sockets.drain()
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether `drain` has been called: then this process is not to get anything new."""
+        return self._sockets is not None and self._sockets.is_draining
+
     @property
     def io(self) -> Any:
         """The python-socketio server behind `socket_server`, for events of your own."""
         return self.socket_server.io
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether what is committed here is told within this process only."""
+        return not isinstance(self._feed, SharedFeed)
 
     @property
     def has_sockets(self) -> bool:

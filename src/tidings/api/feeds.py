@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Table
 
 from tidings.api.parts import FeedOptions, Tracing
-from tidings.errors import ConfigurationError, TidingsError
-from tidings.feed import MemoryFeed, Recheck, SharedFeed
+from tidings.errors import ConfigurationError, DatabaseBusy, TidingsError
+from tidings.feed import FeedUnavailable, MemoryFeed, Recheck, SharedFeed
 from tidings.storage import Database, DirectPublisher, Outbox, Publisher, Relay
 
 _OWN: Final = "feed"
+_log = logging.getLogger("tidings.feed")
 
 
 class FeedLink:
@@ -59,6 +61,16 @@ class FeedLink:
         await self.feed.open()
         if self.relay is not None:
             self.relay.start()
+
+    async def settle(self) -> None:
+        """Wait until what has been committed is published, and read back by this process."""
+        try:
+            if self.relay is not None:
+                await self.relay.settle()
+            if isinstance(self.feed, SharedFeed):
+                await self.feed.catch_up()
+        except (FeedUnavailable, DatabaseBusy) as error:
+            _log.warning("what was committed last is told by other processes: %s", error)
 
     async def close(self) -> None:
         """Publish what is waiting, and stop."""

@@ -42,6 +42,7 @@ class SocketOptions:
     connect_deadline: float = 10.0
     permission_seconds: float = 5.0
     limits: SocketLimits | None = None
+    drain_seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from tidings.feed.change import Change, Recheck
@@ -61,6 +62,17 @@ class SharedFeed:
             self._task = None
         self.is_connected = False
         await self.log.close()
+
+    async def catch_up(self) -> None:
+        """Wait until this process has read what the log holds now.
+
+        Raises:
+            FeedUnavailable: the log cannot be reached.
+        """
+        head = await self.log.head()
+        while (at := self.position).epoch == head.epoch and at.offset < head.offset:
+            with suppress(FeedGap):  # it has begun anew meanwhile
+                await self._window.read(at, 1)
 
     async def append(self, batches: Sequence[Batch]) -> None:
         """Append to the log.

@@ -1,5 +1,6 @@
 """The Socket.IO face: subscriptions, delivery, and the server that carries them."""
 
+from tidings.realtime.draining import Drainable
 from tidings.realtime.explaining import Clause, Explainer, Explanation
 from tidings.realtime.limits import SocketLimits
 from tidings.realtime.server import DEFAULT_CORS, SocketServer
@@ -11,6 +12,7 @@ __all__ = [
     "DEFAULT_CORS",
     "Clause",
     "DeliveryTracer",
+    "Drainable",
     "Explainer",
     "Explanation",
     "SocketLimits",

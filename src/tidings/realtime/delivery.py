@@ -76,6 +76,12 @@ class Dispatcher:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
+    async def caught_up(self) -> None:
+        """Wait until what the feed holds now has been handed over."""
+        until = self._feed.position
+        while self.delivered.epoch == until.epoch and self.delivered.offset < until.offset:  # noqa: ASYNC110  it is waited for once, at the end
+            await asyncio.sleep(0.005)
+
     async def _run(self, service: SubscriptionService) -> None:
         while True:
             try:

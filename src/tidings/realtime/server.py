@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from tidings.realtime.admission import Admission
 from tidings.realtime.backlog import SlowCounters
 from tidings.realtime.connection import Pace, WireConnection
 from tidings.realtime.delivery import Dispatcher
+from tidings.realtime.draining import Drain, Draining, is_new, offer, refuse
 from tidings.realtime.errors import error_payload, refusal_payload
 from tidings.realtime.explaining import Explainer, parse_explain
 from tidings.realtime.guard import EngineGuard
@@ -60,7 +61,8 @@ class SocketServer:
 
     ``cors`` takes ``origin`` (``"*"``, one origin or a list) and ``methods``. ``expiry_warning``
     and ``connect_deadline`` are in seconds, as is ``leeway``, for which a token is accepted beyond
-    its ``exp``.
+    its ``exp``, and ``drain_seconds`` (see `drain`). ``settle`` waits until what has been committed
+    has been read from the feed.
     """
 
     def __init__(
@@ -79,6 +81,8 @@ class SocketServer:
         limits: SocketLimits | None = None,
         is_revoked: IsRevoked = lambda identity: False,
         tracer: DeliveryTracer | None = None,
+        drain_seconds: float = 5.0,
+        settle: Drain | None = None,
     ) -> None:
         self.path = "/" + path.strip("/")
         self._authenticate = authenticate
@@ -106,6 +110,8 @@ class SocketServer:
         self._allowances: dict[str, Allowance] = {}
         self._admitted: dict[str, Identity] = {}
         self._subscribers: dict[str, Subscriber] = {}
+        self._settle = settle
+        self._draining = Draining(self, self._flush, drain_seconds)
         origins = _origins(cors or DEFAULT_CORS)
         self._allows_any_origin = origins == "*"
         # The libraries report every bad frame with a traceback; what matters is reported here.
@@ -132,6 +138,10 @@ class SocketServer:
         self._app = EngineGuard(engine, self._limits, self._lobby, self._upgrades)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        offer(scope, self.drain)
+        if self._draining.has_begun and is_new(scope):
+            await refuse(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
     def serves(self, path: str) -> bool:
@@ -158,6 +168,7 @@ class SocketServer:
         """Begin to deliver."""
         # The library starts looking for clients that have gone once, and not again after a close.
         self.io.eio.start_service_task = True
+        self._draining.reset()
         self._dispatcher.start(self._service)
         if self._allows_any_origin and not _log.isEnabledFor(logging.DEBUG):
             _log.warning(
@@ -167,6 +178,7 @@ class SocketServer:
 
     async def close(self) -> None:
         """Stop delivering and disconnect everybody."""
+        self._draining.reset()
         await self._dispatcher.stop()
         for engine_socket in list(self.io.eio.sockets.values()):
             await engine_socket.close(wait=False)
@@ -174,6 +186,42 @@ class SocketServer:
         self._sessions.close()
         self.io.expect_nobody()
         await self.io.shutdown()
+
+    async def drain(self) -> None:
+        """Take no new connections, tell the others what has been committed, and end them, spread
+        over ``drain_seconds``, so that their clients come back by themselves: to another process.
+        """
+        await self._draining.run()
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether no new connections are taken, since the process is about to stop."""
+        return self._draining.has_begun
+
+    async def _flush(self) -> None:
+        """Wait until what has been committed is in the queues of the sockets."""
+        if self._settle is not None:
+            await self._settle()
+        await self._dispatcher.caught_up()
+
+    def connections(self) -> Sequence[str]:
+        """The ids of the Engine.IO sockets that there are."""
+        return [found for found, one in self.io.eio.sockets.items() if not one.closed]
+
+    def is_answering(self, engine_id: str) -> bool:
+        """Whether a client has asked something and has not been answered."""
+        return self.io.is_answering(engine_id)
+
+    def release(self, engine_id: str) -> None:
+        """End a connection when what is queued for it has been sent. There is no DISCONNECT among
+        it, from which clients do not come back.
+        """
+        subscriber = self._subscribers.get(self.io.manager.sid_from_eio_sid(engine_id, "/") or "")
+        if subscriber is None:
+            self.io.finish(engine_id)
+        else:
+            subscriber.connection.finish([])
+            self._forget(subscriber)
 
     async def handle(self, sid: str, event: str, payload: object) -> tuple[Any, Then]:
         """Handle one of the wire's events; gives the ack's answer and frames to follow it."""

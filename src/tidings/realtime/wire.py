@@ -114,6 +114,10 @@ class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio
             await engine_socket.close(wait=False, reason=self.reason.SERVER_DISCONNECT)
             engine_socket.queue.put_nowait(None)
 
+    def is_answering(self, eio_sid: str) -> bool:
+        """Whether a client has asked something and has not been answered."""
+        return eio_sid in self._inboxes and self._inboxes[eio_sid].is_busy
+
     def finish(self, eio_sid: str) -> None:
         """Disconnect a client when it has got what is queued for it, or has had the time to."""
         self._close_inbox(eio_sid)
@@ -229,6 +233,11 @@ class _Inbox:
         self._size += size
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="tidings-inbox")
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything has not been answered."""
+        return self._task is not None
 
     def close(self) -> None:
         """Drop what is waiting, and give up what is being done."""

@@ -66,6 +66,7 @@ class Relay:
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._wake = asyncio.Event()
+        self._publishing = asyncio.Lock()
         self._has_rows = True  # what an earlier process may have left
         self._is_failing = False
         self._task: asyncio.Task[None] | None = None
@@ -82,6 +83,7 @@ class Relay:
     def start(self) -> None:
         """Begin to publish."""
         self._wake = asyncio.Event()
+        self._publishing = asyncio.Lock()
         self._task = asyncio.create_task(self._run(), name="tidings-relay")
 
     async def close(self) -> None:
@@ -97,6 +99,16 @@ class Relay:
         except (FeedUnavailable, DatabaseBusy, TimeoutError) as error:
             where = "stays in the outbox" if not self._waiting else "is lost"
             _log.warning("what has not been published %s: %s", where, error)
+
+    async def settle(self) -> None:
+        """Publish what has been committed until now.
+
+        Raises:
+            FeedUnavailable: the feed is away.
+            DatabaseBusy: the outbox is.
+        """
+        self._has_rows = True
+        await self._publish()
 
     def found_in_outbox(self) -> None:
         """There are new rows in the outbox, or there may be."""
@@ -158,6 +170,10 @@ class Relay:
         self._wake.clear()
 
     async def _publish(self) -> None:
+        async with self._publishing:
+            await self._publish_all()
+
+    async def _publish_all(self) -> None:
         while self._waiting:
             some = list(self._waiting)[:_ROWS]
             await self._feed.append([one.batch for one in some])

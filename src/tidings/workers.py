@@ -1,0 +1,157 @@
+"""Workers: the processes of ``tidings serve --workers N``, which share one listening socket."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from types import FrameType
+from typing import Final
+
+import click
+
+_TICK: Final = 0.2
+_RETRY_SECONDS: Final = 2.0
+"""So long after one that could not be started it is tried again."""
+_ENDED: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class Worker:
+    """One process. By a socket it says when it serves; it ends when that socket is closed."""
+
+    def __init__(self, command: Sequence[str], listener: socket.socket) -> None:
+        self._line, its = socket.socketpair()
+        fds = (listener.fileno(), its.fileno())
+        options = ["--listener", str(fds[0]), "--parent", str(fds[1])]
+        with its:
+            # In a group of its own: Ctrl+C is for us, and we say it to all in order.
+            self.process = subprocess.Popen(  # noqa: S603  our own command
+                [*command, *options], pass_fds=fds, process_group=0
+            )
+        self.is_serving = False
+        self.is_leaving = False
+
+    def look(self) -> None:
+        """See whether it serves now."""
+        if not self.is_serving and select.select([self._line], [], [], 0)[0]:
+            with suppress(ConnectionError):
+                self.is_serving = self._line.recv(1) != b""
+
+    def leave(self, number: int = signal.SIGTERM) -> None:
+        """Have it end; it takes as long as its clients need."""
+        self.is_leaving = True
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+
+    def close(self) -> None:
+        """Let go of one that has ended."""
+        self._line.close()
+
+
+class Workers:
+    """Keeps ``count`` processes of a command running, until SIGTERM or SIGINT; SIGHUP replaces
+    them one by one, each when its successor serves. A second signal to end kills them.
+    """
+
+    def __init__(self, command: Sequence[str], listener: socket.socket, count: int) -> None:
+        self._command = [sys.executable, *command]
+        self._listener = listener
+        self._count = count
+        self._workers: list[Worker] = []
+        self._old: deque[Worker] = deque()
+        self._ends = 0
+        self._has_served = False
+        self._not_before = 0.0
+
+    def run(self, announcement: str) -> int:
+        """Run until told to end, or until a first process cannot be started; the exit status.
+
+        What is to be announced is, once all of them serve.
+        """
+        for number in _ENDED:
+            signal.signal(number, self._end)
+        signal.signal(signal.SIGHUP, self._replace)
+        try:
+            while not self._ends:
+                self._start_missing()
+                self._wait()
+                failed = self._collect()
+                if failed is not None and not self._has_served:
+                    return failed
+                if not self._has_served and all(one.is_serving for one in self._workers):
+                    self._has_served = True
+                    click.echo(announcement)
+                self._retire()
+            return 0
+        finally:
+            self._stop()
+
+    def _end(self, _signal: int, _frame: FrameType | None) -> None:
+        self._ends += 1
+
+    def _replace(self, _signal: int, _frame: FrameType | None) -> None:
+        self._old = deque(self._workers)
+
+    @property
+    def _staying(self) -> list[Worker]:
+        return [one for one in self._workers if not one.is_leaving]
+
+    def _start_missing(self) -> None:
+        # While one is to be replaced there is one more: its successor.
+        wanted = self._count + (1 if self._old else 0)
+        while len(self._staying) < wanted and time.monotonic() >= self._not_before:
+            self._workers.append(Worker(self._command, self._listener))
+
+    def _wait(self) -> None:
+        time.sleep(_TICK)
+        for one in self._workers:
+            one.look()
+
+    def _collect(self) -> int | None:
+        """Let go of those that have ended; the exit status of one that never served."""
+        failed = None
+        for one in [one for one in self._workers if one.process.poll() is not None]:
+            self._workers.remove(one)
+            one.close()
+            if one in self._old:
+                self._old.remove(one)
+            if one.is_leaving:
+                continue
+            if not one.is_serving:
+                failed = one.process.returncode or 1
+                self._not_before = time.monotonic() + _RETRY_SECONDS
+            else:
+                told = f"process {one.process.pid} has ended ({one.process.returncode})"
+                click.echo(f"{told}; another one is started", err=True)
+        return failed
+
+    def _retire(self) -> None:
+        """End the next that is to be replaced, once its successor serves and the last has gone."""
+        staying = self._staying
+        is_quiet = len(staying) == len(self._workers) and all(one.is_serving for one in staying)
+        if self._old and len(staying) > self._count and is_quiet:
+            self._old.popleft().leave()
+
+    def _stop(self) -> None:
+        for one in self._workers:
+            one.leave()
+        while any(one.process.poll() is None for one in self._workers):
+            if self._ends > 1:
+                for one in self._workers:
+                    one.leave(signal.SIGKILL)
+            time.sleep(_TICK / 4)
+        for one in self._workers:
+            one.close()
+
+
+def inherited(fd: int) -> socket.socket:
+    """The socket that a process was given by its parent."""
+    os.set_inheritable(fd, False)
+    return socket.socket(fileno=fd)
