@@ -14,6 +14,7 @@ import itertools
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from engineio.async_drivers.asgi import WebSocket
@@ -23,10 +24,9 @@ from tidings.realtime import delivery
 from tidings.realtime.replay import Replayer
 from tidings.realtime.server import SocketServer
 from tidings.realtime.service import SubscriptionService
-from tidings.storage import outbox as outbox_module
 from tidings.storage import relay as relay_module
-from tidings.storage import unit_of_work as work_module
-from tidings.storage.outbox import Outbox
+from tidings.storage.change_log import ChangeLog
+from tidings.storage.outbox import Outbox, batch_of, new_key
 from tidings.storage.relay import Relay
 
 POINTS: Mapping[str, tuple[Any, str, bool]] = {
@@ -103,12 +103,12 @@ def _publish_before_commit() -> None:
             await connection.rollback()
             raise
 
-    work_module._commit = commit
+    import_module("tidings.storage.unit_of_work")._commit = commit
     _rolled_back_too()
 
 
 def _rolled_back_too() -> None:
-    clear = work_module.ChangeLog.clear
+    clear = ChangeLog.clear
     relays: list[Relay] = []
     begin = Relay.begin
 
@@ -123,15 +123,15 @@ def _rolled_back_too() -> None:
             begin(relays[0], changes).committed(kept=False)
 
     Relay.begin = noted  # type: ignore[method-assign]  # a fault, on purpose
-    work_module.ChangeLog.clear = cleared  # type: ignore[method-assign]  # a fault, on purpose
+    ChangeLog.clear = cleared  # type: ignore[method-assign]  # a fault, on purpose
 
 
 def _drop_a_change() -> None:
-    """Each 50th batch does not reach the feed."""
+    """Each 10th batch does not reach the feed."""
     original, numbers = SharedFeed.append, itertools.count(1)
 
     async def append(self: SharedFeed, batches: Sequence[Batch]) -> None:
-        await original(self, [one for one in batches if next(numbers) % 50])
+        await original(self, [one for one in batches if next(numbers) % 10])
 
     SharedFeed.append = append  # type: ignore[method-assign]  # a fault, on purpose
 
@@ -191,12 +191,11 @@ def _read_on_by_id() -> None:
 
 def _forget_repeats() -> None:
     """A batch that is appended again is taken for another one."""
-    original = outbox_module.batch_of
 
-    def batch_of(row: Any) -> Batch:
-        return Batch(outbox_module.new_key(), original(row).entries)
+    def another(row: Any) -> Batch:
+        return Batch(new_key(), batch_of(row).entries)
 
-    relay_module.batch_of = batch_of
+    relay_module.batch_of = another
 
 
 MUTANTS: Mapping[str, Callable[[], None]] = {

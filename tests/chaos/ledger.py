@@ -182,10 +182,18 @@ class Ledger:
 
     def _check_truth(self, name: str, journal: Journal, tally: Tally) -> None:
         """What was told was committed: there is an attempt at that time which was."""
+        before: set[tuple[str, int]] = set()
         for told in journal.told:
-            if not any(_is_of(told, op) for op in self.ops.get(told.record, ())):
+            found = [op for op in self.ops.get(told.record, ()) if _is_of(told, op)]
+            if not found:
                 tally.untrue += 1
                 tally.faults.append(f"{name}: told of what was not committed: {told}")
+            elif len(found) == 1:
+                key = (told.cursor[0], id(found[0]))
+                if key in before:
+                    tally.doubled += 1
+                    tally.faults.append(f"{name}: one commit at two places: {told}")
+                before.add(key)
 
     def _check_due(self, name: str, journal: Journal, tally: Tally) -> None:
         """Of everything committed that concerns its filter the client knows."""

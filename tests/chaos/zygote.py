@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import sys
+import traceback
 from importlib import import_module
 from typing import Any
 
@@ -100,6 +101,8 @@ class Zygote:
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(status)

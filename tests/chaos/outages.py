@@ -1,0 +1,104 @@
+"""Redis that dies, comes back with its data or without, hangs, or cuts everybody off."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import redis as client
+from tests.chaos.app import Setup
+from tests.chaos.field import field_of
+from tests.chaos.follower import following
+from tests.chaos.ledger import Tally
+from tests.support.redis import RedisServer
+
+Outage = Callable[[RedisServer, float], None]
+
+
+def _killed(server: RedisServer, seconds: float) -> None:
+    server.kill()
+    _wait(seconds)
+    server.start()
+
+
+def _emptied(server: RedisServer, seconds: float) -> None:
+    server.kill()
+    _wait(seconds)
+    server.restart_empty()
+
+
+def _frozen(server: RedisServer, seconds: float) -> None:
+    server.freeze()
+    _wait(seconds)
+    server.thaw()
+
+
+def _cut_off(server: RedisServer, seconds: float) -> None:
+    server.drop_connections()
+
+
+def _flushed(server: RedisServer, seconds: float) -> None:
+    server.execute("FLUSHALL")
+
+
+def _narrow(server: RedisServer, seconds: float) -> None:
+    """Whoever is sent more than a little at once is cut off."""
+    server.execute("CONFIG", "SET", "client-output-buffer-limit", "normal 4096 2048 1")
+    _wait(seconds)
+    # The administrator's own answers are short.
+    server.execute("CONFIG", "SET", "client-output-buffer-limit", "normal 0 0 0")
+
+
+def _wait(seconds: float) -> None:
+    # In a thread of its own; how long an outage lasts is what it is.
+    import time
+
+    time.sleep(seconds)
+
+
+OUTAGES: Mapping[str, Outage] = {
+    "killed": _killed,
+    "emptied": _emptied,
+    "frozen": _frozen,
+    "cut off": _cut_off,
+    "flushed": _flushed,
+    "narrow": _narrow,
+}
+
+
+async def hurt(
+    setup: Setup,
+    redis: RedisServer,
+    seed: str,
+    *,
+    outages: list[str],
+    seconds: float,
+    between: float = 0.3,
+    writers: int = 4,
+    followers: int = 14,
+    mutant: str | None = None,
+) -> Tally:
+    """Two processes, and what happens to their Redis, while clients write and follow."""
+    chance = random.Random(f"{seed}/outages")
+    async with field_of(setup, seed, mutant=mutant) as field:
+        # One half follows each process, for as long as that lives.
+        field.follow(followers, lambda number: [field.cluster.urls[number % 2]])
+        field.write(writers, pause=0.01)
+        async with following(field.followers):
+            async with field.writing():
+                for name in outages:
+                    await _written(field.writers[0].written + 5, field)
+                    with suppress(client.RedisError):
+                        length = seconds * chance.uniform(0.7, 1.3)
+                        await asyncio.to_thread(OUTAGES[name], redis, length)
+                    await asyncio.sleep(between * chance.uniform(0.5, 1.5))
+            return await field.account()
+
+
+async def _written(count: int, field: object) -> None:
+    """Writes go on, whatever Redis does."""
+    async with asyncio.timeout(60):
+        while field.writers[0].written < count:  # type: ignore[attr-defined]
+            await asyncio.sleep(0.01)
