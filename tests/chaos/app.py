@@ -62,6 +62,7 @@ def make_api(setup: Setup) -> Api:
             "status": "string",
             "grp": "string",
             "rank": {"type": "integer", "filter_operator": ">"},
+            "version": "integer",  # so that changes carry it
         },
         id_type="string",
         max_page_size=1000,

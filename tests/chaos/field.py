@@ -47,7 +47,7 @@ class Field:
         notice: Callable[[Told], None] = lambda told: None,
     ) -> None:
         """Make so many followers, each with one of the filters."""
-        for number in range(count):
+        for number in range(len(self.followers), len(self.followers) + count):
             where = self.cluster.urls if urls is None else urls(number)
             filters = FILTERS[number % len(FILTERS)]
             seed = f"{self.seed}/follower/{number}"
