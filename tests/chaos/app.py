@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from starlette.applications import Starlette
@@ -12,10 +12,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from tests.sockets.kit import leftovers
 
-from tidings import Api, JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
-from tidings.api.parts import FeedOptions
+from tidings import (
+    Api,
+    JWTAuthPlugin,
+    PostgresFeedPlugin,
+    RestApiPlugin,
+    SocketIOPlugin,
+    SqlAlchemyPlugin,
+)
 from tidings.errors import TidingsError
-from tidings.feed.redis import redis_log
 from tidings.realtime import SocketLimits
 from tidings.storage import UnitOfWork
 
@@ -26,11 +31,14 @@ Step = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Setup:
-    """What all processes have in common. ``feed`` is ``redis=``, or None for one process."""
+    """What all processes have in common: a database, and Redis or PostgreSQL as their feed.
+
+    Without either there can be one process only.
+    """
 
     database: str
-    feed: Mapping[str, Any] | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    redis: Mapping[str, Any] | None = None
+    postgres: str | None = None
 
     def told(self) -> dict[str, Any]:
         """For another process, as JSON."""
@@ -41,15 +49,15 @@ class RolledBack(Exception):
     """A script asked for it."""
 
 
-def make_api(setup: Setup) -> Api:
+def _make_api(setup: Setup) -> Api:
     api = Api(name="chaos")
     api.use(RestApiPlugin())
     api.use(SqlAlchemyPlugin(setup.database))
     api.use(JWTAuthPlugin(secret=SECRET, revocation="database"))
     limits = SocketLimits(subscribe_rate=1000, subscribe_burst=10_000, connections_per_user=0)
     api.use(SocketIOPlugin(anonymous=True, limits=limits))
-    if setup.feed is not None:
-        api.set_feed(FeedOptions(redis_log(setup.feed), outbox=True, **setup.options))
+    if setup.postgres is not None:
+        api.use(PostgresFeedPlugin(setup.postgres))
     api.add_resource(
         RESOURCE,
         schema={
@@ -70,9 +78,14 @@ def make_api(setup: Setup) -> Api:
     return api
 
 
+def make_api(setup: Setup) -> Api:
+    """The api alone."""
+    return make_app(setup)[1]
+
+
 def make_app(setup: Setup) -> tuple[Starlette, Api]:
     """The app to serve, and its api."""
-    api = make_api(setup)
+    api = _make_api(setup)
 
     async def script(request: Request) -> JSONResponse:
         asked = await request.json()
@@ -99,7 +112,7 @@ def make_app(setup: Setup) -> tuple[Starlette, Api]:
     app.add_route("/books", books)
     app.add_route("/revoke", revoke, methods=["POST"])
     api.install(app)
-    api.start_socket_server(app)
+    api.start_socket_server(app, redis=setup.redis)
     return app, api
 
 

@@ -19,7 +19,7 @@ from tests.chaos.writers import GROUPS, STATUSES, step_of
 
 from tidings.feed import Change, Cursor, SharedFeed, decode_notice
 
-SHARED = 12
+SHARED = 40
 _NEVER = -1
 
 
@@ -60,15 +60,16 @@ async def contend(
     writers: int = 64,
     transactions: int,
     followers: int = 7,
+    slots: int = 2,
     mutant: str | None = None,
 ) -> Tally:
-    """Transactions with delays, savepoints and rollbacks, at two processes."""
-    async with field_of(setup, seed, mutant=mutant) as place:
+    """Transactions with delays, savepoints and rollbacks, at so many processes."""
+    async with field_of(setup, seed, slots=slots, mutant=mutant) as place:
         shared = await _shared(place)
         reader = Reader(place)
         # One follower reads whatever it is told of: all of them would be a load of its own.
         place.follow(1, notice=reader.notice)
-        place.follow(followers - 1, lambda number: [place.cluster.urls[number % 2]])
+        place.follow(followers - 1, lambda number: [place.cluster.urls[number % slots]])
         async with following(place.followers):
             rounds = (
                 _transactions(place, shared, f"c{number}", transactions)
@@ -88,7 +89,7 @@ async def _shared(place: Field) -> dict[str, Values]:
     """Rows that everybody changes; only their version does."""
     rows: dict[str, Values] = {}
     for number in range(SHARED):
-        values = {"status": STATUSES[number % 3], "grp": GROUPS[number % 4], "rank": 7 * number}
+        values = {"status": STATUSES[number % 3], "grp": GROUPS[number % 4], "rank": 2 * number}
         op = Op(f"shared-{number}", None, {**values, "version": next(place.ledger.versions)}, 0.0)
         await _attempt(place, [op], [step_of(op)])
         rows[op.record] = values

@@ -63,6 +63,16 @@ class Writer:
         else:
             await self._script(undone=kind == "undone")
 
+    async def write_many(self, count: int) -> None:
+        """Make so many records in one transaction, and delete them in another."""
+        now = time.time()
+        names = [f"{self._name}-{next(self._numbers)}" for _ in range(count)]
+        made = [Op(name, None, self._values(), now) for name in names]
+        url = f"{self._urls[0]}/script"
+        await self._attempt(made, "POST", url, {"json": {"steps": [step_of(op) for op in made]}})
+        gone = [Op(op.record, op.after, None, time.time()) for op in made]
+        await self._attempt(gone, "POST", url, {"json": {"steps": [step_of(op) for op in gone]}})
+
     def _values(self) -> dict[str, Any]:
         return {
             "status": self._random.choice(STATUSES),
