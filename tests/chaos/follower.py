@@ -78,7 +78,7 @@ class Follower:
             if self._fetches is not None:
                 self._fetches.cancel()
 
-    async def until(self, holds: Callable[[Journal], bool], seconds: float = 60.0) -> None:
+    async def until(self, holds: Callable[[Journal], bool], seconds: float = 20.0) -> None:
         """Wait until this holds of the journal, and nothing is being fetched."""
         try:
             async with asyncio.timeout(seconds):
@@ -88,7 +88,9 @@ class Follower:
         except TimeoutError:
             raise AssertionError(
                 f"{dict(self.journal.filters)}: not within {seconds:g} s; {len(self.journal.told)} "
-                f"told, {dict(self.journal.resyncs)}, {self.journal.errors}"
+                f"told, {dict(self.journal.resyncs)}, {self.journal.errors}, connection "
+                f"{self.connection} is {'' if self._is_following.is_set() else 'not '}following, "
+                f"{self._to_fetch} to fetch, last {self.journal.told[-1:]}, {self._stored}"
             ) from None
 
     async def following(self) -> None:

@@ -57,7 +57,7 @@ async def _rounds(
         point = chance.choice([*POINTS, "anywhere", "anywhere"])
         die = None if point == "anywhere" else (point, chance.randint(1, MOST.get(point, 12)))
         await cluster.start(slot, die=die, mutant=mutant)
-        await answers(field, slot)
+        await _answers(field, slot)
         try:
             async with asyncio.timeout(chance.uniform(0.0, 0.3) if die is None else 1.5):
                 await cluster.ended(slot)
@@ -68,8 +68,17 @@ async def _rounds(
     await cluster.start(slot, mutant=mutant)
 
 
-async def answers(field: Field, slot: int) -> None:
-    """Wait until a slot's server has answered something, or has died of it."""
-    with contextlib.suppress(aiohttp.ClientError, OSError):
-        async with field.http.get(f"{field.cluster.urls[slot]}/api/notes?page[size]=1"):
-            pass
+async def _answers(field: Field, slot: int) -> None:
+    """Wait until a slot's server has answered something, or is dead."""
+
+    async def ask() -> None:
+        with contextlib.suppress(aiohttp.ClientError, OSError):
+            async with field.http.get(f"{field.cluster.urls[slot]}/api/notes?page[size]=1"):
+                pass
+
+    asking = asyncio.create_task(ask())
+    ending = asyncio.create_task(field.cluster.ended(slot))
+    await asyncio.wait([asking, ending], return_when=asyncio.FIRST_COMPLETED)
+    for task in (asking, ending):
+        task.cancel()
+    await asyncio.gather(asking, ending, return_exceptions=True)

@@ -11,6 +11,7 @@ from tests.chaos.app import Setup
 from tests.chaos.field import Field, field_of
 from tests.chaos.follower import following
 from tests.chaos.ledger import Tally
+from tests.chaos.writers import Writer
 from tests.support.redis import RedisServer
 
 Outage = Callable[[RedisServer, float], None]
@@ -89,10 +90,11 @@ async def hurt(
                     length = seconds * chance.uniform(0.7, 1.3)
                     outage = asyncio.create_task(asyncio.to_thread(OUTAGES[name], redis, length))
                     if name == "narrow":
-                        await field.writers[0].write_many(300)
+                        await bulk.write_many(300)
                     await outage
                     await asyncio.sleep(between * chance.uniform(0.5, 1.5))
             tally = await field.account()
+            tally.faults += bulk.errors
     if "narrow" in outages and "output buffer limits" not in redis.log():
         tally.faults.append("Redis has cut off nobody: the limit was not tight enough")
     return tally
