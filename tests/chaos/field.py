@@ -12,7 +12,7 @@ import aiohttp
 from tests.chaos.app import Setup
 from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.follower import Follower, fetched, following
-from tests.chaos.ledger import Ledger, Op, Tally, Told, Values
+from tests.chaos.ledger import Ledger, Op, Tally, Told, Values, matches
 from tests.chaos.writers import GROUPS, STATUSES, Writer
 
 FILTERS: Sequence[Values] = (
@@ -107,7 +107,11 @@ class Field:
         """
         for number in range(_ROUNDS):
             marks = [await self._mark(number, place) for place in range(len(FILTERS))]
-            mine = {str(filters): mark for filters, mark in zip(FILTERS, marks, strict=True)}
+            # The last one of those that concern it.
+            mine = {
+                str(filters): [op.record for op in marks if matches(filters, op.after)][-1]
+                for filters in FILTERS
+            }
             waiting = (
                 one.until(lambda journal, mark=mine[str(one.journal.filters)]: mark in journal.view)
                 for one in self.followers
@@ -122,7 +126,7 @@ class Field:
     def _is_told(self, follower: Follower, mark: str) -> bool:
         return any(told.record == mark for told in reversed(follower.journal.told))
 
-    async def _mark(self, number: int, place: int) -> str:
+    async def _mark(self, number: int, place: int) -> Op:
         values = {"status": STATUSES[0], "grp": GROUPS[0], "rank": 0, "version": 0}
         values |= {"status": "mark", "grp": "mark", **FILTERS[place]}
         values |= {"rank": FILTERS[place].get("rank", -1) + 1}
@@ -137,7 +141,7 @@ class Field:
             ) as answer:
                 assert answer.status == 201, await answer.text()
             settle("committed")
-        return op.record
+        return op
 
 
 @contextlib.asynccontextmanager

@@ -83,6 +83,7 @@ async def hurt(
         # One half follows each process, for as long as that lives.
         field.follow(followers, lambda number: [field.cluster.urls[number % 2]])
         field.write(writers, pause=0.01)
+        bulk = Writer(field.http, field.cluster.urls, field.ledger, "bulk", seed)
         async with following(field.followers):
             async with field.writing():
                 for name in outages:
