@@ -51,10 +51,11 @@ audit: setup ## Known vulnerabilities of the dependencies (needs a network)
 bench: setup ## The benchmarks
 	$(BIN)/python -m benchmarks
 
-prove: setup ## Millions of decisions: filters on each database, who may know; fuzzing (SEED=123 repeats)
+prove: setup ## At length: filters on each database, who may know; fuzzing; kills and outages (SEED=123 repeats)
 	$(BIN)/python -m tests.proof $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.security $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.security.fuzz $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
 
 clean: ## Remove what tests and builds leave behind (not .venv)
 	rm -rf $(AUDIT) build dist htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -10,8 +10,8 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from tests.sockets.kit import leftovers
 
+from tests.sockets.kit import leftovers
 from tidings import (
     Api,
     JWTAuthPlugin,

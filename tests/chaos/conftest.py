@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from tests.support.databases import MissingServer
 from tests.support.redis import RedisServer, redis_server
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+
 from tests.chaos.app import Setup, make_api
 from tests.chaos.field import Field, field_of
 from tests.chaos.follower import following
 from tests.chaos.ledger import Op, Tally, Told, Values
 from tests.chaos.writers import GROUPS, STATUSES, step_of
-
 from tidings.feed import Change, Cursor, SharedFeed, decode_notice
 
 SHARED = 40
@@ -215,5 +215,3 @@ def _check_whole(place: Field, entries: dict[int, Change]) -> list[str]:
             if offsets != list(range(offsets[0], len(entries) + 1)):
                 faults.append(f"follower {number} was not told of each place in order")
     return faults
-
-

@@ -6,14 +6,15 @@ Beside it the same with plain Socket.IO, rooms and all, which has no way to tell
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import random
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import aiohttp
+
 from tests.chaos.app import Setup
 from tests.chaos.field import field_of
 from tests.chaos.follower import following
@@ -75,28 +76,31 @@ class Plain:
 
 async def cut_plain(seed: str, *, cuts: int, seconds: float, clients: int = 10) -> Plain:
     """The same cuts with a python-socketio server that emits to a room."""
-    async with run_server("-m tests.chaos.plain", ready_path="/socket.io/") as server:
-        async with proxies([server.url] * clients) as lines, aiohttp.ClientSession() as http:
-            members = [_Member(http, line.url) for line in lines]
-            tasks = [asyncio.create_task(one.run()) for one in members]
-            try:
-                for one in members:
-                    await one.joined.wait()
-                emitting = asyncio.create_task(_emit(http, server.url))
-                await _cut_all(lines, cuts, seconds, seed)
-                emitting.cancel()
-                (sent,) = await asyncio.gather(emitting, return_exceptions=True)
-                assert isinstance(sent, int), sent
-                # All are there now: the last one comes to everybody, after all others.
-                for one in members:
-                    await one.joined.wait()
-                await _emit_one(http, server.url, -1)
-                for one in members:
-                    await one.last.wait()
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+    async with (
+        run_server("-m tests.chaos.plain", ready_path="/socket.io/") as server,
+        proxies([server.url] * clients) as lines,
+        aiohttp.ClientSession() as http,
+    ):
+        members = [_Member(http, line.url) for line in lines]
+        tasks = [asyncio.create_task(one.run()) for one in members]
+        try:
+            for one in members:
+                await one.joined.wait()
+            emitting = asyncio.create_task(_emit(http, server.url))
+            await _cut_all(lines, cuts, seconds, seed)
+            emitting.cancel()
+            (sent,) = await asyncio.gather(emitting, return_exceptions=True)
+            assert isinstance(sent, int), sent
+            # All are there now: the last one comes to everybody, after all others.
+            for one in members:
+                await one.joined.wait()
+            await _emit_one(http, server.url, -1)
+            for one in members:
+                await one.last.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
     got = sum(len(one.got) for one in members)
     return Plain(sent * clients, got, sum(line.cuts for line in lines))
 
@@ -130,10 +134,8 @@ class _Member:
 
     async def run(self) -> None:
         while True:
-            try:
+            with contextlib.suppress(aiohttp.ClientError, OSError):
                 await self._connection()
-            except (aiohttp.ClientError, OSError):
-                pass
             self.joined.clear()
             await asyncio.sleep(0.02)
 
@@ -157,8 +159,3 @@ class _Member:
                         self.last.set()
                     else:
                         self.got.add(number)
-
-
-def elapsed(since: float) -> str:
-    """For the lines of the long run."""
-    return f"{time.monotonic() - since:.0f} s"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from statistics import mean
 
 import aiohttp
+
 from tests.chaos.app import Setup
 from tests.chaos.field import FILTERS, Field, field_of
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
+
 from tests.chaos.app import Setup
 from tests.chaos.cluster import Cluster, cluster
 from tests.chaos.follower import Follower, fetched, following
@@ -52,9 +53,7 @@ class Field:
             filters = FILTERS[number % len(FILTERS)]
             seed = f"{self.seed}/follower/{number}"
             self.followers.append(
-                Follower(
-                    self.http, where, filters, seed, rest=self.cluster.urls, notice=notice
-                )
+                Follower(self.http, where, filters, seed, rest=self.cluster.urls, notice=notice)
             )
 
     def write(self, count: int, *, pause: float = 0.0, records: int = 12) -> None:

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import aiohttp
+
 from tests.chaos.ledger import Fetched, Journal, Told, Values
 
 ANSWER_SECONDS: Final = 30.0
@@ -142,7 +143,11 @@ class Follower:
         raise Gone
 
     async def _call(
-        self, ws: aiohttp.ClientWebSocketResponse, reading: asyncio.Task[None], event: str, data: Any
+        self,
+        ws: aiohttp.ClientWebSocketResponse,
+        reading: asyncio.Task[None],
+        event: str,
+        data: Any,
     ) -> Any:
         number = len(self._acks) + 1
         answer = self._acks[number] = asyncio.get_running_loop().create_future()
@@ -248,9 +253,7 @@ class Follower:
 _PATIENT: Final = aiohttp.ClientWSTimeout(ws_close=1.0)
 
 
-async def fetched(
-    http: aiohttp.ClientSession, url: str, filters: Values
-) -> tuple[Fetched, str]:
+async def fetched(http: aiohttp.ClientSession, url: str, filters: Values) -> tuple[Fetched, str]:
     """One list, whole, and its cursor."""
     parameters = {f"filter[{name}]": str(value) for name, value in filters.items()}
     parameters |= {"fields[notes]": "version", "page[size]": "1000"}

@@ -8,6 +8,7 @@ import random
 from collections import Counter
 
 import aiohttp
+
 from tests.chaos.app import Setup
 from tests.chaos.faults import POINTS
 from tests.chaos.field import Field, field_of
@@ -36,7 +37,9 @@ async def kill(
         field.write(writers, pause=0.004)
         async with following(field.followers):
             async with field.writing():
-                rounds = (_rounds(field, slot, chance, kills, died, mutant) for slot in range(SLOTS))
+                rounds = (
+                    _rounds(field, slot, chance, kills, died, mutant) for slot in range(SLOTS)
+                )
                 await asyncio.gather(*rounds)
             tally = await field.account()
     return tally, died

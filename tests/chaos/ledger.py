@@ -96,8 +96,8 @@ class Tally:
         resyncs = dict(sorted(self.resyncs.items())) or "none"
         return (
             f"{self.commits:,} commits, {self.unknown} of unknown fate, {self.undone} undone; "
-            f"{self.clients} clients, {self.reconnections:,} reconnections; of {self.due:,} due "
-            f"{self.told:,} told, {self.folded:,} folded into a later one, {self.fetched:,} fetched, "
+            f"{self.clients} clients, {self.reconnections:,} reconnections; "
+            f"of {self.due:,} due {self.told:,} told, {self.folded:,} folded into a later one, {self.fetched:,} fetched, "
             f"{self.cancelled} cancelled out; resyncs {resyncs}; {self.lost} lost, "
             f"{self.doubled} doubled, {self.untrue} untrue"
         )

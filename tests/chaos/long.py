@@ -29,7 +29,8 @@ from tests.support.databases import DatabaseServer, mariadb, postgresql
 from tests.support.redis import RedisServer, redis_server
 
 SHOWN = 10
-DATABASES = ("sqlite", "postgresql", "mariadb")
+DATABASES = ("sqlite", "postgresql", "mariadb", "postgresql alone")
+"""What processes share; but for the last, with Redis beside it."""
 AT_ONCE = 100
 """So many kills share one field, since of a long run no list could be held against another."""
 
@@ -51,6 +52,9 @@ class World:
 
     def setup(self, kind: str) -> Setup:
         """A database that nobody has used, and a Redis that is empty."""
+        if kind == "postgresql alone":
+            url = self.database("postgresql")
+            return Setup(url, postgres=url)
         self.redis.execute("FLUSHALL")
         return Setup(self.database(kind), redis=self.redis.redis())
 
@@ -82,10 +86,10 @@ async def kills(world: World) -> int:
     faults = done = number = 0
     where: Counter[str] = Counter()
     while done < world.count(1000):
-        kind = DATABASES[number % 3]
+        kind = DATABASES[number % len(DATABASES)]
         name = f"{world.seed}/{number}"
         started = time.monotonic()
-        share = min(AT_ONCE, world.count(1000) // 3 + 1)
+        share = min(AT_ONCE, world.count(1000) // 4 + 1)
         tally, died = await kill(world.setup(kind), name, kills=share)
         where += died
         number += 1
@@ -129,7 +133,7 @@ async def cuts(world: World) -> int:
 async def contention(world: World) -> int:
     """64 writers on the same rows."""
     faults = 0
-    for kind in ("postgresql", "mariadb"):
+    for kind in DATABASES[1:]:
         started = time.monotonic()
         tally = await contend(
             world.setup(kind),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.chaos.app import Setup
 from tests.chaos.contention import contend
 from tests.support.redis import RedisServer
@@ -17,6 +18,12 @@ async def test_concurrent_writers_are_told_in_the_order_of_their_commits(
     assert not tally.faults, f"{tally}\n" + "\n".join(tally.faults[:10])
     assert tally.commits > 200, tally
     assert tally.undone > 64, tally
+
+
+async def test_the_feed_in_postgresql_has_the_order_of_commits(postgres_url: str) -> None:
+    setup = Setup(postgres_url, postgres=postgres_url)
+    tally = await contend(setup, "contention", transactions=4, mutant="commit slowly")
+    assert not tally.faults, f"{tally}\n" + "\n".join(tally.faults[:10])
 
 
 @pytest.mark.parametrize("mutant", ["read on by id", "publish before commit"])

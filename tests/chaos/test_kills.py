@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from tests.chaos.app import Setup
 from tests.chaos.kills import kill
 from tests.support.redis import RedisServer
@@ -18,6 +19,12 @@ async def test_killed_servers_lose_nothing(database_url: str, redis: RedisServer
     assert not tally.faults, f"{tally}\n" + "\n".join(tally.faults[:10])
     assert died.total() >= kills - 2, died
     assert tally.told > 100, tally
+
+
+async def test_killed_servers_that_share_postgresql_lose_nothing(postgres_url: str) -> None:
+    tally, _ = await kill(Setup(postgres_url, postgres=postgres_url), "kills", kills=8)
+    assert not tally.faults, f"{tally}\n" + "\n".join(tally.faults[:10])
+    assert tally.told > 50, tally
 
 
 @pytest.mark.parametrize(

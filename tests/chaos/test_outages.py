@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from tests.chaos.app import Setup
 from tests.chaos.outages import OUTAGES, hurt
 from tests.support.redis import RedisServer

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import jwt
 import pytest
+
 from tests.chaos.app import SECRET, Setup
 from tests.chaos.field import Field, field_of
 from tests.chaos.follower import following

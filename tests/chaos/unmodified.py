@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import aiohttp
+
 from tests.chaos.follower import fetched
 from tests.chaos.ledger import Journal, Told, Values
 from tests.support.node import Event, NodeClient

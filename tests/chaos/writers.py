@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import aiohttp
+
 from tests.chaos.ledger import Ledger, Op, Values
 
 STATUSES = ("open", "done", "late")
@@ -108,7 +109,7 @@ class Writer:
         await self._attempt([op], method, url, body)
 
     async def _script(self, *, undone: bool) -> None:
-        """Several records in one transaction; a part that a savepoint undoes; perhaps all undone."""
+        """One transaction: several records, parts that savepoints undo, perhaps all undone."""
         ops: list[Op] = []
         steps: list[dict[str, Any]] = []
         lost: list[Op] = []
