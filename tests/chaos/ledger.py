@@ -97,8 +97,8 @@ class Tally:
         return (
             f"{self.commits:,} commits, {self.unknown} of unknown fate, {self.undone} undone; "
             f"{self.clients} clients, {self.reconnections:,} reconnections; "
-            f"of {self.due:,} due {self.told:,} told, {self.folded:,} folded into a later one, {self.fetched:,} fetched, "
-            f"{self.cancelled} cancelled out; resyncs {resyncs}; {self.lost} lost, "
+            f"of {self.due:,} due {self.told:,} told, {self.folded:,} folded into a later "
+            f"one, {self.fetched:,} fetched, {self.cancelled} cancelled out; resyncs {resyncs}; {self.lost} lost, "
             f"{self.doubled} doubled, {self.untrue} untrue"
         )
 
