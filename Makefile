@@ -12,6 +12,9 @@ JS := tests/js
 AUDIT := .audit
 PACKAGES := $(JS)/node_modules/.setup
 
+# Each process has its own servers, so that many of them would need much memory.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
+
 # Two installations into one environment at once would spoil it, so -j changes nothing.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -28,10 +31,10 @@ demo: $(RUNTIME) ## Run the demo (PORT=8000)
 	PORT=$(PORT) $(BIN)/tidings demo
 
 test: setup setup-js browser nginx ## All tests, with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term
 
 test-fast: setup setup-js ## All tests but those in a browser
-	$(BIN)/python -m pytest -m "not browser"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not browser"
 
 lint: setup ## Style, format and types
 	$(BIN)/ruff check .
@@ -51,10 +54,11 @@ audit: setup ## Known vulnerabilities of the dependencies (needs a network)
 bench: setup ## The benchmarks
 	$(BIN)/python -m benchmarks
 
-prove: setup ## Millions of decisions: filters on each database, who may know; fuzzing (SEED=123 repeats)
+prove: setup ## At length: filters on each database, who may know; fuzzing; kills and outages (SEED=123 repeats)
 	$(BIN)/python -m tests.proof $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.security $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.security.fuzz $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
 
 clean: ## Remove what tests and builds leave behind (not .venv)
 	rm -rf $(AUDIT) build dist htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -110,6 +110,29 @@ async def test_several_subscriptions_are_told_in_the_order_of_the_feed(api: Api)
     assert told == [("a", "1"), ("b", "2"), ("b", "3"), ("a", "3")]
 
 
+async def test_a_break_before_the_missed_notifications_loses_none(api: Api) -> None:
+    """What `subscription.created` gives is what is restored next, were this the last to come."""
+    seen = api._feed.position
+    await api.resources.posts.post({"status": "published"})
+    await delivered(api)
+    person, wire = subscriber()
+    _, first = await restore(api, entry(seen), person=person)
+    (created,) = wire.events("subscription.created")
+    _, again = await restore(api, created)
+    assert [one["id"] for _, one in first] == [one["id"] for _, one in again] == ["1"]
+
+    person, wire = subscriber()
+    _, first = await restore(api, entry("other.1"), person=person)
+    (created,) = wire.events("subscription.created")
+    _, again = await restore(api, created)
+    assert [one["reason"] for _, one in first] == [one["reason"] for _, one in again] == ["epoch"]
+
+    person, wire = subscriber()
+    await restore(api, entry(api._feed.position), person=person)
+    (created,) = wire.events("subscription.created")
+    assert created["cursor"] == str(api._feed.position)
+
+
 async def test_nothing_missed_is_nothing_told(api: Api) -> None:
     await api.resources.posts.post({"status": "published"})
     await delivered(api)

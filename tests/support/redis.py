@@ -57,6 +57,10 @@ class RedisServer:
         """How many connections it has, but for the administrator's."""
         return str(self.execute("CLIENT", "LIST")).count("addr=") // 2 - 1
 
+    def log(self) -> str:
+        """What the server has said."""
+        return (self._directory / "log").read_text(errors="replace")
+
     def start(self) -> None:
         """Start it, with the data that it has persisted, and wait until it answers."""
         program = _binary("redis-server", "Redis", "redis-server", "redis")

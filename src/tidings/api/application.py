@@ -589,7 +589,7 @@ class Api:
     @property
     def state(self) -> State:
         """Whether it is ``open`` or ``closed``, or on its way there: ``opening``, ``closing``."""
-        return self._state
+        return "closing" if self._state == "open" and self.is_draining else self._state
 
     @property
     def internals(self) -> Internals:

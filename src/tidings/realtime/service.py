@@ -274,13 +274,17 @@ class SubscriptionService:
         if replay is None:
             return Subscribed(subscription, data, [])
         self._replayer.complete(replay)
+        missed = [] if replay.reason is not None else replay.told()
+        if request.cursor is not None and (missed or replay.reason is not None):
+            # Should the connection break before it has come, it must be asked for again.
+            data["cursor"] = str(request.cursor)
         if replay.reason is not None:
             return Subscribed(subscription, data, [], replay.reason)
         if replay.until is not None and replay.until.offset > cursor.offset:
             # It has been told more by another process than this one has matched.
             subscription.since = replay.until.offset
             data["cursor"] = str(replay.until)
-        return Subscribed(subscription, data, replay.told())
+        return Subscribed(subscription, data, missed)
 
     def _activate(self, admitted: Admitted, subscriber: Subscriber) -> Subscription:
         request = admitted.request
