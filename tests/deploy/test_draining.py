@@ -7,8 +7,9 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from signal import SIGINT
 from typing import Any
@@ -301,17 +302,21 @@ async def test_what_waits_for_redis_is_told_before_anybody_is_let_go(
         assert [client.told for client in clients] == [["1"]] * 20
 
 
-class Nobody:
-    """No connections."""
+class Stuck:
+    """Connections that do not end."""
 
-    def connections(self) -> list[str]:
-        return []
+    def __init__(self, *ids: str) -> None:
+        self.ids = ids
+        self.released: list[str] = []
+
+    def connections(self) -> Sequence[str]:
+        return self.ids
 
     def is_answering(self, engine_id: str) -> bool:
-        raise AssertionError
+        return False
 
     def release(self, engine_id: str) -> None:
-        raise AssertionError
+        self.released.append(engine_id)
 
 
 async def test_what_cannot_be_flushed_does_not_keep_the_process(
@@ -324,8 +329,18 @@ async def test_what_cannot_be_flushed_does_not_keep_the_process(
         await never.wait()
 
     async with asyncio.timeout(10):
-        await Draining(Nobody(), flush, 5).run()
+        await Draining(Stuck(), flush, 5).run()
     assert "could not all be told" in caplog.text
+
+
+async def test_connections_that_do_not_end_do_not_keep_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(draining, "LEAVE_SECONDS", 0.2)
+    stuck = Stuck("a", "b")
+    async with asyncio.timeout(10):
+        await Draining(stuck, partial(asyncio.sleep, 0), 0).run()
+    assert sorted(stuck.released) == ["a", "b"]
 
 
 @pytest.mark.parametrize("seconds", [-1, float("inf"), "5", True])

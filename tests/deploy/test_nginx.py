@@ -21,7 +21,7 @@ from tests.deploy.kit import (
 )
 from tests.docs.blocks import REPOSITORY, blocks
 from tests.support.databases import MissingServer
-from tests.support.nginx import nginx
+from tests.support.nginx import nginx, program
 from tests.support.node import NodeClient, NodeClientError
 from tests.support.redis import RedisServer
 from tests.support.server import RunningServer
@@ -50,15 +50,16 @@ def documented() -> str:
 
 @contextlib.asynccontextmanager
 async def site(env: dict[str, str], directory: Path) -> AsyncIterator[Site]:
+    try:
+        program()
+    except MissingServer as missing:
+        pytest.skip(str(missing))
     async with two_processes(env) as servers:
-        try:
-            with nginx(documented(), [server.port for server in servers], directory) as port:
-                url = f"http://127.0.0.1:{port}"
-                pids = [server.process.pid for server in servers]
-                found = await sources(url, set(pids))
-                yield Site(url, servers, [found[pid] for pid in pids])
-        except MissingServer as missing:
-            pytest.skip(str(missing))
+        with nginx(documented(), [server.port for server in servers], directory) as port:
+            url = f"http://127.0.0.1:{port}"
+            pids = [server.process.pid for server in servers]
+            found = await sources(url, set(pids))
+            yield Site(url, servers, [found[pid] for pid in pids])
 
 
 @contextlib.asynccontextmanager

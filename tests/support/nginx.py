@@ -45,6 +45,18 @@ http {{
 """
 
 
+def program() -> str:
+    """Where nginx is.
+
+    Raises:
+        MissingServer: it is not installed.
+    """
+    found = shutil.which("nginx", path=_PLACES)
+    if found is None:
+        raise MissingServer("needs nginx: run scripts/install-nginx or install the package 'nginx'")
+    return found
+
+
 @contextmanager
 def nginx(documented: str, upstreams: Sequence[int], directory: Path) -> Iterator[int]:
     """Run it in a directory; gives the port. ``upstreams`` take the place of 8001, 8002 and so on.
@@ -52,16 +64,13 @@ def nginx(documented: str, upstreams: Sequence[int], directory: Path) -> Iterato
     Raises:
         MissingServer: nginx is not installed.
     """
-    program = shutil.which("nginx", path=_PLACES)
-    if program is None:
-        raise MissingServer("needs nginx: run scripts/install-nginx or install the package 'nginx'")
     port = free_port()
     path = directory / "nginx.conf"
     path.write_text(_filled_in(documented, port, upstreams))
     log = directory / "nginx.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [program, "-p", str(directory), "-c", str(path), "-e", "stderr"],
+            [program(), "-p", str(directory), "-c", str(path), "-e", "stderr"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
