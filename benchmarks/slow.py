@@ -21,7 +21,6 @@ _EXTRA = 20
 """So many more subscriptions the stalled ones have, to all posts, so that they fall behind soon."""
 _LONG = "x" * 180
 _CHANGES = 10
-"""Per round: whoever does not read for 45 seconds is disconnected."""
 _FILL = 150
 """Changes of 20 x 0.4 kB each, after which the buffers of server and system are full."""
 _COLUMNS = ["p50 ms", "p99 ms", "KiB each stalled"]
