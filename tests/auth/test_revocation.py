@@ -324,7 +324,7 @@ async def test_the_database_remembers(database_url: str) -> None:
         while await status(other, jti="b") == 200:
             await asyncio.sleep(0.02)
         assert time.monotonic() - begin < 2
-        table = one._assembled.revocations._rows
+        table = one._authority.store._rows
         assert len(await table.newer(0, now, 100)) == 4
         await table.sweep(now + 5000, 100)
         assert [row["user_id"] for row in await table.newer(0, now, 100)] == ["u2", None]
@@ -342,7 +342,7 @@ async def test_the_table_is_no_resource() -> None:
 
 async def test_rows_that_have_run_out_are_deleted(tmp_path: Path) -> None:
     async with make_api(f"sqlite+aiosqlite:///{tmp_path}/a.db", revocation="database") as api:
-        store = api._assembled.revocations
+        store = api._authority.store
         assert isinstance(store, SqlRevocations)
         now = time.time()
         for number in range(5):
@@ -359,12 +359,12 @@ async def test_rows_that_have_run_out_are_deleted(tmp_path: Path) -> None:
 async def test_more_than_a_page_is_loaded_and_late_commits_are_seen(tmp_path: Path) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path}/a.db"
     async with make_api(url, revocation="database") as api:
-        table = api._assembled.revocations._rows
+        table = api._authority.store._rows
         for number in range(30):
             await table.add(_row(str(number)))
     store_of: Any = None
     async with make_api(url, revocation="database") as api:
-        store_of = api._assembled.revocations
+        store_of = api._authority.store
         assert len(store_of) == 30
         told: list[Revocation] = []
         store_of._memory._notify = told.extend
@@ -383,7 +383,7 @@ async def test_the_store_cleans_up_by_itself(
     monkeypatch.setattr("tidings.api.revocations._SWEEP_SECONDS", 0.1)
     url = f"sqlite+aiosqlite:///{tmp_path}/a.db"
     async with make_api(url, revocation="database") as api:
-        store: Any = api._assembled.revocations
+        store: Any = api._authority.store
         await store.revoke(Revocation(time.time() + 0.1, token_id="short"))
         await store.revoke(Revocation(FAR, token_id="long"))
         async with asyncio.timeout(5):
@@ -422,7 +422,7 @@ async def test_a_database_that_fails_for_a_while(
     caplog.set_level(logging.WARNING)
     async with make_api(url, revocation="database") as api, client_of(api) as http:
         await api.revoke(jti="a")
-        store: Any = api._assembled.revocations
+        store: Any = api._authority.store
         newer, failures = store._rows.newer, []
 
         async def fail(*_: object) -> None:
@@ -443,7 +443,7 @@ async def test_a_database_that_fails_for_a_while(
 async def test_a_revocation_that_cannot_be_written_still_holds_here(tmp_path: Path) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path}/a.db"
     async with make_api(url, revocation="database") as api, client_of(api) as http:
-        store: Any = api._assembled.revocations
+        store: Any = api._authority.store
 
         async def fail(_row: object) -> None:
             raise OSError("no database")

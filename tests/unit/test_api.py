@@ -383,8 +383,8 @@ def test_wrong_logging_options(wrong: Any, tidings_log: logging.Logger) -> None:
 
 async def test_without_the_jwt_plugin_there_are_no_tokens() -> None:
     api = made()
-    assert await api._http_identity(None) == tidings.ANONYMOUS
-    assert await api._http_identity("Bearer x") == tidings.ANONYMOUS
+    assert await api._authority.of_header(None) == tidings.ANONYMOUS
+    assert await api._authority.of_header("Bearer x") == tidings.ANONYMOUS
     api.use(SocketIOPlugin(anonymous=True))
     assert await api._socket_identity(None) == tidings.ANONYMOUS
 
@@ -393,7 +393,7 @@ async def test_without_the_jwt_plugin_there_are_no_tokens() -> None:
 async def test_a_wrong_token_is_refused_not_ignored(header: str) -> None:
     api = with_sockets()
     with pytest.raises(tidings.AuthenticationError):
-        await api._http_identity(header)
+        await api._authority.of_header(header)
     with pytest.raises(tidings.AuthenticationError):
         await api._socket_identity(header)
 

@@ -10,8 +10,8 @@ from typing import Any, Protocol, TypeVar
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from tidings.api import sessions
 from tidings.api.asgi import ApiApp, attach_sockets, install_into
+from tidings.api.authority import Authority
 from tidings.api.feeds import FeedLink, feed_name, link, make_feed
 from tidings.api.internals import Internals
 from tidings.api.logs import set_log_level
@@ -25,11 +25,9 @@ from tidings.api.parts import (
     Tracing,
     Wrap,
 )
-from tidings.api.revocations import SqlRevocations
-from tidings.api.sessions import Verifier
-from tidings.auth import Checker, CheckerRegistry, Revocation, Rules
+from tidings.api.sessions import Verifier, auth_endpoints
+from tidings.auth import Checker, CheckerRegistry, Rules
 from tidings.errors import (
-    AuthenticationError,
     ConfigurationError,
     MissingDependencyError,
     NotFound,
@@ -37,7 +35,7 @@ from tidings.errors import (
 from tidings.feed import MemoryFeed, Recheck, SharedFeed
 from tidings.feed.redis import redis_log
 from tidings.hooks import Handler, HookRegistry
-from tidings.identity import ANONYMOUS, Identity
+from tidings.identity import Identity
 from tidings.jsonapi import JsonApiApp
 from tidings.realtime import Explainer, Explanation, SocketServer
 from tidings.resources import Operations, ResourceHandle, ResourceHandles
@@ -100,8 +98,7 @@ class Api:
         self._plugins: dict[str, Plugin] = {}
         self._database: Database | None = None
         self._creates_tables = False
-        self._verifier: Verifier | None = None
-        self._revocation: RevocationOptions | None = None
+        self._authority = Authority()
         self._rest = RestOptions()
         self._socket_options: SocketOptions | None = None
         self._sockets: SocketServer | None = None
@@ -245,11 +242,11 @@ class Api:
 
     def set_verifier(self, verifier: Verifier) -> None:
         """Say how tokens become identities (authentication plugins call this)."""
-        self._verifier = verifier
+        self._authority.verifier = verifier
 
     def set_revocation(self, options: RevocationOptions) -> None:
         """Say how tokens are revoked (authentication plugins call this)."""
-        self._revocation = options
+        self._authority.options = options
         self._check_endpoints()
 
     def set_rest_options(self, options: RestOptions) -> None:
@@ -359,25 +356,7 @@ class Api:
                 is set up to revoke with.
             AuthenticationError: the token is none of ours. One that has expired is no error.
         """
-        if [token, jti, user_id].count(None) != 2:
-            raise ConfigurationError("revoke() takes one of token=, jti= and user_id=")
-        options = self._revocation
-        if options is None or self._verifier is None:
-            raise MissingDependencyError("revoke() needs JWTAuthPlugin(revocation=...): use it")
-        leeway = sessions.leeway_of(self._verifier)
-        if jti is not None:
-            entry = sessions.of_id(jti, expires_at, leeway, options.max_lifetime)
-        elif user_id is not None:
-            user = str(user_id)
-            entry = sessions.of_user(user, issued_before, leeway, options.max_lifetime)
-        else:
-            try:
-                entry = sessions.of_identity(await self._verifier.verify(token), leeway)
-            except AuthenticationError as error:
-                if error.code == "TOKEN_EXPIRED":
-                    return
-                raise
-        await self._revoke(entry)
+        await self._authority.revoke(token, jti, expires_at, user_id, issued_before)
 
     async def permissions_changed(
         self, *, user_id: str | int | None = None, resource: str | None = None
@@ -431,8 +410,7 @@ class Api:
             await parts.database.open()
             if self._creates_tables:
                 await self._created_tables()
-            if parts.revocations is not None:
-                await parts.revocations.open(self._revoked)
+            await self._authority.open(self._ended)
             await self._linked.open()
             await self._hooks.run("startup", self)
             if self._socket_options is not None or self._sockets is not None:
@@ -465,8 +443,7 @@ class Api:
             await self._linked.close()
         finally:
             self._state = "closed"
-            if parts.revocations is not None:
-                await parts.revocations.close()
+            await self._authority.close()
             await parts.database.close()
 
     async def __aenter__(self) -> Api:
@@ -547,8 +524,8 @@ class Api:
                 limits=options.limits,
                 drain_seconds=options.drain_seconds,
                 settle=self._linked.settle,
-                leeway=sessions.leeway_of(self._verifier),
-                is_revoked=self._is_revoked,
+                leeway=self._authority.leeway,
+                is_revoked=self._authority.is_revoked,
                 tracer=self._tracing,
             )
         return self._sockets
@@ -600,7 +577,7 @@ class Api:
             self._linked,
             self._sockets,
             self._socket_options,
-            self._verifier,
+            self._authority,
             creates_tables=self._creates_tables,
         )
 
@@ -629,22 +606,19 @@ class Api:
             )
             make = Operations if self._tracing is None else self._tracing.operations
             operations = make(self._registry, store, self._hooks, self._link.publisher)
-            revocation = self._revocation
-            has_endpoints = revocation is not None and revocation.endpoints
+            authority = self._authority
+            authority.assemble(self._database)
             rest: ASGIApp = JsonApiApp(
                 self._registry,
                 operations,
-                self._http_identity,
+                authority.of_header,
                 position=lambda: self._feed.position,
                 max_body=self._rest.max_body,
-                endpoints=sessions.auth_endpoints(self._log_out) if has_endpoints else {},
+                endpoints=auth_endpoints(authority.log_out) if authority.has_endpoints else {},
             )
             for wrap in self._wraps:
                 rest = wrap(rest, self._registry)
-            revocations = None if revocation is None else revocation.make(self._database)
-            self._parts = Parts(
-                self._registry, self._database, tables, operations, rest, revocations
-            )
+            self._parts = Parts(self._registry, self._database, tables, operations, rest)
         return self._parts
 
     @property
@@ -656,16 +630,14 @@ class Api:
         parts = self._assembled
         await parts.database.create_tables(list(parts.tables.values()))
         await parts.database.create_tables(self._linked.tables)
-        if isinstance(parts.revocations, SqlRevocations):
-            await parts.database.create_tables([parts.revocations.table])
+        await parts.database.create_tables(self._authority.tables)
 
     def _check_open_for_declarations(self, what: str) -> None:
         if self._parts is not None:
             raise ConfigurationError(f"{what} comes too late: the api is in use already")
 
     def _check_endpoints(self) -> None:
-        served = self._revocation is not None and self._revocation.endpoints
-        if served and self._registry.get("auth") is not None:
+        if self._authority.has_endpoints and self._registry.get("auth") is not None:
             raise ConfigurationError(
                 "JWTAuthPlugin(endpoints=True) serves auth/logout and auth/session: "
                 "a resource cannot be named 'auth'"
@@ -686,43 +658,12 @@ class Api:
     def _names(self) -> list[str]:
         return [resource.name for resource in self._registry]
 
-    async def _http_identity(self, header: str | None) -> Identity:
-        """The identity of an Authorization header; without the JWT plugin there are no tokens."""
-        if self._verifier is None or header is None:
-            return ANONYMOUS
-        scheme, _, token = header.partition(" ")
-        return await self._verified(token.strip() if scheme.lower() == "bearer" else "")
-
     async def _socket_identity(self, token: object) -> Identity:
         options = self._socket_options
-        if options is not None and options.anonymous and token is None:
-            return ANONYMOUS
-        if self._verifier is None:
-            return ANONYMOUS
-        return await self._verified(token)
+        anonymous = options is not None and options.anonymous
+        return await self._authority.of_socket(token, anonymous=anonymous)
 
-    async def _verified(self, token: object) -> Identity:
-        assert self._verifier is not None
-        identity = await self._verifier.verify(token)
-        if self._is_revoked(identity):
-            raise AuthenticationError("Token revoked", code="TOKEN_REVOKED")
-        return identity
-
-    def _is_revoked(self, identity: Identity) -> bool:
-        revocations = self._assembled.revocations
-        return revocations is not None and revocations.is_revoked(identity)
-
-    async def _log_out(self, identity: Identity) -> None:
-        await self._revoke(sessions.of_identity(identity, sessions.leeway_of(self._verifier)))
-
-    async def _revoke(self, entry: Revocation) -> None:
-        revocations = self._assembled.revocations
-        assert revocations is not None  # there are options for it
-        await revocations.revoke(entry)
-
-    def _revoked(self, entries: Sequence[Revocation]) -> None:
-        """End the sockets of what has been revoked, here or by another process."""
+    def _ended(self, user_ids: set[str], token_ids: set[str]) -> None:
+        """End the sockets of what has been revoked."""
         if self._sockets is not None:
-            users = {entry.user_id for entry in entries if entry.user_id is not None}
-            tokens = {entry.token_id for entry in entries if entry.token_id is not None}
-            self._sockets.revoked(users, tokens)
+            self._sockets.revoked(user_ids, token_ids)

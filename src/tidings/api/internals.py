@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Table
 
+from tidings.api.authority import Authority
 from tidings.api.feeds import FeedLink
 from tidings.api.parts import Parts, SocketOptions
-from tidings.api.revocations import SqlRevocations
-from tidings.api.sessions import Verifier
 from tidings.feed import MemoryFeed, SharedFeed
 from tidings.realtime import SocketServer
 
@@ -24,12 +23,10 @@ class Internals:
     link: FeedLink
     sockets: SocketServer | None
     socket_options: SocketOptions | None
-    verifier: Verifier | None
+    authority: Authority
     creates_tables: bool = False
 
     @property
     def tables(self) -> Sequence[Table]:
         """All tables that it needs, its own included."""
-        revocations = self.parts.revocations
-        own = [revocations.table] if isinstance(revocations, SqlRevocations) else []
-        return [*self.parts.tables.values(), *self.link.tables, *own]
+        return [*self.parts.tables.values(), *self.link.tables, *self.authority.tables]

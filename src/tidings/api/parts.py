@@ -77,7 +77,6 @@ class Parts:
     tables: Mapping[str, Table]
     operations: Operations
     rest: ASGIApp
-    revocations: RevocationStore | None = None
 
 
 class Tracing(DeliveryTracer, Protocol):

@@ -70,10 +70,11 @@ async def _check_http(api: Api, url: str, visit: Visit, *, is_local: bool) -> Fi
     else:
         yield ok("http", f"{said} in {milliseconds(time.perf_counter() - begin)}")
     if status == 200 and not is_local and isinstance(api.internals.feed, MemoryFeed):
-        # All at once: one after the other, the same process might take each of them.
-        asked = (asyncio.to_thread(fetch, place, visit.token, visit.seconds) for _ in range(_TIMES))
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        epochs = {_epoch(one[1]) for one in answers if not isinstance(one, BaseException)}
+        # One after the other: of connections that come together one process takes all.
+        epochs = set()
+        for _ in range(_TIMES):
+            _, body = await asyncio.to_thread(fetch, place, visit.token, visit.seconds)
+            epochs.add(_epoch(body))
         if len(epochs) > 1:
             message = f"at least {len(epochs)} processes answer, each with a feed of its own"
             yield failed("workers", message, "run one, or use a shared feed")

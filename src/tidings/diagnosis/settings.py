@@ -19,7 +19,7 @@ _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
 async def check_keys(internals: Internals, seconds: float) -> Findings:
     """The keys that tokens are verified with."""
-    verifier = internals.verifier
+    verifier = internals.authority.verifier
     if verifier is None:
         yield warning("tokens", "nobody's token is verified: everybody is anonymous")
         return
