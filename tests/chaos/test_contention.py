@@ -28,7 +28,9 @@ async def test_the_feed_in_postgresql_has_the_order_of_commits(postgres_url: str
 
 @pytest.mark.parametrize("mutant", ["read on by id", "publish before commit"])
 async def test_the_proof_finds_a_fault(mutant: str, postgres_url: str, redis: RedisServer) -> None:
-    """With one process, since another may make up for what the first has skipped."""
+    """With one process, since another may make up for what the first has skipped; and with fewer
+    writers than connections, so that what is published is published between their commits.
+    """
     setup = Setup(postgres_url, redis=redis.redis())
-    tally = await contend(setup, "contention", transactions=3, slots=1, mutant=mutant)
+    tally = await contend(setup, "contention", writers=8, transactions=10, slots=1, mutant=mutant)
     assert tally.faults, tally
