@@ -14,7 +14,7 @@ async def test_concurrent_writers_are_told_in_the_order_of_their_commits(
     database: str, redis: RedisServer, request: pytest.FixtureRequest
 ) -> None:
     setup = Setup(request.getfixturevalue(database), redis=redis.redis())
-    tally = await contend(setup, "contention", transactions=4, mutant="commit slowly")
+    tally = await contend(setup, "contention", transactions=2, mutant="commit slowly")
     assert not tally.faults, f"{tally}\n" + "\n".join(tally.faults[:10])
     assert tally.commits > 200, tally
     assert tally.undone > 64, tally
@@ -22,7 +22,7 @@ async def test_concurrent_writers_are_told_in_the_order_of_their_commits(
 
 async def test_the_feed_in_postgresql_has_the_order_of_commits(postgres_url: str) -> None:
     setup = Setup(postgres_url, postgres=postgres_url)
-    tally = await contend(setup, "contention", transactions=4, mutant="commit slowly")
+    tally = await contend(setup, "contention", transactions=2, mutant="commit slowly")
     assert not tally.faults, f"{tally}\n" + "\n".join(tally.faults[:10])
 
 
