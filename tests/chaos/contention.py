@@ -27,7 +27,7 @@ _NEVER = -1
 class Reader:
     """Reads each record as soon as it is told of it."""
 
-    field: Field
+    place: Field
     seen: list[tuple[Told, int]] = field(default_factory=list)
     """What was told, and the version that was there (-1: none)."""
     reading: set[asyncio.Task[None]] = field(default_factory=set)
@@ -48,8 +48,8 @@ class Reader:
             self.seen.append((told, document["data"]["attributes"]["version"]))
 
     async def _answer(self, record: str) -> tuple[aiohttp.ClientResponse, Any]:
-        url = random.choice(self.field.cluster.urls)
-        async with self.field.http.get(f"{url}/api/notes/{record}") as answer:
+        url = random.choice(self.place.cluster.urls)
+        async with self.place.http.get(f"{url}/api/notes/{record}") as answer:
             return answer, await answer.json(content_type=None)
 
 

@@ -178,7 +178,7 @@ def _replay_one_twice() -> None:
 
 def _read_on_by_id() -> None:
     """The outbox is read from where it was last read: ids are taken before the commit."""
-    _commit_slowly()
+    _commit_slowly(0.2)
     original = Outbox.pending
     last = 0
 
@@ -200,13 +200,13 @@ def _forget_repeats() -> None:
     relay_module.batch_of = another
 
 
-def _commit_slowly() -> None:
+def _commit_slowly(seconds: float = 0.02) -> None:
     """No fault: a database may take its time."""
     original = Outbox.add
 
     async def add(self: Outbox, connection: Any, rows: Any) -> None:
         await original(self, connection, rows)
-        await asyncio.sleep(random.choice((0, 0, 0.02)))
+        await asyncio.sleep(random.choice((0, 0, seconds)))
 
     Outbox.add = add  # type: ignore[method-assign]
 

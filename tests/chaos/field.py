@@ -12,7 +12,7 @@ import aiohttp
 
 from tests.chaos.app import Setup
 from tests.chaos.cluster import Cluster, cluster
-from tests.chaos.follower import Follower, fetched, following
+from tests.chaos.follower import Follower, fetched
 from tests.chaos.ledger import Ledger, Op, Tally, Told, Values, matches
 from tests.chaos.writers import GROUPS, STATUSES, Writer
 
@@ -155,10 +155,3 @@ async def field_of(
         aiohttp.ClientSession(timeout=timeout, connector=connector) as http,
     ):
         yield Field(made, http, seed)
-
-
-@contextlib.asynccontextmanager
-async def at_work(place: Field) -> AsyncIterator[None]:
-    """Followers that follow."""
-    async with following(place.followers):
-        yield
