@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from tests.realtime.kit import subscriber
+from tests.support.memory_log import MemoryLog
 from tests.support.redis import RedisServer
 from tidings import (
     Api,
     ConfigurationError,
+    JWTAuthPlugin,
     MemoryFeedPlugin,
     PostgresFeedPlugin,
     RedisFeedPlugin,
@@ -20,6 +22,7 @@ from tidings import (
     SocketIOPlugin,
     SqlAlchemyPlugin,
 )
+from tidings.api import FeedOptions
 
 SECRET = "a-secret-of-thirty-two-bytes-or-more"
 
@@ -97,6 +100,19 @@ async def test_changed_rights_are_checked_in_every_process(
                 await asyncio.sleep(0.01)
         codes = [wire.events("subscription.error")[0]["code"] for wire in wires]
         assert codes == ["PERMISSION_DENIED"] * 2
+
+
+@pytest.mark.parametrize("kind", ["memory", "database"])
+async def test_a_revocation_that_others_do_not_hear_of_is_said(
+    kind: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = Api()
+    api.use(SqlAlchemyPlugin(f"sqlite+aiosqlite:///{tmp_path}/a.db", create_tables=True))
+    api.set_feed(FeedOptions(MemoryLog()))
+    api.use(JWTAuthPlugin(secret=SECRET, revocation=kind))
+    async with api:
+        await api.revoke(user_id="7")
+    assert ("revoked in this process only" in caplog.text) == (kind == "memory")
 
 
 async def test_postgresql_does_without_redis(postgres_url: str, tmp_path: Path) -> None:

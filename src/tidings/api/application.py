@@ -607,7 +607,7 @@ class Api:
             make = Operations if self._tracing is None else self._tracing.operations
             operations = make(self._registry, store, self._hooks, self._link.publisher)
             authority = self._authority
-            authority.assemble(self._database)
+            authority.assemble(self._database, is_alone=self.is_alone)
             rest: ASGIApp = JsonApiApp(
                 self._registry,
                 operations,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import Table
@@ -10,11 +11,12 @@ from tidings.api import sessions
 from tidings.api.parts import RevocationOptions
 from tidings.api.revocations import SqlRevocations
 from tidings.api.sessions import Verifier
-from tidings.auth import Revocation, RevocationStore
+from tidings.auth import MemoryRevocations, Revocation, RevocationStore
 from tidings.errors import AuthenticationError, ConfigurationError, MissingDependencyError
 from tidings.identity import ANONYMOUS, Identity
 from tidings.storage import Database
 
+_log = logging.getLogger("tidings.auth")
 Ended = Callable[[set[str], set[str]], None]
 """Gets the users and the tokens that have been revoked."""
 
@@ -30,6 +32,7 @@ class Authority:
         self.options: RevocationOptions | None = None
         self.store: RevocationStore | None = None
         """Made when the database is known, where tokens can be revoked."""
+        self._is_local = False
 
     @property
     def leeway(self) -> float:
@@ -46,9 +49,10 @@ class Authority:
         """The table of revoked tokens, for ``create_tables``."""
         return [self.store.table] if isinstance(self.store, SqlRevocations) else []
 
-    def assemble(self, database: Database) -> None:
-        """Make what keeps the revoked tokens."""
+    def assemble(self, database: Database, *, is_alone: bool) -> None:
+        """Make what keeps the revoked tokens; ``is_alone``: there are no other processes."""
         self.store = None if self.options is None else self.options.make(database)
+        self._is_local = not is_alone and isinstance(self.store, MemoryRevocations)
 
     async def open(self, ended: Ended) -> None:
         """Begin to follow what is revoked, here or by another process."""
@@ -126,6 +130,11 @@ class Authority:
 
     async def _revoke(self, entry: Revocation) -> None:
         assert self.store is not None  # there are options for it
+        if self._is_local:
+            _log.warning(
+                "a token is revoked in this process only: the others accept it, unless you use "
+                "JWTAuthPlugin(revocation='database')"
+            )
         await self.store.revoke(entry)
 
 
