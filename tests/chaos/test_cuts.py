@@ -13,7 +13,8 @@ async def test_cut_connections_lose_nothing(tmp_path: Path, redis: RedisServer) 
     setup = Setup(f"sqlite+aiosqlite:///{tmp_path}/c.db", redis=redis.redis())
     tally = await cut(setup, "cuts", cuts=20, seconds=0.2)
     assert not tally.faults, f"{tally}\n" + "\n".join(tally.faults[:10])
-    assert tally.reconnections >= 20, tally
+    # A cut may find its client still away from the one before.
+    assert tally.reconnections >= 10, tally
 
 
 async def test_plain_rooms_lose_what_comes_meanwhile() -> None:

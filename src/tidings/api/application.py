@@ -356,6 +356,8 @@ class Api:
                 is set up to revoke with.
             AuthenticationError: the token is none of ours. One that has expired is no error.
         """
+        if self._authority.options is not None:
+            self._assembled  # noqa: B018  it makes the store, where nothing has been asked before
         await self._authority.revoke(token, jti, expires_at, user_id, issued_before)
 
     async def permissions_changed(
