@@ -22,6 +22,7 @@ from tidings import (
     ConfigurationError,
     Finding,
     JWTAuthPlugin,
+    RedisFeedPlugin,
     RestApiPlugin,
     SocketIOPlugin,
     SqlAlchemyPlugin,
@@ -514,3 +515,37 @@ async def test_the_command_fails_where_something_has(project) -> None:
 async def test_the_command_wants_an_api(project) -> None:
     code, lines = await execute(project, "blog:number")
     assert (code, lines) == (1, ["Error: 'blog:number' is no Api, but a int: name the Api itself"])
+
+
+# Redis
+
+
+def with_redis(path: Path, options: dict[str, Any]) -> Api:
+    api = Api(name="blog")
+    api.use(RestApiPlugin())
+    api.use(SqlAlchemyPlugin(f"sqlite+aiosqlite:///{path / 'blog.db'}", create_tables=True))
+    api.use(RedisFeedPlugin(options))
+    api.use(JWTAuthPlugin(secret=GOOD_SECRET))
+    api.use(SocketIOPlugin(cors={"origin": ["https://example.org"]}))
+    api.add_resource("posts", schema={"title": "string"})
+    return api
+
+
+async def test_redis_that_answers_and_that_does_not(tmp_path, own_redis) -> None:
+    api = with_redis(tmp_path, own_redis.redis())
+    async with api:
+        pass  # which makes the tables
+    told = await found(with_redis(tmp_path, own_redis.redis()), token=token())
+    assert told["feed"].status == "ok"
+    assert f"redis://127.0.0.1:{own_redis.port}/0 answers in" in told["feed"].message
+
+    wrong = own_redis.redis(password="no such password")
+    told = await found(with_redis(tmp_path, wrong), token=token())
+    assert told["feed"].status == "failed"
+    assert "no such password" not in str(told)
+
+    own_redis.kill()
+    told = await found(with_redis(tmp_path, own_redis.redis()), token=token())
+    assert told["feed"].status == "failed"
+    assert f"redis://127.0.0.1:{own_redis.port}/0: " in told["feed"].message
+    assert "host, port and password" in str(told["feed"].advice)

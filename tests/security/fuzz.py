@@ -785,7 +785,7 @@ def is_flat(result: Result) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.security.fuzz", description=__doc__)
-    parser.add_argument("--frames", type=int, default=100_000)
+    parser.add_argument("--frames", type=int, default=101_000)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seed", default="", help="any text; by default a random number")
     options = parser.parse_args()
