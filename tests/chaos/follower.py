@@ -12,7 +12,6 @@ import json
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import datetime
 from typing import Any, Final
 
 import aiohttp
@@ -203,19 +202,9 @@ class Follower:
         self._changed.set()
 
     def _told(self, payload: Any) -> None:
-        meta = payload["meta"]
-        epoch, _, offset = meta["cursor"].partition(".")
-        told = Told(
-            payload["subscriptionId"],
-            payload["id"],
-            meta["change"],
-            (epoch, int(offset)),
-            datetime.fromisoformat(meta["timestamp"]).timestamp(),
-            time.time(),
-            self.connection,
-        )
+        told = Told.read(payload, self.connection)
         self.journal.told.append(told)
-        self._seen(meta["cursor"])
+        self._seen(payload["meta"]["cursor"])
         self._buffer.append(told)
         self._fold(told)
         self._notice(told)

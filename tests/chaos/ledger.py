@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 Values = Mapping[str, Any]
@@ -47,6 +48,21 @@ class Told:
     timestamp: float
     came: float
     connection: int
+
+    @classmethod
+    def read(cls, payload: Mapping[str, Any], connection: int) -> Told:
+        """From its payload, as it comes now."""
+        meta = payload["meta"]
+        epoch, _, offset = meta["cursor"].partition(".")
+        return cls(
+            payload["subscriptionId"],
+            payload["id"],
+            meta["change"],
+            (epoch, int(offset)),
+            datetime.fromisoformat(meta["timestamp"]).timestamp(),
+            time.time(),
+            connection,
+        )
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import aiohttp
@@ -73,17 +71,7 @@ class NodeFollower:
             self._told(one.data)
 
     def _told(self, payload: dict[str, Any]) -> None:
-        meta = payload["meta"]
-        epoch, _, offset = meta["cursor"].partition(".")
-        told = Told(
-            payload["subscriptionId"],
-            payload["id"],
-            meta["change"],
-            (epoch, int(offset)),
-            datetime.fromisoformat(meta["timestamp"]).timestamp(),
-            time.time(),
-            self._connection,
-        )
+        told = Told.read(payload, self._connection)
         self.journal.told.append(told)
         if told.way == "leave":
             self.journal.view.discard(told.record)

@@ -37,10 +37,9 @@ def encode_notice(notice: Notice) -> bytes:
         return msgspec.msgpack.encode([_RECHECK, notice.user_id, notice.resource])
     before = _image(notice.before)
     after = _image(notice.after)
-    is_short = before is not None and after is not None and before.keys() == after.keys()
-    if is_short:
-        assert before is not None
-        assert after is not None
+    is_short = False
+    if before is not None and after is not None and before.keys() == after.keys():
+        is_short = True
         # What has not changed need not be said twice. Compared as encoded: 1 is not True.
         after = {name: value for name, value in after.items() if not _same(before[name], value)}
     fields = [

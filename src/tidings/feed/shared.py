@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
+from tidings.feed.backoff import FIRST, LONGEST, Backoff
 from tidings.feed.change import Change, Recheck
 from tidings.feed.codec import decode_notice
 from tidings.feed.cursor import Cursor
@@ -18,8 +18,6 @@ from tidings.feed.window import FeedGap, Place, Window, new_epoch
 
 _log = logging.getLogger("tidings.feed")
 _BATCH: Final = 500
-_FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 2.0
 
 
 class SharedFeed:
@@ -121,33 +119,31 @@ class SharedFeed:
         return []
 
     async def _run(self) -> None:
-        pause = _FIRST_PAUSE
+        backoff = Backoff()
         while True:
             try:
                 if not self.is_connected:
                     await self._synchronise()
                 entries = await self.log.follow(self.position, _BATCH)
                 self._take(entries)
-                pause = _FIRST_PAUSE
+                backoff.reset()
             except FeedGap as gap:
                 _log.warning("changes of the feed were missed (%s): %s", gap.reason, gap)
                 await self._go_on(gap)
             except FeedUnavailable as error:
                 self._lost(error)
-                # Not all processes at the same moment, for the sake of a server that comes back.
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  no secret
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                await backoff.pause()
             except Exception:  # noqa: BLE001  the feed must go on; what it is is in the log
                 self.is_connected = False
                 _log.exception("the feed could not be followed")
-                await asyncio.sleep(_LONGEST_PAUSE)
+                await asyncio.sleep(LONGEST)
 
     async def _go_on(self, gap: FeedGap) -> None:
         if gap.reason == "window":
             self._window.restart(gap.resume)
         else:
             self.is_connected = False  # so that it is looked at from the beginning
-            await asyncio.sleep(_FIRST_PAUSE)
+            await asyncio.sleep(FIRST)
 
     async def _synchronise(self) -> None:
         """See what has become of the log since it was last read."""

@@ -8,12 +8,14 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, Protocol
 
 from sqlalchemy import Dialect
 
 from tidings.errors import DatabaseBusy
 from tidings.feed import Batch, FeedUnavailable, Invalidation, Notice, encode_notice
+from tidings.feed.backoff import LONGEST, Backoff
 from tidings.storage.database import Connection
 from tidings.storage.order import CommitOrder, Place
 from tidings.storage.outbox import Outbox, batch_of, new_key, outbox_rows
@@ -22,8 +24,6 @@ from tidings.storage.statements import Row
 
 _log = logging.getLogger("tidings.feed")
 _ROWS: Final = 100
-_FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 2.0
 SWEEP_SECONDS: Final = 1.0
 """How often the outbox is looked into for what others have left there."""
 MAX_WAITING: Final = 16_000_000
@@ -135,20 +135,19 @@ class Relay:
         self._waiting_bytes = one.size
 
     async def _run(self) -> None:
-        pause = _FIRST_PAUSE
+        backoff = Backoff()
         while True:
             try:
                 await self._publish()
                 self._mark(None)
-                pause = _FIRST_PAUSE
+                backoff.reset()
                 await self._woken()
             except (FeedUnavailable, DatabaseBusy) as error:
                 self._mark(error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  no secret
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                await backoff.pause()
             except Exception:  # noqa: BLE001  what waits must not wait for ever; the log has it
                 _log.exception("changes could not be published; it is tried again")
-                await asyncio.sleep(_LONGEST_PAUSE)
+                await asyncio.sleep(LONGEST)
 
     def _mark(self, error: Exception | None) -> None:
         if error is not None and not self._is_failing:
@@ -175,7 +174,7 @@ class Relay:
 
     async def _publish_all(self) -> None:
         while self._waiting:
-            some = list(self._waiting)[:_ROWS]
+            some = list(islice(self._waiting, _ROWS))
             await self._feed.append([one.batch for one in some])
             for one in some:
                 # Unless it was dropped meanwhile, for want of room.
