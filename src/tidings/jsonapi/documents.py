@@ -22,17 +22,24 @@ class DocumentWriter:
         self._registry = registry
 
     def item(
-        self, resource: ResourceType, found: Found, fields: Fieldsets, base: str, cursor: str
+        self,
+        resource: ResourceType,
+        found: Found,
+        fields: Fieldsets,
+        base: str,
+        parameters: Parameters,
+        cursor: str,
     ) -> Document:
         """The document of one record."""
         rows = [found.row]
         document: Document = {
             "jsonapi": _VERSION,
             "data": self._object(resource, found.row, found.included, fields, base),
-            "links": {"self": self.location(resource, found.row, base)},
+            "links": {"self": parameters.url(self.location(resource, found.row, base))},
             "meta": {"cursor": cursor},
         }
-        return self._with_included(document, resource, rows, found.included, fields, base)
+        included = found.included
+        return self._with_included(document, resource, rows, included, fields, base, parameters)
 
     def collection(
         self,
@@ -58,7 +65,8 @@ class DocumentWriter:
                 "cursor": cursor,
             },
         }
-        return self._with_included(document, resource, page.rows, page.included, fields, base)
+        rows, included = page.rows, page.included
+        return self._with_included(document, resource, rows, included, fields, base, parameters)
 
     def location(self, resource: ResourceType, row: Row, base: str) -> str:
         """The URL path of a record."""
@@ -72,8 +80,9 @@ class DocumentWriter:
         included: Included,
         fields: Fieldsets,
         base: str,
+        parameters: Parameters,
     ) -> Document:
-        if included.asked:
+        if included.asked or parameters.includes:
             primary = {(resource.name, row["id"]) for row in rows}
             document["included"] = [
                 self._object(self._registry[key[0]], row, included, fields, base)
@@ -136,7 +145,7 @@ def _page_links(path: str, page: Page, parameters: Parameters) -> Document:
     return {
         "self": link(page.number),
         "first": link(1),
-        "prev": link(page.number - 1) if page.number > 1 else None,
+        "prev": link(min(page.number - 1, page.pages)) if page.number > 1 else None,
         "next": link(page.number + 1) if page.number < page.pages else None,
         "last": link(page.pages),
     }
