@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -124,7 +124,7 @@ async def _repeat(connection: HttpConnection, request: bytes, end: float) -> int
     return count
 
 
-def _figures(rounds: list[Mapping[str, Round]]) -> dict[str, float]:
+def _figures(rounds: Sequence[Mapping[str, Round]]) -> dict[str, float]:
     figures = {
         "tidings/s": median(each["tidings"].per_second for each in rounds),
         "CPU ms": median(each["tidings"].processor_ms for each in rounds),

@@ -94,7 +94,7 @@ async def test_methods_that_are_not_possible_name_those_that_are(
         ("DELETE", "/posts", "GET, HEAD, POST"),
         ("POST", f"/posts/{posts[0]}", "GET, HEAD, PUT, PATCH, DELETE"),
         ("TRACE", "/posts", "GET, HEAD, POST"),
-        ("BREW", f"/posts/{posts[0]}", "GET, HEAD, PUT, PATCH, DELETE"),
+        ("PROPFIND", f"/posts/{posts[0]}", "GET, HEAD, PUT, PATCH, DELETE"),
     ]
     for method, path, allowed in cases:
         response = await http.request(method, path)

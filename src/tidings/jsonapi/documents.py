@@ -20,6 +20,14 @@ class DocumentWriter:
 
     def __init__(self, registry: ResourceRegistry) -> None:
         self._registry = registry
+        self._attributes = {
+            resource.name: [
+                name
+                for name, field in resource.fields.items()
+                if field.is_attribute and not field.hidden
+            ]
+            for resource in registry
+        }
 
     def item(
         self,
@@ -70,7 +78,10 @@ class DocumentWriter:
 
     def location(self, resource: ResourceType, row: Row, base: str) -> str:
         """The URL path of a record."""
-        return f"{base}/{resource.name}/{quote(str(row['id']), safe='')}"
+        key = str(row["id"])
+        if resource.id_type == "string":  # others have nothing in them that a URL would escape
+            key = quote(key, safe="")
+        return f"{base}/{resource.name}/{key}"
 
     def _with_included(
         self,
@@ -100,12 +111,11 @@ class DocumentWriter:
         base: str,
     ) -> Document:
         wanted = fields.get(resource.name)
+        names = self._attributes[resource.name]
+        if wanted is not None:
+            names = [name for name in names if name in wanted]
         result: Document = {"type": resource.name, "id": str(row["id"])}
-        result["attributes"] = {
-            name: row[name]
-            for name, field in resource.fields.items()
-            if field.is_attribute and not field.hidden and (wanted is None or name in wanted)
-        }
+        result["attributes"] = {name: row[name] for name in names}
         relationships = self._relationships(resource, row, included, wanted)
         if relationships:
             result["relationships"] = relationships
@@ -139,8 +149,10 @@ def _identifier(relationship: Relationship, key: object) -> Mapping[str, str]:
 
 
 def _page_links(path: str, page: Page, parameters: Parameters) -> Document:
+    query = parameters.without_page()
+
     def link(number: int) -> str:
-        return f"{path}?{parameters.with_page(number)}"
+        return f"{path}?{query}page%5Bnumber%5D={number}"
 
     return {
         "self": link(page.number),

@@ -40,10 +40,10 @@ class Parameters:
         """The URL of the request itself, below this path."""
         return f"{path}?{urlencode(self.pairs)}" if self.pairs else path
 
-    def with_page(self, number: int) -> str:
-        """The query string for another page of the same query."""
+    def without_page(self) -> str:
+        """The query string for any page of the same query, to which its number is appended."""
         pairs = [(key, value) for key, value in self.pairs if key != "page[number]"]
-        return urlencode([*pairs, ("page[number]", str(number))])
+        return f"{urlencode(pairs)}&" if pairs else ""
 
 
 def parse_parameters(query: bytes, *, collection: bool) -> Parameters:
