@@ -35,7 +35,7 @@ from tidings.errors import (
     UnsupportedMediaType,
     ValidationFailed,
 )
-from tidings.identity import ANONYMOUS, Identity
+from tidings.identity import ANONYMOUS, TRUSTED, Identity
 from tidings.monitoring import OperationsPlugin
 from tidings.plugins import (
     JWTAuthPlugin,
@@ -54,6 +54,7 @@ from tidings.tenancy import TenancyPlugin
 
 __all__ = [
     "ANONYMOUS",
+    "TRUSTED",
     "Api",
     "AuthenticationError",
     "ConfigurationError",

@@ -98,6 +98,8 @@ class RequestError(TidingsError):
         *,
         code: str | None = None,
         source: Source | None = None,
+        field: str | None = None,
+        option: str | None = None,
         resource: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
@@ -105,6 +107,10 @@ class RequestError(TidingsError):
         self.message = message
         self.code = code or self.default_code
         self.source = source
+        self.field = field
+        """The field or relationship that is wrong, or ``id``; None where it is none of these."""
+        self.option = option
+        """What else of the request is wrong: ``include``, ``sort``, ``fields[posts]``."""
         self.resource = resource
         self.details = details
 

@@ -64,12 +64,19 @@ class HookRegistry:
         """Tell whether anything listens, so that a hot path can skip building a context."""
         return bool(self._ordered.get(hook))
 
-    async def run(self, hook: str, context: Any) -> None:
-        """Call the handlers in order; the first one that raises stops the rest."""
+    async def run(
+        self, hook: str, context: Any, *, after_each: Callable[[], None] | None = None
+    ) -> None:
+        """Call the handlers in order; the first one that raises stops the rest.
+
+        ``after_each`` is called when each of them is done: it sees what the next may undo.
+        """
         for handler in self._ordered.get(hook, ()):
             result = handler(context)
             if inspect.isawaitable(result):
                 await result
+            if after_each is not None:
+                after_each()
 
 
 def _names(names: str | Iterable[str]) -> tuple[str, ...]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 _NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
 
@@ -103,3 +104,21 @@ class Identity:
 
 ANONYMOUS = Identity()
 """The identity of a request without a token."""
+
+
+class Trusted(Enum):
+    """Who asks is the application's own code, of which no permission is asked: `TRUSTED`."""
+
+    TRUSTED = "trusted"
+
+
+TRUSTED: Final = Trusted.TRUSTED
+"""Says that an operation is the application's own. It is said, or left out; None never means it."""
+
+Asker = Identity | Trusted
+"""Who asks for an operation."""
+
+
+def asker(auth: Asker | None) -> Asker:
+    """Who asks; None is nobody in particular, as where there is no token."""
+    return ANONYMOUS if auth is None else auth

@@ -254,14 +254,15 @@ async def test_a_changed_relationship_beside_the_key_that_it_had(http: Client, a
         found = (await http.data(f"/posts/{post}"))["relationships"]["author"]["data"]
         return found and found["id"]
 
+    pointer = "/data/relationships/author/data"
     assert (await change(ada, other)).status_code == 200
     assert await author() == other
     assert (await change(third, other)).status_code == 200
     assert await author() == third
-    error(await change(ada, other), 400, "INVALID_DOCUMENT", pointer="/data/relationships/author")
+    error(await change(ada, other), 400, "INVALID_DOCUMENT", pointer=pointer)
     assert (await change(third, None)).status_code == 200
     assert await author() is None
-    error(await change(ada, other), 400, "INVALID_DOCUMENT", pointer="/data/relationships/author")
+    error(await change(ada, other), 400, "INVALID_DOCUMENT", pointer=pointer)
     assert (await change(None, ada)).status_code == 200
     assert await author() == ada
 
@@ -272,7 +273,7 @@ async def test_a_relationship_given_twice_must_agree(http: Client, ada: str) -> 
     response = await http.create(
         "posts", {"title": "a", "author_id": "1234"}, author=("users", ada)
     )
-    error(response, 400, "INVALID_DOCUMENT", pointer="/data/relationships/author")
+    error(response, 400, "INVALID_DOCUMENT", pointer="/data/relationships/author/data")
 
 
 async def test_a_required_relationship(http: Client) -> None:

@@ -82,7 +82,7 @@ async def leaks(api: Api, seed: int) -> list[str]:
     """What subscribers are told of that is not their tenant's; and nothing of theirs is missed."""
     r, matcher, found = Random(seed), Matcher(), []
     operations = api._assembled.operations
-    admitting = Admission(operations.registry, operations.hooks, operations.policies)
+    admitting = Admission(operations.visibility, operations.hooks)
     watched = []
     for _ in range(20):
         tenant = r.choice(TENANTS)

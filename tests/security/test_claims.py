@@ -94,7 +94,7 @@ async def listed(api: Api, resource: str, who: Identity) -> set[int]:
 
 async def watched(api: Api, resource: str, who: Identity) -> set[int]:
     operations = api._assembled.operations
-    admission = Admission(operations.registry, operations.hooks, operations.policies)
+    admission = Admission(operations.visibility, operations.hooks)
     try:
         admitted = await admission.admit(who, {"resource": resource})
     except (PermissionDenied, AuthenticationError):

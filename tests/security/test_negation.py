@@ -127,7 +127,7 @@ async def titles(api: Api, resource: str, column: str, auth: Identity, filters: 
 async def watched(api: Api, auth: Identity, filters: Any) -> set[str]:
     """The titles of the files that a subscription with these filters is told of."""
     operations = api._assembled.operations
-    admission = Admission(operations.registry, operations.hooks, operations.policies)
+    admission = Admission(operations.visibility, operations.hooks)
     admitted = await admission.admit(auth, {"resource": "files", "filters": filters})
     matches = compile_predicate(admitted.expression)
     return {

@@ -39,7 +39,8 @@ def made(**options: Any) -> Api:
 
 
 def test_everything_exported_is_there() -> None:
-    assert tidings.__all__ == sorted(tidings.__all__)
+    constants_first = sorted(tidings.__all__, key=lambda name: (not name.isupper(), name))
+    assert tidings.__all__ == constants_first
     for name in tidings.__all__:
         assert getattr(tidings, name) is not None
 

@@ -11,12 +11,13 @@ from uuid import UUID
 import pytest
 
 from tidings import ConfigurationError, ValidationFailed, belongs_to, field, has_many
+from tidings.errors import ProblemList
 from tidings.schema import (
     ResourceRegistry,
     ResourceType,
     ValueProblem,
+    accept_given,
     declare_resource,
-    read_only_names,
     validate_changes,
     validate_new,
 )
@@ -153,14 +154,14 @@ def test_hidden_and_read_only() -> None:
             "stamp": {"type": "string", "read_only": True},
         }
     )
-    assert read_only_names(resource, {"title": 1, "stamp": 2, "other": 3}) == {"stamp"}
-    with pytest.raises(ValidationFailed) as caught:
-        validate_changes(resource, {"stamp": "x", "secret": "y"}, refused={"stamp"})
-    assert problems(caught.value) == {"stamp": "READ_ONLY"}
-    assert not resource.sortable("secret")
-    assert resource.sortable("stamp")
-    assert resource.sortable("id")
-    assert not resource.sortable("nothing")
+    problems = ProblemList()
+    given = {"title": "1", "stamp": "x", "secret": "y"}
+    assert accept_given(resource, given, problems, trusted=False) == {"title": "1"}
+    assert [(one.field, one.code) for one in problems.problems] == [
+        ("stamp", "READ_ONLY"),
+        ("secret", "UNKNOWN_FIELD"),
+    ]
+    assert accept_given(resource, given, ProblemList(), trusted=True) == given
 
 
 def test_containers_cannot_be_sorted_by() -> None:

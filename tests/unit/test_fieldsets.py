@@ -62,5 +62,4 @@ def test_wrong_fieldsets(
         parse_fieldsets(registry, fields)
     assert caught.value.code == "INVALID_FIELDS"
     assert message in str(caught.value)
-    assert caught.value.source is not None
-    assert caught.value.source.parameter == parameter
+    assert caught.value.option == parameter

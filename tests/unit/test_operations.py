@@ -646,10 +646,11 @@ async def test_too_many_related_records_are_told_only_to_those_who_may_know(
 ) -> None:
     monkeypatch.setattr("tidings.resources.includes.MAX_INCLUDED", 0)
     await world.comments.post({"post": await post(world)})
-    operations, resource = world.api._assembled.operations, world.api._assembled.registry["posts"]
+    operations = world.api._assembled.operations
 
     async def get() -> Any:
-        return await operations.get(resource, 1, include={"comments": {}}, auth=ANNA)
+        tree: dict[str, Any] = {"comments": {}}
+        return await operations.get("posts", 1, include=lambda view: tree, auth=ANNA)
 
     with pytest.raises(InvalidRequest, match="More than 0 related records"):
         await get()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote, unquote
@@ -24,13 +24,20 @@ from tidings.errors import (
 from tidings.feed import Cursor
 from tidings.identity import Identity
 from tidings.jsonapi.documents import DocumentWriter
-from tidings.jsonapi.echoes import settle_echoes
 from tidings.jsonapi.endpoints import Endpoint
 from tidings.jsonapi.errors import error_document, internal_error_document
 from tidings.jsonapi.negotiation import MEDIA_TYPE, check_accept, check_content_type
 from tidings.jsonapi.parameters import ParameterReader, Parameters, parse_parameters
-from tidings.jsonapi.requests import WriteRequest, parse_write
-from tidings.resources import Fieldsets, Found, Operations
+from tidings.jsonapi.requests import parse_write
+from tidings.resources import (
+    Draft,
+    Fieldsets,
+    Found,
+    IncludeTree,
+    Operations,
+    Selection,
+    View,
+)
 from tidings.schema import ResourceRegistry, ResourceType
 
 Authenticate = Callable[[str | None], Awaitable[Identity]]
@@ -52,7 +59,7 @@ class _View:
 
 @dataclass(slots=True)
 class Request:
-    """One request, as far as it has been read."""
+    """One request. What of it is about the resource is read after permission was asked."""
 
     method: str
     base: str
@@ -60,10 +67,36 @@ class Request:
     record_id: str | None
     parameters: Parameters
     identity: Identity
-    write: WriteRequest
+    body: bytes
     view: _View
+    pointers: dict[str, str]
+    """Gets where in the body the value of each field stood."""
     cursor: str
     """The place in the feed before which everything is in what will be read."""
+    fields: Fieldsets = field(default_factory=dict)
+    """What of the records the client wants to see; read together with the rest."""
+
+    def include(self, _view: View) -> IncludeTree:
+        """Read what is to come along, and the sparse fieldsets."""
+        self.fields = self.view.reader.fieldsets(self.parameters)
+        return self.view.reader.include(self.resource, self.parameters)
+
+    def selection(self, _view: View) -> Selection:
+        """Read which records are asked for."""
+        self.fields = self.view.reader.fieldsets(self.parameters)
+        return self.view.reader.selection(self.resource, self.parameters, self.identity)
+
+    def draft(self, view: View) -> Draft:
+        """Read the document that the request brings."""
+        write = parse_write(self.resource, self.body, expected_id=self.record_id)
+        self.pointers.update(write.pointers)
+        return Draft(
+            write.values,
+            write.id if self.record_id is None else None,
+            self.include(view),
+            write.members,
+            write.contested,
+        )
 
 
 class JsonApiApp:
@@ -123,15 +156,13 @@ class JsonApiApp:
         resource = view.registry[resource.name]
         listing = record_id is None and method in ("GET", "HEAD")
         parameters = parse_parameters(scope.get("query_string", b""), collection=listing)
-        write = WriteRequest()
+        body = b""
         if method in ("POST", "PUT", "PATCH"):
             check_content_type(headers.get("content-type"))
             body = await self._body(receive, headers)
-            write = parse_write(resource, body, expected_id=record_id)
-            pointers.update(write.pointers)
         cursor = str(self._position())
         request = Request(
-            method, base, resource, record_id, parameters, identity, write, view, cursor
+            method, base, resource, record_id, parameters, identity, body, view, pointers, cursor
         )
         return await self._dispatch(request)
 
@@ -190,69 +221,57 @@ class JsonApiApp:
         return await handler(request)
 
     async def _list(self, request: Request) -> Response:
-        resource, parameters = request.resource, request.parameters
-        fields = request.view.reader.fieldsets(parameters)
-        selection = request.view.reader.selection(resource, parameters, request.identity)
-        page = await self._operations.query(resource, selection, auth=request.identity)
+        page = await self._operations.query(
+            request.resource.name, request.selection, auth=request.identity
+        )
         document = request.view.documents.collection(
-            resource, page, fields, request.base, parameters, request.cursor
+            request.resource, page, request.fields, request.base, request.parameters, request.cursor
         )
         return _response(200, document)
 
     async def _read(self, request: Request) -> Response:
-        include = request.view.reader.include(request.resource, request.parameters)
-        fields = request.view.reader.fieldsets(request.parameters)
         found = await self._operations.get(
-            request.resource, request.record_id, include=include, auth=request.identity
+            request.resource.name,
+            request.record_id,
+            include=request.include,
+            auth=request.identity,
         )
-        document = request.view.documents.item(
-            request.resource, found, fields, request.base, request.parameters, request.cursor
-        )
-        return _response(200, document)
+        return _response(200, self._document(request, found))
 
     async def _create(self, request: Request) -> Response:
-        await self._settle(request)
-        include = request.view.reader.include(request.resource, request.parameters)
-        fields = request.view.reader.fieldsets(request.parameters)
         found = await self._operations.post(
-            request.resource,
-            request.write.values,
-            record_id=request.write.id,
-            include=include,
-            auth=request.identity,
+            request.resource.name, request.draft, auth=request.identity
         )
-        return self._written(request, found, fields)
-
-    async def _settle(self, request: Request) -> None:
-        await settle_echoes(
-            self._operations, request.resource, request.record_id, request.write, request.identity
-        )
+        return self._written(request, found)
 
     async def _write(self, request: Request) -> Response:
-        await self._settle(request)
-        include = request.view.reader.include(request.resource, request.parameters)
-        fields = request.view.reader.fieldsets(request.parameters)
         operation = self._operations.put if request.method == "PUT" else self._operations.patch
         found = await operation(
-            request.resource,
-            request.record_id,
-            request.write.values,
-            include=include,
-            auth=request.identity,
+            request.resource.name, request.record_id, request.draft, auth=request.identity
         )
-        return self._written(request, found, fields)
+        return self._written(request, found)
 
-    def _written(self, request: Request, found: Found, fields: Fieldsets) -> Response:
-        document = request.view.documents.item(
-            request.resource, found, fields, request.base, request.parameters, request.cursor
-        )
+    def _written(self, request: Request, found: Found) -> Response:
+        document = self._document(request, found)
         response = _response(201 if found.created else 200, document)
         if found.created:
             response.headers["location"] = document["data"]["links"]["self"]
         return response
 
+    def _document(self, request: Request, found: Found) -> dict[str, Any]:
+        return request.view.documents.item(
+            request.resource,
+            found,
+            request.fields,
+            request.base,
+            request.parameters,
+            request.cursor,
+        )
+
     async def _delete(self, request: Request) -> Response:
-        await self._operations.delete(request.resource, request.record_id, auth=request.identity)
+        await self._operations.delete(
+            request.resource.name, request.record_id, auth=request.identity
+        )
         return Response(status_code=204)
 
 

@@ -47,8 +47,9 @@ def _objects(error: RequestError, pointers: Mapping[str, str]) -> list[dict[str,
             for problem in error.problems
         ]
     entry = _object(status, error.code, error.title, error.message)
-    if error.source is not None:
-        entry["source"] = _source(error.source)
+    source = error.source or _place(error, pointers)
+    if source is not None:
+        entry["source"] = _source(source)
     if error.details is not None:
         entry["meta"] = dict(error.details)
     return [entry]
@@ -63,6 +64,17 @@ def _pointer(problem: Problem, pointers: Mapping[str, str]) -> str:
     if base is None:  # the value is missing, so its place is where it should have been
         base = "/data/attributes/" + escape_pointer(problem.field)
     return base + "".join(f"/{escape_pointer(str(part))}" for part in problem.path)
+
+
+def _place(error: RequestError, pointers: Mapping[str, str]) -> Source | None:
+    """Where in the request that stood which the error names."""
+    if error.option is not None:
+        return Source(parameter=error.option)
+    if error.field == "id":
+        return Source(pointer="/data/id")
+    if error.field is not None:
+        return Source(pointer=_pointer(Problem(error.field, ""), pointers))
+    return None
 
 
 def _source(source: Source) -> dict[str, str]:

@@ -106,7 +106,7 @@ def _take_relationships(
             raise _invalid("expected an object with 'data'", pointer)
         key = _linkage(relationship, entry["data"], f"{pointer}/data")
         column = relationship.foreign_key
-        if column in request.values and not is_same_id(request.values[column], key):
+        if column in request.values:
             request.contested[column] = request.values[column]
         request.values[column] = key
         request.pointers[column] = f"{pointer}/data"
@@ -120,13 +120,6 @@ def _members(relationship: Relationship, entry: object, pointer: str) -> list[st
     if None in found:
         raise _invalid("expected resource identifiers, got null", f"{pointer}/data")
     return [key for key in found if key is not None]
-
-
-def is_same_id(one: object, other: object) -> bool:
-    """Whether two values of a foreign key name one record, or both none."""
-    if one is None or other is None:
-        return one is other
-    return str(one) == str(other)
 
 
 def _linkage(relationship: Relationship, data: Any, pointer: str) -> str | None:

@@ -31,7 +31,7 @@ from tidings.feed import Batch, Change, Notice, decode_notice
 from tidings.hooks import HookRegistry
 from tidings.monitoring.requests import labels
 from tidings.resources import Operations
-from tidings.schema import ResourceRegistry, ResourceType
+from tidings.schema import ResourceRegistry
 from tidings.storage import Appends, Connection, Publication, Publisher, RecordStore
 
 _propagator = TraceContextTextMapPropagator()
@@ -125,33 +125,33 @@ class _TracedOperations(Operations):
         super().__init__(registry, store, hooks, publisher)
         self._tracer = tracer
 
-    async def query(self, resource: ResourceType, *given: Any, **options: Any) -> Any:
-        with self._span("query", resource):
-            return await super().query(resource, *given, **options)
+    async def query(self, name: str, *given: Any, **options: Any) -> Any:
+        with self._span("query", name):
+            return await super().query(name, *given, **options)
 
-    async def get(self, resource: ResourceType, *given: Any, **options: Any) -> Any:
-        with self._span("get", resource):
-            return await super().get(resource, *given, **options)
+    async def get(self, name: str, *given: Any, **options: Any) -> Any:
+        with self._span("get", name):
+            return await super().get(name, *given, **options)
 
-    async def post(self, resource: ResourceType, *given: Any, **options: Any) -> Any:
-        with self._span("post", resource):
-            return await super().post(resource, *given, **options)
+    async def post(self, name: str, *given: Any, **options: Any) -> Any:
+        with self._span("post", name):
+            return await super().post(name, *given, **options)
 
-    async def put(self, resource: ResourceType, *given: Any, **options: Any) -> Any:
-        with self._span("put", resource):
-            return await super().put(resource, *given, **options)
+    async def put(self, name: str, *given: Any, **options: Any) -> Any:
+        with self._span("put", name):
+            return await super().put(name, *given, **options)
 
-    async def patch(self, resource: ResourceType, *given: Any, **options: Any) -> Any:
-        with self._span("patch", resource):
-            return await super().patch(resource, *given, **options)
+    async def patch(self, name: str, *given: Any, **options: Any) -> Any:
+        with self._span("patch", name):
+            return await super().patch(name, *given, **options)
 
-    async def delete(self, resource: ResourceType, *given: Any, **options: Any) -> None:
-        with self._span("delete", resource):
-            await super().delete(resource, *given, **options)
+    async def delete(self, name: str, *given: Any, **options: Any) -> None:
+        with self._span("delete", name):
+            await super().delete(name, *given, **options)
 
-    def _span(self, method: str, resource: ResourceType) -> AbstractContextManager[None]:
-        known = {_RESOURCE: resource.name, "tidings.operation": method}
-        return _span(self._tracer, f"{method} {resource.name}", known)
+    def _span(self, method: str, name: str) -> AbstractContextManager[None]:
+        known = {_RESOURCE: name, "tidings.operation": method}
+        return _span(self._tracer, f"{method} {name}", known)
 
 
 class _TracedPublisher:

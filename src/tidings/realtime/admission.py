@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from tidings.errors import ConfigurationError, DatabaseBusy, FilterError, PermissionDenied
+from tidings.errors import ConfigurationError, FilterError, PermissionDenied, RequestError
 from tidings.filters import (
     ClientFilters,
     Expression,
@@ -17,10 +17,10 @@ from tidings.filters import (
 )
 from tidings.hooks import HookRegistry
 from tidings.identity import Identity
-from tidings.realtime.requests import SubscribeRequest, parse_subscribe
+from tidings.realtime.requests import SubscribeRequest, named_resource, parse_subscribe
 from tidings.realtime.subscriptions import SubscriptionContext, SubscriptionDraft
-from tidings.resources import Policies, check_permission, operation_context
-from tidings.schema import ResourceRegistry, ResourceType
+from tidings.resources import View, Visibility
+from tidings.schema import ResourceType
 
 _log = logging.getLogger("tidings.realtime")
 
@@ -33,6 +33,8 @@ class Admitted:
     client: ClientFilters
     clauses: Expression
     """The row policy, and what the hooks require."""
+    looked_into: frozenset[str] = frozenset()
+    """The other resources that the client's filters look into, which it may query."""
 
     @property
     def filters(self) -> dict[str, Any]:
@@ -48,10 +50,9 @@ class Admitted:
 class Admission:
     """Holds subscribe requests against the schema, permissions and hooks; it changes nothing."""
 
-    def __init__(self, registry: ResourceRegistry, hooks: HookRegistry, policies: Policies) -> None:
-        self._registry = registry
+    def __init__(self, visibility: Visibility, hooks: HookRegistry) -> None:
+        self._visibility = visibility
         self._hooks = hooks
-        self._policies = policies
 
     async def admit(self, identity: Identity, payload: object) -> Admitted:
         """Check a request whole.
@@ -59,10 +60,14 @@ class Admission:
         Raises:
             RequestError: with the code that WIRE.md has for it.
         """
-        request = parse_subscribe(self._registry.seen_by(identity), payload)
-        resource = request.resource
-        await check_permission(resource, operation_context(resource, "query", identity))
+        registry = self._visibility.registry(identity)
+        resource = named_resource(registry, payload)
+        view = View(registry, resource, identity)
+        # Before anything else is looked at: an error would tell of the schema.
+        await self._visibility.permit_query(view)
+        request = parse_subscribe(registry, resource, payload)
         client = build_filters(resource, request.filters, identity)
+        looked_into = await self._visibility.permit_related(view, client.expression)
         draft = SubscriptionDraft(resource.name, client.normalised, request.include, request.fields)
         clauses = await self._clauses(resource, SubscriptionContext(draft, identity))
         unsupported = opaque_without_record_test(client.expression)
@@ -73,26 +78,30 @@ class Admission:
                 code="UNSUPPORTED_FILTER",
                 resource=resource.name,
             )
-        policy = self._policies.of(resource, "query", identity)
-        client = client.changed(lambda term: self._policies.guarded(resource, term, identity))
-        return Admitted(request, client, all_of([policy, *clauses]))
+        policies = self._visibility.policies
+        client = client.changed(lambda term: policies.guarded(resource, term, identity))
+        policy = self._visibility.condition(view)
+        return Admitted(request, client, all_of([policy, *clauses]), looked_into)
 
     async def _clauses(
         self, resource: ResourceType, context: SubscriptionContext
     ) -> list[Expression]:
         """Run the hooks; whatever goes wrong in them refuses the subscription."""
-        draft = context.subscription
+        draft, clauses = context.subscription, list[Expression]()
+
+        def collect() -> None:
+            # As each hook leaves them: what a later one takes back or rewrites still holds.
+            given = [] if draft.filters == {} else [draft.filters]
+            clauses.extend(build_clause(resource, clause) for clause in (*given, *draft.clauses))
+
         refusal = PermissionDenied(
             f"You may not subscribe to '{resource.name}'", resource=resource.name
         )
         try:
-            await self._hooks.run("subscription_filters", context)
-            given = [] if draft.filters == {} else [draft.filters]
-            return [build_clause(resource, clause) for clause in (*given, *draft.clauses)]
-        except PermissionDenied as error:
+            await self._hooks.run("subscription_filters", context, after_each=collect)
+            return clauses
+        except RequestError as error:
             error.resource = error.resource or resource.name
-            raise
-        except DatabaseBusy:
             raise
         except PermissionError as error:  # Python's own, for hooks that import nothing
             if error.args and isinstance(error.args[0], str):

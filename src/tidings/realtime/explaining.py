@@ -85,7 +85,7 @@ class Explainer:
     def __init__(self, operations: Operations, feed: Feed) -> None:
         self._operations = operations
         self._registry = operations.registry
-        self._admission = Admission(operations.registry, operations.hooks, operations.policies)
+        self._admission = Admission(operations.visibility, operations.hooks)
         self._feed = feed
 
     async def changes(self, subscription: Subscription, record_id: str) -> dict[str, Any]:

@@ -49,18 +49,24 @@ def readable(payload: object, code: str) -> object:
     return payload
 
 
-def parse_subscribe(registry: ResourceRegistry, payload: object) -> SubscribeRequest:
-    """Check a request's form, resource, include and fields.
+def named_resource(registry: ResourceRegistry, payload: object) -> ResourceType:
+    """The resource that a request names.
+
+    Raises:
+        RequestError: it is no object, or names none.
+    """
+    return _resource(registry, _object(payload).get("resource"))
+
+
+def parse_subscribe(
+    registry: ResourceRegistry, resource: ResourceType, payload: object
+) -> SubscribeRequest:
+    """Check a request's form, include and fields.
 
     Raises:
         RequestError: with the code that WIRE.md has for it.
     """
-    payload = readable(payload, "INVALID_SUBSCRIPTION")
-    if not isinstance(payload, dict):
-        raise InvalidRequest(
-            f"Expected an object, got {describe(payload)}", code="INVALID_SUBSCRIPTION"
-        )
-    resource = _resource(registry, payload.get("resource"))
+    payload = _object(payload)
     unknown = next((key for key in payload if key not in _KEYS), None)
     if unknown is not None:
         known = ", ".join(sorted(_KEYS - {"status"}))
@@ -87,6 +93,15 @@ def parse_subscribe(registry: ResourceRegistry, payload: object) -> SubscribeReq
         Cursor.parse(cursor),
         cursor is not None,
     )
+
+
+def _object(payload: object) -> dict[str, Any]:
+    payload = readable(payload, "INVALID_SUBSCRIPTION")
+    if not isinstance(payload, dict):
+        raise InvalidRequest(
+            f"Expected an object, got {describe(payload)}", code="INVALID_SUBSCRIPTION"
+        )
+    return payload
 
 
 def _resource(registry: ResourceRegistry, name: object) -> ResourceType:

@@ -94,7 +94,7 @@ class SocketServer:
             return self._dispatcher.position
 
         self._service = SubscriptionService(
-            Admission(operations.registry, operations.hooks, operations.policies),
+            Admission(operations.visibility, operations.hooks),
             self._matcher,
             position,
             Replayer(feed, position),

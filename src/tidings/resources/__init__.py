@@ -1,6 +1,7 @@
 """The operations on resources and who may do them; one implementation for HTTP and Python."""
 
 from tidings.resources.context import Method, OperationContext, operation_context
+from tidings.resources.drafts import Draft, MakeDraft
 from tidings.resources.fieldsets import Fieldsets, is_visible, parse_fieldsets
 from tidings.resources.handles import ResourceHandle, ResourceHandles
 from tidings.resources.includes import Included, IncludeTree, parse_include
@@ -10,12 +11,15 @@ from tidings.resources.policies import Policies
 from tidings.resources.refusals import not_found
 from tidings.resources.results import Found, Page, Selection
 from tidings.resources.scopes import TransactionLike
+from tidings.resources.visibility import View, Visibility, looked_into
 
 __all__ = [
+    "Draft",
     "Fieldsets",
     "Found",
     "IncludeTree",
     "Included",
+    "MakeDraft",
     "Method",
     "OperationContext",
     "Operations",
@@ -26,8 +30,11 @@ __all__ = [
     "ResourceHandles",
     "Selection",
     "TransactionLike",
+    "View",
+    "Visibility",
     "check_permission",
     "is_visible",
+    "looked_into",
     "not_found",
     "operation_context",
     "parse_fieldsets",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from tidings.identity import ANONYMOUS, Identity
+from tidings.identity import ANONYMOUS, Asker, Identity, Trusted
 from tidings.schema import ResourceType
 from tidings.storage import Row, UnitOfWork
 
@@ -18,9 +18,12 @@ Method = Literal["query", "get", "post", "put", "patch", "delete"]
 class OperationContext:
     """One operation on one resource.
 
-    ``record`` is the row before the change (None for query and post, or where there is none);
-    ``values`` is what was given to write, by field name: a ``before_write`` hook may change it.
-    ``after`` is the row after the change, in ``after_write`` hooks.
+    ``id`` is the record's, spelled as documents spell it: None where it has none yet, or where no
+    record can have the id that was given. ``record`` is the row before the change (None for query
+    and post, or where there is none). ``values`` is what was given to write, by field name, cast
+    to what will be stored; a ``before_write`` hook may change it. ``after`` is the row after the
+    change, in ``after_write`` hooks. ``transaction`` is the write's in hooks; a permission check
+    is asked before that begins, and has only one that was given by the caller.
     """
 
     method: Method
@@ -37,7 +40,7 @@ class OperationContext:
 def operation_context(
     resource: ResourceType,
     method: Method,
-    auth: Identity | None,
+    auth: Asker,
     *,
     record_id: object = None,
     record: Row | None = None,
@@ -48,7 +51,7 @@ def operation_context(
     return OperationContext(
         method,
         resource.name,
-        auth or ANONYMOUS,
+        ANONYMOUS if isinstance(auth, Trusted) else auth,
         None if record_id is None else str(record_id),
         None if record is None else MappingProxyType(record),
         None if values is None else dict(values),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tidings.errors import InvalidRequest, Source
+from tidings.errors import InvalidRequest
 from tidings.schema import ResourceRegistry, ResourceType, describe
 
 Fieldsets = Mapping[str, frozenset[str]]
@@ -47,6 +47,4 @@ def _shown(field: object) -> str:
 
 def _invalid(message: str, name: object = None) -> InvalidRequest:
     parameter = f"fields[{name[:100]}]" if isinstance(name, str) else "fields"
-    return InvalidRequest(
-        f"{parameter}: {message}", code="INVALID_FIELDS", source=Source(parameter=parameter)
-    )
+    return InvalidRequest(f"{parameter}: {message}", code="INVALID_FIELDS", option=parameter)

@@ -8,13 +8,15 @@ from difflib import get_close_matches
 from typing import Any
 
 from tidings.errors import InvalidRequest, NotFound, Problem, ValidationFailed
-from tidings.filters import all_of, build_clause, build_filters
-from tidings.identity import ANONYMOUS, Identity
+from tidings.filters import EVERYTHING, build_clause, build_filters
+from tidings.identity import ANONYMOUS, TRUSTED, Asker, Trusted, asker
+from tidings.resources.drafts import Draft
 from tidings.resources.includes import parse_include
 from tidings.resources.operations import Operations
 from tidings.resources.results import Selection
 from tidings.resources.scopes import TransactionLike
 from tidings.resources.sorting import parse_sort
+from tidings.resources.visibility import View
 from tidings.schema import ResourceType
 from tidings.storage import Row
 
@@ -43,8 +45,10 @@ class Records:
 
 
 class ResourceHandle:
-    """One resource's operations. With ``auth`` they ask that identity's permissions, as HTTP does;
-    without, they are trusted.
+    """One resource's operations.
+
+    With an identity for ``auth`` they ask its permissions, as HTTP does; None is the identity of
+    somebody without a token. Where ``auth`` is left out, or is `TRUSTED`, no permission is asked.
 
         post = await api.resources.posts.post({"title": "News", "author": "7"})
         await api.resources.posts.patch(post["id"], {"title": "Old news"}, auth=identity)
@@ -63,7 +67,7 @@ class ResourceHandle:
         page: int = 1,
         size: int | None = None,
         include: Iterable[str] = (),
-        auth: Identity | None = None,
+        auth: Asker | None = TRUSTED,
         transaction: TransactionLike = None,
     ) -> Records:
         """The records that match, one page of them.
@@ -71,25 +75,24 @@ class ResourceHandle:
         ``filters`` are names and values of the search schema, as a client would give them;
         ``where`` is a trusted clause over any column (see `tidings.filters.build_clause`).
         """
-        resource = self._resource
-        if auth is not None:
-            resource = self._operations.registry.seen_by(auth)[resource.name]
-        expression = build_filters(resource, filters or {}, auth or ANONYMOUS).expression
-        if where is not None:
-            expression = all_of([expression, build_clause(resource, where)])
-        size = resource.page_size if size is None else size
-        if page < 1 or size < 1:
+        if page < 1 or (size is not None and size < 1):
             raise InvalidRequest("page and size are 1 or more", code="INVALID_PARAMETER")
         names = sort.split(",") if isinstance(sort, str) else list(sort)
-        selection = Selection(
-            expression,
-            parse_sort(resource, [name for name in names if name]),
-            page,
-            size,
-            parse_include(self._operations.registry, resource, include),
-        )
+
+        def select(view: View) -> Selection:
+            resource = view.resource
+            identity = ANONYMOUS if isinstance(view.auth, Trusted) else view.auth
+            return Selection(
+                build_filters(resource, filters or {}, identity).expression,
+                parse_sort(resource, [name for name in names if name]),
+                page,
+                resource.page_size if size is None else size,
+                parse_include(view.registry, resource, include),
+                EVERYTHING if where is None else build_clause(resource, where),
+            )
+
         found = await self._operations.query(
-            resource, selection, auth=auth, transaction=transaction
+            self._resource.name, select, auth=asker(auth), transaction=transaction
         )
         included: dict[str, list[Record]] = {}
         for (name, _), row in found.included.records.items():
@@ -102,12 +105,12 @@ class ResourceHandle:
         self,
         record_id: object,
         *,
-        auth: Identity | None = None,
+        auth: Asker | None = TRUSTED,
         transaction: TransactionLike = None,
     ) -> Record:
         """The record of this id; `NotFound` where there is none."""
         found = await self._operations.get(
-            self._resource, record_id, auth=auth, transaction=transaction
+            self._resource.name, record_id, auth=asker(auth), transaction=transaction
         )
         return _record(found.row)
 
@@ -115,14 +118,15 @@ class ResourceHandle:
         self,
         values: Mapping[str, Any],
         *,
-        auth: Identity | None = None,
+        auth: Asker | None = TRUSTED,
         transaction: TransactionLike = None,
     ) -> Record:
         """Make a record; ``values`` may hold an ``id`` and name to-one relationships."""
-        given = self._given(values)
-        record_id = given.pop("id", None)
         found = await self._operations.post(
-            self._resource, given, record_id=record_id, auth=auth, transaction=transaction
+            self._resource.name,
+            lambda view: _draft(view, values, is_new=True),
+            auth=asker(auth),
+            transaction=transaction,
         )
         return _record(found.row)
 
@@ -131,12 +135,16 @@ class ResourceHandle:
         record_id: object,
         values: Mapping[str, Any],
         *,
-        auth: Identity | None = None,
+        auth: Asker | None = TRUSTED,
         transaction: TransactionLike = None,
     ) -> Record:
         """Replace a record whole, or make it."""
         found = await self._operations.put(
-            self._resource, record_id, self._given(values), auth=auth, transaction=transaction
+            self._resource.name,
+            record_id,
+            lambda view: _draft(view, values),
+            auth=asker(auth),
+            transaction=transaction,
         )
         return _record(found.row)
 
@@ -145,12 +153,16 @@ class ResourceHandle:
         record_id: object,
         values: Mapping[str, Any],
         *,
-        auth: Identity | None = None,
+        auth: Asker | None = TRUSTED,
         transaction: TransactionLike = None,
     ) -> Record:
         """Change some fields of a record."""
         found = await self._operations.patch(
-            self._resource, record_id, self._given(values), auth=auth, transaction=transaction
+            self._resource.name,
+            record_id,
+            lambda view: _draft(view, values),
+            auth=asker(auth),
+            transaction=transaction,
         )
         return _record(found.row)
 
@@ -158,22 +170,13 @@ class ResourceHandle:
         self,
         record_id: object,
         *,
-        auth: Identity | None = None,
+        auth: Asker | None = TRUSTED,
         transaction: TransactionLike = None,
     ) -> None:
         """Delete a record."""
-        await self._operations.delete(self._resource, record_id, auth=auth, transaction=transaction)
-
-    def _given(self, values: Mapping[str, Any]) -> Record:
-        """To-one relationships by name become their foreign keys."""
-        given: Record = {}
-        for name, value in values.items():
-            link = self._resource.relationships.get(name)
-            if link is not None and link.to_many:
-                problem = Problem(name, "a to-many relationship cannot be set here")
-                raise ValidationFailed([problem], resource=self._resource.name)
-            given[name if link is None else link.foreign_key] = value
-        return given
+        await self._operations.delete(
+            self._resource.name, record_id, auth=asker(auth), transaction=transaction
+        )
 
 
 class ResourceHandles:
@@ -210,3 +213,15 @@ class ResourceHandles:
 
 def _record(row: Row) -> Record:
     return {**row, "id": str(row["id"])}
+
+
+def _draft(view: View, values: Mapping[str, Any], *, is_new: bool = False) -> Draft:
+    """To-one relationships by name become their foreign keys."""
+    given: Record = {}
+    for name, value in values.items():
+        link = view.resource.relationships.get(name)
+        if link is not None and link.to_many:
+            problem = Problem(name, "a to-many relationship cannot be set here")
+            raise ValidationFailed([problem], resource=view.resource.name)
+        given[name if link is None else link.foreign_key] = value
+    return Draft(given, given.pop("id", None) if is_new else None)

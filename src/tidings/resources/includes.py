@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tidings.errors import InvalidRequest, Source
+from tidings.errors import InvalidRequest
 from tidings.filters import Expression
 from tidings.schema import Relationship, ResourceRegistry, ResourceType
 from tidings.storage import Connection, RecordStore, Row
@@ -63,7 +63,7 @@ def _invalid(message: str, resource: ResourceType) -> InvalidRequest:
     return InvalidRequest(
         f"Cannot include {message}" if message.startswith("'") else f"Include takes {message}",
         code="INVALID_INCLUDE",
-        source=Source(parameter="include"),
+        option="include",
         resource=resource.name,
     )
 
@@ -148,6 +148,6 @@ class IncludeLoader:
             raise InvalidRequest(
                 f"More than {MAX_INCLUDED} related records; ask for fewer at a time",
                 code="INCLUDE_TOO_LARGE",
-                source=Source(parameter="include"),
+                option="include",
             )
         return rows

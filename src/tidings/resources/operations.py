@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
-from tidings.errors import Conflict, InvalidRequest, RelatedNotFound
+from tidings.errors import (
+    DatabaseBusy,
+    PermissionDenied,
+    RelatedNotFound,
+    RequestError,
+    ValidationFailed,
+)
 from tidings.feed import Action
 from tidings.filters import EVERYTHING, all_of
 from tidings.hooks import HookRegistry
-from tidings.identity import Identity
+from tidings.identity import TRUSTED, Asker, Trusted
 from tidings.resources.carrying import Carrying
-from tidings.resources.context import OperationContext, operation_context
+from tidings.resources.context import Method, OperationContext, operation_context
+from tidings.resources.drafts import Draft, Given, MakeDraft, read_draft
 from tidings.resources.effects import Effect, Effects
-from tidings.resources.includes import (
-    Included,
-    IncludeLoader,
-    IncludeTree,
-)
-from tidings.resources.permissions import permit, permit_include
+from tidings.resources.includes import Included, IncludeLoader, IncludeTree
+from tidings.resources.permissions import check_permission, is_asked, permit
 from tidings.resources.policies import Policies
 from tidings.resources.refusals import client_id, explained, key_or_none, not_found
 from tidings.resources.results import Found, Page, Selection
 from tidings.resources.scopes import Scopes, TransactionLike, given_unit, step
-from tidings.schema import (
-    ResourceRegistry,
-    ResourceType,
-    read_only_names,
-    validate_changes,
-    validate_new,
-)
+from tidings.resources.visibility import View, Visibility
+from tidings.schema import ResourceRegistry, ResourceType, validate_changes, validate_new
 from tidings.storage import (
     Connection,
     ConstraintViolation,
@@ -41,12 +41,24 @@ from tidings.storage import (
     UnitOfWork,
 )
 
+_log = logging.getLogger("tidings.permissions")
+Select = Callable[[View], Selection]
+"""Reads what a query asks for in terms of what the asker may know."""
+MakeInclude = Callable[[View], IncludeTree]
+_ROUNDS: Final = 3
+"""So often a write asks for permission anew where its record changes meanwhile."""
+
+
+def _include_nothing(_view: View) -> IncludeTree:
+    return {}
+
 
 class Operations:
     """query, get, post, put, patch and delete, with permissions, hooks and changes.
 
-    ``auth`` None means trusted code: no permission is asked, and read-only fields may be set.
-    Without ``transaction`` an operation is a transaction of its own.
+    Each takes a resource's name and who asks, and reads what it was given in terms of what that
+    asker may know, after it has asked for permission. Without ``transaction`` an operation is a
+    transaction of its own.
     """
 
     def __init__(
@@ -62,23 +74,26 @@ class Operations:
         self.carrying = Carrying(hooks)
         self.effects = Effects(registry, store, self.carrying)
         self.policies = Policies(registry, store)
+        self.visibility = Visibility(registry, self.policies)
         self.scopes = Scopes(store.database, publisher)
 
     async def query(
         self,
-        resource: ResourceType,
-        selection: Selection,
+        name: str,
+        select: Select,
         *,
-        auth: Identity | None = None,
+        auth: Asker = TRUSTED,
         transaction: TransactionLike = None,
     ) -> Page:
         """The records of one page."""
+        view = self.visibility.view(name, auth)
+        resource = view.resource
         context = operation_context(resource, "query", auth, uow=given_unit(transaction))
         await permit(resource, context, auth)
-        await permit_include(self.registry, resource, selection.include, auth)
-        where = self.policies.guarded(resource, selection.where, auth)
-        where = all_of([self.policies.of(resource, "query", auth), where])
-        selection = replace(selection, where=where)
+        selection = select(view)
+        await self.visibility.permit_related(view, selection.where, selection.include)
+        filters = all_of([selection.where, selection.clause])
+        selection = replace(selection, where=self.visibility.condition(view, "query", filters))
         snapshot = bool(selection.include) or selection.number > 1
         async with self.scopes.reading(transaction, snapshot=snapshot) as connection:
             rows = await self.store.find(
@@ -90,16 +105,16 @@ class Operations:
                 offset=(selection.number - 1) * selection.size,
             )
             total = await self._total(connection, resource, selection, len(rows))
-            included = await self._load(connection, resource, rows, selection.include, auth)
+            included = await self._load(connection, view, rows, selection.include)
         return Page(rows, total, selection.number, selection.size, included)
 
     async def get(
         self,
-        resource: ResourceType,
+        name: str,
         record_id: object,
         *,
-        include: IncludeTree | None = None,
-        auth: Identity | None = None,
+        include: MakeInclude = _include_nothing,
+        auth: Asker = TRUSTED,
         transaction: TransactionLike = None,
     ) -> Found:
         """One record.
@@ -107,37 +122,34 @@ class Operations:
         Raises:
             NotFound: there is none of this id.
         """
-        await permit_include(self.registry, resource, include or {}, auth)
-        included, too_large = Included(), None
-        async with self.scopes.reading(transaction, snapshot=bool(include)) as connection:
-            key = key_or_none(resource, record_id)
-            row = None if key is None else await self.store.get(connection, resource, key)
-            if row and not await self.policies.sees(connection, resource, "get", auth, row):
-                row = None
-            if row is not None:
-                try:
-                    included = await self._load(connection, resource, [row], include or {}, auth)
-                except InvalidRequest as error:
-                    too_large = error  # told only to those who may know of the record
-        # Asked after the connection is given back: a check may read for itself.
-        context = operation_context(
-            resource, "get", auth, record_id=record_id, record=row, uow=given_unit(transaction)
-        )
-        await permit(resource, context, auth)
-        if row is None:
-            raise not_found(resource, record_id)
-        if too_large is not None:
-            raise too_large
-        return Found(row, included)
+        view = self.visibility.view(name, auth)
+        key = key_or_none(view.resource, record_id)
+        row: Row | None = None
+        if is_asked(view.resource, auth):
+            # The connection is given back before permission is asked: a check may read for itself.
+            async with self.scopes.reading(transaction, snapshot=False) as connection:
+                row, _ = await self._seen(connection, view, key)
+            await self._permit(view, "get", key, row, transaction=transaction)
+        tree = include(view)
+        await self.visibility.permit_related(view, include=tree)
+        if is_asked(view.resource, auth):
+            if row is None:
+                raise not_found(view.resource, record_id)
+            if not tree:
+                return Found(row, Included())
+        async with self.scopes.reading(transaction, snapshot=bool(tree)) as connection:
+            if row is None:
+                row, _ = await self._seen(connection, view, key)
+            if row is None:
+                raise not_found(view.resource, record_id)
+            return Found(row, await self._load(connection, view, [row], tree))
 
     async def post(
         self,
-        resource: ResourceType,
-        values: Mapping[str, Any],
+        name: str,
+        make: MakeDraft,
         *,
-        record_id: object = None,
-        include: IncludeTree | None = None,
-        auth: Identity | None = None,
+        auth: Asker = TRUSTED,
         transaction: TransactionLike = None,
     ) -> Found:
         """Make a record.
@@ -146,24 +158,34 @@ class Operations:
             ValidationFailed: with every problem of every field.
             Conflict: the id or a unique value is taken.
         """
-        key = resource.new_id()
-        if record_id is not None:
-            key = client_id(resource, record_id, trusted=auth is None)
-        await permit_include(self.registry, resource, include or {}, auth)
+        view = self.visibility.view(name, auth)
+        given = read_draft(view, make)
+        given.settle(view, None)
+        key = self._chosen_key(view, given)
+        chosen = None if given.draft.record_id is None else key
+        context = operation_context(
+            view.resource,
+            "post",
+            auth,
+            record_id=chosen,
+            values=given.values,
+            uow=given_unit(transaction),
+        )
+        await permit(view.resource, context, auth)
+        await self._check_given(view, given, None, transaction, is_whole=True)
         async with self.scopes.writing(transaction) as uow:
-            context = operation_context(resource, "post", auth, values=dict(values), uow=uow)
-            row = await self._create(resource, key, values, context, auth)
-            included = await self._load(uow.connection, resource, [row], include or {}, auth)
+            context.transaction = uow
+            row = await self._create(view, key, given, context)
+            included = await self._load(uow.connection, view, [row], given.draft.include)
         return Found(row, included, created=True)
 
     async def put(
         self,
-        resource: ResourceType,
+        name: str,
         record_id: object,
-        values: Mapping[str, Any],
+        make: MakeDraft,
         *,
-        include: IncludeTree | None = None,
-        auth: Identity | None = None,
+        auth: Asker = TRUSTED,
         transaction: TransactionLike = None,
     ) -> Found:
         """Replace a record whole; make it where there is none and clients may choose ids.
@@ -172,32 +194,26 @@ class Operations:
         send back what it cannot see, nor disown a record by leaving something out. Making one
         needs permission to post as well.
         """
-        await permit_include(self.registry, resource, include or {}, auth)
-        async with self.scopes.writing(transaction) as uow:
-            key = key_or_none(resource, record_id)
-            before, hidden = await self._locked(uow, resource, key, auth)
-            context = operation_context(
-                resource, "put", auth, record_id=record_id, record=before, values=values, uow=uow
-            )
+        view = self.visibility.view(name, auth)
+        given = read_draft(view, make)
+        key = key_or_none(view.resource, record_id)
+        async with self._writing(view, "put", key, given, transaction) as (context, before):
+            uow = context.transaction
+            assert uow is not None
             if before is None:
-                await permit(resource, context, auth)
-                if key is None or hidden or not (resource.client_ids or auth is None):
-                    raise not_found(resource, record_id)
-                context.method = "post"
-                row = await self._create(resource, key, values, context, auth)
+                row = await self._put_anew(view, key, record_id, given, context)
             else:
-                row = await self._replace(resource, before, values, context, auth)
-            included = await self._load(uow.connection, resource, [row], include or {}, auth)
+                row = await self._replace(view, before, given, context)
+            included = await self._load(uow.connection, view, [row], given.draft.include)
         return Found(row, included, created=before is None)
 
     async def patch(
         self,
-        resource: ResourceType,
+        name: str,
         record_id: object,
-        values: Mapping[str, Any],
+        make: MakeDraft,
         *,
-        include: IncludeTree | None = None,
-        auth: Identity | None = None,
+        auth: Asker = TRUSTED,
         transaction: TransactionLike = None,
     ) -> Found:
         """Change some fields of a record.
@@ -206,28 +222,26 @@ class Operations:
             NotFound: there is none of this id.
             ValidationFailed: with every problem of every field.
         """
-        await permit_include(self.registry, resource, include or {}, auth)
-        async with self.scopes.writing(transaction) as uow:
-            key = key_or_none(resource, record_id)
-            before, _ = await self._locked(uow, resource, key, auth)
-            context = operation_context(
-                resource, "patch", auth, record_id=record_id, record=before, values=values, uow=uow
-            )
-            await permit(resource, context, auth)
+        view = self.visibility.view(name, auth)
+        given = read_draft(view, make)
+        key = key_or_none(view.resource, record_id)
+        async with self._writing(view, "patch", key, given, transaction) as (context, before):
             if before is None:
-                raise not_found(resource, record_id)
-            await self.policies.require(uow.connection, resource, "patch", auth, before)
-            accepted = await self._accept(resource, values, context, auth, validate_changes)
-            row = await self._write(resource, "patch", before, accepted, context, auth)
-            included = await self._load(uow.connection, resource, [row], include or {}, auth)
+                raise not_found(view.resource, record_id)
+            uow = context.transaction
+            assert uow is not None
+            await self.policies.require(uow.connection, view.resource, "patch", auth, before)
+            accepted = await self._accept(view, given, context, validate_changes)
+            row = await self._write(view, "patch", before, accepted, context)
+            included = await self._load(uow.connection, view, [row], given.draft.include)
         return Found(row, included)
 
     async def delete(
         self,
-        resource: ResourceType,
+        name: str,
         record_id: object,
         *,
-        auth: Identity | None = None,
+        auth: Asker = TRUSTED,
         transaction: TransactionLike = None,
     ) -> None:
         """Delete a record.
@@ -236,15 +250,14 @@ class Operations:
             NotFound: there is none of this id.
             Conflict: other records refer to it.
         """
-        async with self.scopes.writing(transaction) as uow:
-            key = key_or_none(resource, record_id)
-            before, _ = await self._locked(uow, resource, key, auth)
-            context = operation_context(
-                resource, "delete", auth, record_id=record_id, record=before, uow=uow
-            )
-            await permit(resource, context, auth)
+        view = self.visibility.view(name, auth)
+        resource = view.resource
+        key = key_or_none(resource, record_id)
+        async with self._writing(view, "delete", key, None, transaction) as (context, before):
             if before is None:
                 raise not_found(resource, record_id)
+            uow = context.transaction
+            assert uow is not None
             await self.policies.require(uow.connection, resource, "delete", auth, before)
             await self.hooks.run("before_write", context)
             async with step(uow):
@@ -252,138 +265,333 @@ class Operations:
                 try:
                     await self.store.delete(uow.connection, resource, before["id"])
                 except ConstraintViolation as violation:
-                    raise Conflict(
-                        f"'{resource.name}' {before['id']} is still referred to by other records",
-                        code="STILL_REFERENCED",
-                    ) from violation
+                    raise explained(resource, before, violation, [], deleting=True) from violation
                 await self._changed(effect, "delete", None, context)
 
-    async def _create(
+    # Permission, before anything is locked
+
+    async def _permit(
         self,
-        resource: ResourceType,
+        view: View,
+        method: Method,
         key: object,
-        values: Mapping[str, Any],
+        record: Row | None,
+        given: Given | None = None,
+        transaction: TransactionLike = None,
+    ) -> None:
+        context = operation_context(
+            view.resource,
+            method,
+            view.auth,
+            record_id=key,
+            record=record,
+            values=None if given is None else given.values,
+            uow=given_unit(transaction),
+        )
+        await permit(view.resource, context, view.auth)
+
+    @asynccontextmanager
+    async def _writing(
+        self,
+        view: View,
+        method: Method,
+        key: object,
+        given: Given | None,
+        transaction: TransactionLike,
+    ) -> AsyncIterator[tuple[OperationContext, Row | None]]:
+        """The transaction of a write and the record, locked, as permission was given for it.
+
+        Permission is asked while nothing is locked: a slow check would keep all others waiting.
+        Where the record has changed meanwhile it is asked again.
+        """
+        looks_first = is_asked(view.resource, view.auth) or (given is not None and given.is_echo)
+        for _ in range(_ROUNDS):
+            asked: Row | None = None
+            if looks_first:
+                asked = await self._ask(view, method, key, given, transaction)
+            elif given is not None:
+                is_whole = method == "put"
+                await self._check_given(view, given, None, transaction, is_whole=is_whole)
+            async with self.scopes.writing(transaction) as uow:
+                before, is_hidden = await self._seen(uow.connection, view, key, lock=True)
+                if looks_first and before != asked:
+                    if transaction is None:
+                        continue
+                    await self._permit(view, method, key, before, given, transaction)
+                context = operation_context(
+                    view.resource,
+                    method,
+                    view.auth,
+                    record_id=None if is_hidden else key,
+                    record=before,
+                    values=None if given is None else given.values,
+                    uow=uow,
+                )
+                yield context, before
+                return
+        raise DatabaseBusy("The record keeps changing; try again")
+
+    async def _ask(
+        self,
+        view: View,
+        method: Method,
+        key: object,
+        given: Given | None,
+        transaction: TransactionLike,
+    ) -> Row | None:
+        """Ask for permission to write, and say what is wrong with the draft; gives the record for
+        which that was.
+        """
+        async with self.scopes.reading(transaction, snapshot=False) as connection:
+            record, is_hidden = await self._seen(connection, view, key)
+        if given is not None:
+            given.settle(view, record)
+        await self._permit(view, method, key, record, given, transaction)
+        if method == "put" and record is None and not is_hidden and self._may_choose(view):
+            await self._permit(view, "post", key, None, given, transaction)
+        if given is not None:
+            is_whole = method == "put"
+            await self._check_given(view, given, record, transaction, is_whole=is_whole)
+        return record
+
+    async def _check_given(
+        self,
+        view: View,
+        given: Given,
+        record: Row | None,
+        transaction: TransactionLike,
+        *,
+        is_whole: bool,
+    ) -> None:
+        """Say what is wrong with a draft, now that permission was given; ``is_whole``: a field
+        that is not in it has no value.
+        """
+        if given.is_wrong and is_whole and not self.hooks.has("before_write"):
+            # Where no hook may fill them in, what is missing is told together with the rest.
+            given.note_missing(view.resource)
+        given.raise_if_wrong(view.resource.name)
+        await self.visibility.permit_related(view, include=given.draft.include)
+        await self._permit_references(view, given, transaction)
+        await self._check_members(view, given.draft, record, transaction)
+
+    async def _permit_references(
+        self, view: View, given: Given, transaction: TransactionLike
+    ) -> None:
+        """What a client may not get does not exist for it: it cannot be referred to, either."""
+        hidden = []
+        for name, value in given.values.items():
+            field = view.resource.fields[name]
+            if field.references is None or value is None:
+                continue
+            target = self.visibility.view(field.references, view.auth)
+            if is_asked(target.resource, view.auth) and not await self._may_get(
+                target, value, transaction
+            ):
+                hidden.append(name)
+        if hidden:
+            raise RelatedNotFound(hidden)
+
+    async def _may_get(self, view: View, key: object, transaction: TransactionLike) -> bool:
+        async with self.scopes.reading(transaction, snapshot=False) as connection:
+            row, _ = await self._seen(connection, view, key)
+        context = operation_context(
+            view.resource,
+            "get",
+            view.auth,
+            record_id=key,
+            record=row,
+            uow=given_unit(transaction),
+        )
+        try:
+            await check_permission(view.resource, context)
+        except RequestError as error:
+            if isinstance(error, DatabaseBusy):
+                raise
+            return False
+        return True
+
+    async def _check_members(
+        self, view: View, draft: Draft, record: Row | None, transaction: TransactionLike
+    ) -> None:
+        """A draft may repeat the members of to-many relationships as a document shows them."""
+        if not draft.members:
+            return
+        shown = Included()
+        if record is not None:
+            tree: IncludeTree = {name: {} for name in draft.members}
+            await self.visibility.permit_related(view, include=tree)
+            async with self.scopes.reading(transaction, snapshot=True) as connection:
+                shown = await self._load(connection, view, [record], tree)
+        for name, members in draft.members.items():
+            place = (view.resource.name, None if record is None else record["id"], name)
+            if sorted(members) != sorted(str(key) for key in shown.members.get(place, ())):
+                raise PermissionDenied(
+                    "A to-many relationship cannot be replaced here; write the related records",
+                    code="FULL_REPLACEMENT_NOT_ALLOWED",
+                    field=name,
+                )
+
+    # Writing
+
+    def _chosen_key(self, view: View, given: Given) -> Any:
+        resource = view.resource
+        if given.draft.record_id is None:
+            return resource.new_id()
+        try:
+            trusted = isinstance(view.auth, Trusted)
+            return client_id(resource, given.draft.record_id, trusted=trusted)
+        except RequestError as failure:
+            given.failure = given.failure or failure
+            return None
+
+    async def _put_anew(
+        self,
+        view: View,
+        key: object,
+        record_id: object,
+        given: Given,
         context: OperationContext,
-        auth: Identity | None,
     ) -> Row:
-        await permit(resource, context, auth)
-        accepted = await self._accept(resource, values, context, auth, validate_new)
+        if key is None or context.id is None or not self._may_choose(view):
+            raise not_found(view.resource, record_id)
+        trusted = isinstance(view.auth, Trusted)
+        key = client_id(view.resource, key, trusted=trusted)
+        context.method = "post"
+        return await self._create(view, key, given, context)
+
+    def _may_choose(self, view: View) -> bool:
+        """Whether the asker may choose the id of a new record."""
+        return view.resource.client_ids or isinstance(view.auth, Trusted)
+
+    async def _create(
+        self, view: View, key: object, given: Given, context: OperationContext
+    ) -> Row:
+        resource, uow = view.resource, context.transaction
+        assert uow is not None
+        accepted = await self._accept(view, given, context, validate_new)
         if key is not None:
             accepted["id"] = key
-        uow = context.transaction
-        assert uow is not None
         try:
             async with step(uow):
                 effect = await self.effects.prepare(uow, resource, None, accepted)
                 row = await self.store.insert(uow.connection, resource, accepted)
-                await self.policies.require(uow.connection, resource, context.method, auth, row)
+                await self._require_after(view, context, row)
                 await self._changed(effect, "post", row, context)
         except ConstraintViolation as violation:
-            raise await self._explained(uow, resource, accepted, violation) from violation
+            raise await self._explained(uow, view, accepted, violation) from violation
         return row
 
     async def _replace(
-        self,
-        resource: ResourceType,
-        before: Row,
-        values: Mapping[str, Any],
-        context: OperationContext,
-        auth: Identity | None,
+        self, view: View, before: Row, given: Given, context: OperationContext
     ) -> Row:
-        await permit(resource, context, auth)
+        resource = view.resource
         assert context.transaction is not None
-        await self.policies.require(context.transaction.connection, resource, "put", auth, before)
+        connection = context.transaction.connection
+        await self.policies.require(connection, resource, "put", view.auth, before)
         kept = {
             name: before[name]
             for name, found in resource.fields.items()
-            if name not in values
+            if name not in given.values
             and (found.read_only or found.hidden or name == resource.owner_field)
         }
         assert context.values is not None
         context.values.update(kept)
-        accepted = await self._accept(resource, values, context, auth, validate_new)
-        return await self._write(resource, "update", before, accepted, context, auth)
+        accepted = await self._accept(view, given, context, validate_new)
+        return await self._write(view, "update", before, accepted, context)
 
     async def _accept(
         self,
-        resource: ResourceType,
-        given: Mapping[str, Any],
+        view: View,
+        given: Given,
         context: OperationContext,
-        auth: Identity | None,
-        validate: Any,
+        validate: Callable[[ResourceType, Row], Row],
     ) -> Row:
-        """Hooks may complete what was given; only what the client gave can be refused."""
-        refused = frozenset() if auth is None else read_only_names(resource, given)
+        """Hooks may complete what was given; the whole is held against the schema."""
         await self.hooks.run("before_write", context)
-        accepted: Row = validate(resource, context.values, refused=refused)
-        await self._check_references(resource, given, accepted, context, auth)
+        assert context.values is not None
+        try:
+            accepted = validate(view.resource, context.values)
+        except ValidationFailed as error:
+            raise self._without_hidden(view, error, context.method) from None
+        await self._check_references(view, given, accepted, context)
         return accepted
 
+    def _without_hidden(self, view: View, error: ValidationFailed, method: Method) -> RequestError:
+        """The error as the asker may know it: a field that it may not see is not declared."""
+        if isinstance(view.auth, Trusted):
+            return error
+        fields = view.resource.fields
+        known = [p for p in error.problems if p.field not in fields or not fields[p.field].hidden]
+        if known:
+            return ValidationFailed(known, resource=error.resource)
+        _log.warning("%s %s is refused by hidden fields: %s", method, view.resource.name, error)
+        return PermissionDenied(
+            f"You may not {method} '{view.resource.name}'", resource=view.resource.name
+        )
+
     async def _check_references(
-        self,
-        resource: ResourceType,
-        given: Mapping[str, Any],
-        accepted: Row,
-        context: OperationContext,
-        auth: Identity | None,
+        self, view: View, given: Given, accepted: Row, context: OperationContext
     ) -> None:
-        """What a client may not see does not exist for it: it cannot be referred to, either."""
+        """Hold what the asker refers to against the row policies, in the write's transaction."""
         assert context.transaction is not None
         connection = context.transaction.connection
         hidden = []
-        for name in given:
-            field, value = resource.fields.get(name), accepted.get(name)
-            if field is None or field.references is None or value is None:
+        for name in given.values:
+            field, value = view.resource.fields[name], accepted.get(name)
+            if field.references is None or value is None:
                 continue
-            target = self.registry[field.references]
-            if self.policies.of(target, "get", auth) == EVERYTHING:
+            target = self.visibility.view(field.references, view.auth)
+            if self.policies.of(target.resource, "get", view.auth) == EVERYTHING:
                 continue
-            row = await self.store.get(connection, target, value)
-            if not row or not await self.policies.sees(connection, target, "get", auth, row):
+            row, _ = await self._seen(connection, target, value)
+            if row is None:
                 hidden.append(name)
         if hidden:
             raise RelatedNotFound(hidden)
 
     async def _write(
         self,
-        resource: ResourceType,
+        view: View,
         action: Action,
         before: Row,
         accepted: Row,
         context: OperationContext,
-        auth: Identity | None,
     ) -> Row:
         if not accepted:
             return before
-        uow = context.transaction
+        resource, uow = view.resource, context.transaction
         assert uow is not None
         try:
             async with step(uow):
                 effect = await self.effects.prepare(uow, resource, before, accepted)
                 row = await self.store.update(uow.connection, resource, before["id"], accepted)
-                await self.policies.require(uow.connection, resource, context.method, auth, row)
+                await self._require_after(view, context, row)
                 await self._changed(effect, action, row, context)
         except ConstraintViolation as violation:
-            raise await self._explained(uow, resource, accepted, violation) from violation
+            raise await self._explained(uow, view, accepted, violation) from violation
         return row
 
+    async def _require_after(self, view: View, context: OperationContext, row: Row) -> None:
+        """Nobody writes a record out of what the policy lets them write."""
+        assert context.transaction is not None
+        connection = context.transaction.connection
+        await self.policies.require(connection, view.resource, context.method, view.auth, row)
+
     async def _explained(
-        self, uow: UnitOfWork, resource: ResourceType, values: Row, violation: ConstraintViolation
+        self, uow: UnitOfWork, view: View, values: Row, violation: ConstraintViolation
     ) -> Exception:
         keys = [
             name
-            for name, found in resource.fields.items()
+            for name, found in view.resource.fields.items()
             if found.references and found.constraint and values.get(name) is not None
         ]
         # Other databases than SQLite answer nothing more in a transaction that has failed.
         if violation.kind == "foreign key" and (not uow.is_single or self.store.is_sqlite):
-            keys = [name for name in keys if await self._dangles(uow, resource, name, values)]
-        return explained(resource, values, violation, keys)
+            keys = [name for name in keys if await self._dangles(uow, view, name, values)]
+        return explained(view.resource, values, violation, keys)
 
-    async def _dangles(
-        self, uow: UnitOfWork, resource: ResourceType, name: str, values: Row
-    ) -> bool:
-        target = self.registry[str(resource.fields[name].references)]
+    async def _dangles(self, uow: UnitOfWork, view: View, name: str, values: Row) -> bool:
+        target = self.registry[str(view.resource.fields[name].references)]
         return await self.store.get(uow.connection, target, values[name]) is None
 
     async def _changed(
@@ -396,16 +604,18 @@ class Operations:
         context.after = None if after is None else MappingProxyType(after)
         await self.hooks.run("after_write", context)
 
-    async def _locked(
-        self, uow: UnitOfWork, resource: ResourceType, key: object, auth: Identity | None
+    # Reading
+
+    async def _seen(
+        self, connection: Connection, view: View, key: object, *, lock: bool = False
     ) -> tuple[Row | None, bool]:
-        """The row, locked, if this identity may see it; else whether there is one all the same."""
+        """The row, if this asker may see it; else whether there is one all the same."""
         if key is None:
             return None, False
-        row = await self.store.get(uow.connection, resource, key, lock=True)
+        row = await self.store.get(connection, view.resource, key, lock=lock)
         if row is None:
             return None, False
-        sees = await self.policies.sees(uow.connection, resource, "get", auth, row)
+        sees = await self.policies.sees(connection, view.resource, "get", view.auth, row)
         return (row, False) if sees else (None, True)
 
     async def _total(
@@ -417,19 +627,14 @@ class Operations:
         return await self.store.count(connection, resource, selection.where)
 
     async def _load(
-        self,
-        connection: Connection,
-        resource: ResourceType,
-        rows: list[Row],
-        tree: IncludeTree,
-        auth: Identity | None,
+        self, connection: Connection, view: View, rows: list[Row], tree: IncludeTree
     ) -> Included:
         if not tree or not rows:
             return Included(asked=bool(tree))
         loader = IncludeLoader(
             self.store,
-            self.registry,
+            view.registry,
             connection,
-            lambda target: self.policies.of(target, "query", auth),
+            lambda target: self.policies.of(target, "query", view.auth),
         )
-        return await loader.load(resource, rows, tree)
+        return await loader.load(view.resource, rows, tree)

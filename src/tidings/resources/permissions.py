@@ -10,9 +10,8 @@ from typing import Final
 
 from tidings.cache import Cache
 from tidings.errors import AuthenticationError, DatabaseBusy, PermissionDenied
-from tidings.identity import Identity
+from tidings.identity import Asker, Identity, Trusted
 from tidings.resources.context import OperationContext, operation_context
-from tidings.resources.includes import IncludeTree, included_resources
 from tidings.schema import ResourceRegistry, ResourceType
 
 _log = logging.getLogger("tidings.permissions")
@@ -21,21 +20,17 @@ _AT_ONCE: Final = 50
 """So many checks run side by side."""
 
 
-async def permit(resource: ResourceType, context: OperationContext, auth: Identity | None) -> None:
-    """Ask for permission, unless trusted code (``auth`` None) is at work."""
-    if auth is not None:
+async def permit(resource: ResourceType, context: OperationContext, auth: Asker) -> None:
+    """Ask for permission, unless trusted code is at work."""
+    if is_asked(resource, auth):
         await check_permission(resource, context)
 
 
-async def permit_include(
-    registry: ResourceRegistry, resource: ResourceType, tree: IncludeTree, auth: Identity | None
-) -> None:
-    """Ask for permission to query each resource whose records an include tree brings in."""
-    if auth is None or not tree:
-        return
-    for name in included_resources(registry, resource, tree):
-        target = registry[name]
-        await check_permission(target, operation_context(target, "query", auth))
+def is_asked(resource: ResourceType, auth: Asker) -> bool:
+    """Whether anything decides what this asker may do with the resource."""
+    if isinstance(auth, Trusted):
+        return False
+    return resource.rules is not None or resource.check_permissions is not None
 
 
 async def check_permission(resource: ResourceType, context: OperationContext) -> None:

@@ -28,7 +28,7 @@ from tidings.filters import (
     compile_predicate,
     read_clause,
 )
-from tidings.identity import Identity
+from tidings.identity import Asker, Identity, Trusted
 from tidings.resources.context import Method
 from tidings.schema import ResourceRegistry, ResourceType
 from tidings.storage import Connection, RecordStore, Row
@@ -89,27 +89,23 @@ class Policies:
         """Ask every policy anew from now on."""
         self._kept.clear()
 
-    def of(self, resource: ResourceType, method: Method, auth: Identity | None) -> Expression:
-        """What a record must be like for this identity and operation; trusted code (None) sees
-        everything.
-        """
+    def of(self, resource: ResourceType, method: Method, auth: Asker) -> Expression:
+        """What a record must be like for this identity and operation; trusted code sees all."""
         return self._of(resource, method, auth).expression
 
-    def _of(self, resource: ResourceType, method: Method, auth: Identity | None) -> _Policy:
-        if auth is None or not resource.row_policy:
+    def _of(self, resource: ResourceType, method: Method, auth: Asker) -> _Policy:
+        if isinstance(auth, Trusted) or not resource.row_policy:
             return self._open
         key = (resource.name, method, auth)
         return self._kept.get(key, lambda: _Policy(decide(resource, method, auth)))
 
-    def guarded(
-        self, resource: ResourceType, filters: Expression, auth: Identity | None
-    ) -> Expression:
+    def guarded(self, resource: ResourceType, filters: Expression, auth: Asker) -> Expression:
         """Filters through relationships see only those related records that the identity may.
 
         A negation is guarded as a whole: what a term says of a related record that may not be seen
         is not false, it is unknown.
         """
-        if auth is None or not resource.related:
+        if isinstance(auth, Trusted) or not resource.related:
             return filters
         match filters:
             case AllOf(terms):
@@ -126,7 +122,7 @@ class Policies:
         connection: Connection,
         resource: ResourceType,
         method: Method,
-        auth: Identity | None,
+        auth: Asker,
         row: Row,
     ) -> bool:
         """Whether the policy for the method admits this row, which the database holds."""
@@ -141,7 +137,7 @@ class Policies:
         connection: Connection,
         resource: ResourceType,
         method: Method,
-        auth: Identity | None,
+        auth: Asker,
         row: Row,
     ) -> None:
         """Return if the policy for the method admits this row.

@@ -18,6 +18,8 @@ class Selection:
     number: int = 1
     size: int = 20
     include: IncludeTree = field(default_factory=dict)
+    clause: Expression = EVERYTHING
+    """What trusted code asks for beside the client's filters."""
 
 
 @dataclass(frozen=True, slots=True)

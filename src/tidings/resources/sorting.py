@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tidings.errors import InvalidRequest, Source
+from tidings.errors import InvalidRequest
 from tidings.schema import ResourceType
 from tidings.storage import Sort
 
@@ -27,4 +27,4 @@ def parse_sort(resource: ResourceType, names: list[str]) -> Sort:
 
 
 def _invalid(message: str) -> InvalidRequest:
-    return InvalidRequest(f"sort: {message}", code="INVALID_SORT", source=Source(parameter="sort"))
+    return InvalidRequest(f"sort: {message}", code="INVALID_SORT", option="sort")

@@ -7,7 +7,7 @@ from tidings.schema.limits import FilterLimits
 from tidings.schema.related import RelatedColumn, resolve_path
 from tidings.schema.resource import ResourceRegistry, ResourceType
 from tidings.schema.types import ValueProblem, cast, describe
-from tidings.schema.validate import read_only_names, validate_changes, validate_new
+from tidings.schema.validate import accept_given, validate_changes, validate_new
 
 __all__ = [
     "Field",
@@ -18,6 +18,7 @@ __all__ = [
     "ResourceType",
     "SearchField",
     "ValueProblem",
+    "accept_given",
     "belongs_to",
     "cast",
     "cast_id",
@@ -25,7 +26,6 @@ __all__ = [
     "describe",
     "field",
     "has_many",
-    "read_only_names",
     "resolve_path",
     "validate_changes",
     "validate_new",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -12,24 +12,35 @@ from tidings.schema.resource import ResourceType
 from tidings.schema.types import ValueProblem
 
 
-def read_only_names(resource: ResourceType, values: Mapping[str, Any]) -> frozenset[str]:
-    """Those of the given names that only trusted code may set."""
-    fields = resource.fields
-    return frozenset(name for name in values if name in fields and fields[name].read_only)
-
-
-def validate_new(
-    resource: ResourceType, values: Mapping[str, Any], *, refused: Collection[str] = ()
+def accept_given(
+    resource: ResourceType, values: Mapping[str, Any], problems: ProblemList, *, trusted: bool
 ) -> dict[str, Any]:
-    """Values of a whole new record: defaults filled in, absent ones null.
+    """Cast the values that can be; ``problems`` gets what is wrong with the others.
 
-    ``refused`` are names that the client gave and must not (see `read_only_names`).
+    Only ``trusted`` code may set read-only fields, and to all others hidden ones are not declared.
+    """
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        if len(problems.problems) >= MAX_PROBLEMS:
+            break
+        field = resource.fields.get(name)
+        if field is None or (field.hidden and not trusted):
+            problems.add(name, _unknown(resource, name), "UNKNOWN_FIELD")
+        elif field.read_only and not trusted:
+            problems.add(name, "is read only", "READ_ONLY")
+        else:
+            _accept(field, value, problems, result)
+    return result
+
+
+def validate_new(resource: ResourceType, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a whole new record: defaults filled in, absent ones null.
 
     Raises:
         ValidationFailed: with every problem of every field.
     """
     problems = ProblemList()
-    result = _accept_given(resource, values, problems, refused)
+    result = accept_given(resource, values, problems, trusted=True)
     for name, field in resource.fields.items():
         if name not in values:
             result[name] = _absent(field, problems)
@@ -37,18 +48,23 @@ def validate_new(
     return result
 
 
-def validate_changes(
-    resource: ResourceType, values: Mapping[str, Any], *, refused: Collection[str] = ()
-) -> dict[str, Any]:
+def validate_changes(resource: ResourceType, values: Mapping[str, Any]) -> dict[str, Any]:
     """Values of some fields of a record that exists: only what was given.
 
     Raises:
         ValidationFailed: with every problem of every field.
     """
     problems = ProblemList()
-    result = _accept_given(resource, values, problems, refused)
+    result = accept_given(resource, values, problems, trusted=True)
     problems.raise_if_any(resource.name)
     return result
+
+
+def _accept(field: Field, value: Any, problems: ProblemList, result: dict[str, Any]) -> None:
+    try:
+        result[field.name] = field.accept(value)
+    except ValueProblem as problem:
+        problems.add(field.name, problem.message, problem.code, problem.path)
 
 
 def _absent(field: Field, problems: ProblemList) -> Any:
@@ -60,29 +76,6 @@ def _absent(field: Field, problems: ProblemList) -> Any:
     elif field.required:
         problems.add(field.name, "is required", "REQUIRED")
     return None
-
-
-def _accept_given(
-    resource: ResourceType,
-    values: Mapping[str, Any],
-    problems: ProblemList,
-    refused: Collection[str],
-) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, value in values.items():
-        if len(problems.problems) >= MAX_PROBLEMS:
-            break
-        field = resource.fields.get(name)
-        if field is None:
-            problems.add(name, _unknown(resource, name), "UNKNOWN_FIELD")
-        elif name in refused:
-            problems.add(name, "is read only", "READ_ONLY")
-        else:
-            try:
-                result[name] = field.accept(value)
-            except ValueProblem as problem:
-                problems.add(name, problem.message, problem.code, problem.path)
-    return result
 
 
 def _unknown(resource: ResourceType, name: str) -> str:

@@ -1,0 +1,104 @@
+"""Drafts: what a write is given, cast before anybody is asked about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tidings.errors import InvalidRequest, ProblemList, RequestError
+from tidings.identity import Trusted
+from tidings.resources.includes import IncludeTree
+from tidings.resources.visibility import View
+from tidings.schema import ResourceType, ValueProblem, accept_given
+from tidings.schema.fields import MISSING
+from tidings.storage import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The values that a write was given, by field name, as they came."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    record_id: object = None
+    """Of a new record, where its maker chooses it."""
+    include: IncludeTree = field(default_factory=dict)
+    members: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By to-many relationship, the ids that it was given as having."""
+    contested: Mapping[str, object] = field(default_factory=dict)
+    """By foreign key, its value as an attribute where its relationship says something else."""
+
+
+MakeDraft = Callable[[View], Draft]
+"""Reads what was given in terms of what the asker may know."""
+
+
+@dataclass(slots=True)
+class Given:
+    """A draft whose values have been cast. What is wrong with it is told after permission was
+    asked: an error would tell of the schema.
+    """
+
+    draft: Draft
+    values: Row
+    problems: ProblemList
+    failure: RequestError | None = None
+    related: Row = field(default_factory=dict)
+    """By contested foreign key, the value that its relationship was given."""
+
+    @property
+    def is_echo(self) -> bool:
+        """Whether it must be held against the record as it is."""
+        return bool(self.draft.members or self.draft.contested)
+
+    def settle(self, view: View, record: Row | None) -> None:
+        """Of a foreign key that was given twice, take the value that the record does not have."""
+        for column, attribute in self.draft.contested.items():
+            try:
+                other = view.resource.fields[column].accept(attribute)
+            except ValueProblem as problem:
+                self.problems.add(column, problem.message, problem.code, problem.path)
+                continue
+            related = self.related.setdefault(column, self.values.get(column))
+            self.values[column] = related
+            if record is not None and related == record[column]:
+                self.values[column] = other
+            elif other != related and (record is None or other != record[column]):
+                self.failure = self.failure or InvalidRequest(
+                    f"contradicts the attribute {column!r}", code="INVALID_DOCUMENT", field=column
+                )
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether some value cannot be taken."""
+        return bool(self.problems.problems)
+
+    def note_missing(self, resource: ResourceType) -> None:
+        """Add the fields that must have a value and were given none."""
+        for name, found in resource.fields.items():
+            missing = found.required and found.default is MISSING and not found.hidden
+            if missing and name not in self.draft.values:
+                self.problems.add(name, "is required", "REQUIRED")
+
+    def raise_if_wrong(self, resource: str) -> None:
+        """Say what is wrong, if anything is.
+
+        Raises:
+            RequestError: the draft could not be read.
+            ValidationFailed: with every problem of every value.
+        """
+        if self.failure is not None:
+            raise self.failure
+        self.problems.raise_if_any(resource)
+
+
+def read_draft(view: View, make: MakeDraft) -> Given:
+    """Read a draft and cast its values; whatever is wrong waits in what this gives."""
+    problems = ProblemList()
+    try:
+        draft = make(view)
+    except RequestError as failure:
+        return Given(Draft(), {}, problems, failure)
+    trusted = isinstance(view.auth, Trusted)
+    values = accept_given(view.resource, draft.values, problems, trusted=trusted)
+    return Given(draft, values, problems)
