@@ -57,6 +57,13 @@ class JsonNumber(float):
 _decoder: Final = msgspec.json.Decoder(float_hook=JsonNumber)
 
 
+def encode_number(value: object) -> float:
+    """What ``msgspec`` cannot encode by itself: pass it as ``enc_hook``."""
+    if isinstance(value, JsonNumber):
+        return float(value)
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
+
+
 def decode_json(text: str | bytes) -> Any:
     """The value of a JSON text from outside.
 

@@ -82,9 +82,16 @@ def make_blog(url: str, *, constraint: bool = True, create_tables: bool = True) 
     @api.hook("subscription_filters")
     def clauses(context: Any) -> None:
         for clause in context.auth.claims.get("clauses", []):
-            context.subscription.require(clause)
+            context.subscription.require(_written(clause))
 
     return api
+
+
+def _written(value: Any) -> Any:
+    """A clause as code would write it: what a claim holds is a value, and no clause."""
+    if isinstance(value, dict):
+        return {name: _written(item) for name, item in value.items()}
+    return [_written(item) for item in value] if isinstance(value, list) else value
 
 
 @dataclass

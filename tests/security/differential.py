@@ -31,8 +31,9 @@ from tests.security.worlds import (
     may_read,
     random_values,
 )
-from tidings import Api, AuthenticationError, Identity, PermissionDenied
+from tidings import TRUSTED, Api, AuthenticationError, PermissionDenied
 from tidings.feed import Change
+from tidings.identity import Asker
 from tidings.realtime.subscriptions import Subscriber
 
 MOST_RECORDS = 14
@@ -111,7 +112,7 @@ class Prover:
         for resource in RESOURCES:
             for _ in range(r.randint(2, 6)):
                 with suppress(*self._refusals):
-                    await self._write(resource, None, None, "post")
+                    await self._write(resource, None, TRUSTED, "post")
         found = identities(r)
         for identity in found:
             self.rights.grants |= {(identity.user_id, name) for name in GUARDED if r.random() < 0.7}
@@ -269,7 +270,7 @@ class Prover:
         if self._focus and not resource:
             resource = self._focus.pop()
         resource = resource or r.choice(RESOURCES)
-        auth = r.choice(self.users).identity if r.random() < 0.4 else None
+        auth = r.choice(self.users).identity if r.random() < 0.4 else TRUSTED
         ways = ["patch"] * 6 + ["put", "delete", "post", "post"]
         ids = self.ids[resource]
         way = "post" if not ids else r.choice(ways)
@@ -281,7 +282,7 @@ class Prover:
         return resource, await self._write(resource, record, auth, way, uow)
 
     async def _write(
-        self, resource: str, record: str | None, auth: Identity | None, way: str, uow: Any = None
+        self, resource: str, record: str | None, auth: Asker, way: str, uow: Any = None
     ) -> str:
         handle = self.api.resources[resource]
         values = random_values(self.r, resource, self.ids)

@@ -17,7 +17,7 @@ from tidings.realtime import SocketServer, delivery
 from tidings.realtime.admission import Admission
 from tidings.realtime.delivery import Dispatcher
 from tidings.realtime.subscriptions import Subscriber
-from tidings.resources import operations
+from tidings.resources import Visibility, operations
 from tidings.resources.permissions import QueryPermissions
 from tidings.resources.policies import Policies
 from tidings.storage.change_log import ChangeLog
@@ -64,22 +64,28 @@ async def test_a_record_that_passes_through_a_tenant_within_a_transaction(way: s
 # Faults that the proof must find
 
 
-class _Blind:
-    """Policies that admission no longer asks."""
+class _Blind(Visibility):
+    """A visibility that knows no row policies."""
+
+    def condition(self, view: Any, method: Any = "query", filters: Any = EVERYTHING) -> Any:
+        return filters
+
+
+class _Unguarded:
+    """Policies by which a filter sees every related record."""
 
     def __init__(self, policies: Policies) -> None:
-        self._policies = policies
-        self.guarded = policies.guarded
+        self.of = policies.of
 
-    def of(self, *_: Any) -> Any:
-        return EVERYTHING
+    def guarded(self, resource: Any, filters: Any, auth: Any) -> Any:
+        return filters
 
 
 def policy_is_dropped_from_subscriptions(patch: pytest.MonkeyPatch) -> None:
     made = Admission.__init__
 
-    def init(self: Any, registry: Any, hooks: Any, policies: Any) -> None:
-        made(self, registry, hooks, _Blind(policies))
+    def init(self: Any, visibility: Visibility, hooks: Any) -> None:
+        made(self, _Blind(visibility._registry, visibility.policies), hooks)
 
     patch.setattr(Admission, "__init__", init)
 
@@ -87,17 +93,15 @@ def policy_is_dropped_from_subscriptions(patch: pytest.MonkeyPatch) -> None:
 def paths_are_not_guarded_in_subscriptions(patch: pytest.MonkeyPatch) -> None:
     made = Admission.__init__
 
-    def init(self: Any, registry: Any, hooks: Any, policies: Policies) -> None:
-        blind = _Blind(policies)
-        blind.of = policies.of
-        blind.guarded = lambda resource, term, identity: term
-        made(self, registry, hooks, blind)
+    def init(self: Any, visibility: Visibility, hooks: Any) -> None:
+        unguarded: Any = _Unguarded(visibility.policies)
+        made(self, Visibility(visibility._registry, unguarded), hooks)
 
     patch.setattr(Admission, "__init__", init)
 
 
 def policy_is_dropped_from_query(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(operations, "all_of", lambda terms: list(terms)[-1])
+    patch.setattr(operations, "replace", lambda selection, **_: selection)
 
 
 def leave_is_sent_for_what_was_not_seen(patch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ from tidings.errors import (
 from tidings.feed import MemoryFeed, Recheck, SharedFeed
 from tidings.feed.redis import redis_log
 from tidings.hooks import Handler, HookRegistry
-from tidings.identity import Identity
+from tidings.identity import TRUSTED, Asker, Identity, asker
 from tidings.jsonapi import JsonApiApp
 from tidings.realtime import Explainer, Explanation, SocketServer
 from tidings.resources import Operations, ResourceHandle, ResourceHandles
@@ -311,7 +311,7 @@ class Api:
         record: Mapping[str, Any] | str | int,
         filters: Mapping[str, Any] | None = None,
         *,
-        auth: Identity | None = None,
+        auth: Asker | None = TRUSTED,
         where: Mapping[str, Any] | None = None,
     ) -> Explanation:
         """Tell why a subscription sees a record, or why not, clause by clause.
@@ -331,7 +331,7 @@ class Api:
         if found is None:
             raise NotFound(f"There is no resource {resource!r}", code="RESOURCE_NOT_FOUND")
         explainer = Explainer(parts.operations, self._feed)
-        return await explainer.record(found, record, filters or {}, auth, where)
+        return await explainer.record(found, record, filters or {}, asker(auth), where)
 
     async def revoke(
         self,

@@ -32,7 +32,7 @@ from tidings.filters import (
     in_words,
     value_in_words,
 )
-from tidings.identity import ANONYMOUS, Identity
+from tidings.identity import ANONYMOUS, Asker, Identity, Trusted
 from tidings.realtime.admission import Admission
 from tidings.realtime.notifications import timestamp
 from tidings.realtime.requests import readable
@@ -137,7 +137,7 @@ class Explainer:
         resource: ResourceType,
         record: Record | object,
         filters: Mapping[str, Any],
-        identity: Identity | None,
+        auth: Asker,
         where: Mapping[str, Any] | None,
     ) -> Explanation:
         """Hold a record (its columns, or its id) against what a subscription would watch.
@@ -148,12 +148,12 @@ class Explainer:
             ConfigurationError: a column that is looked at is missing from ``record``.
         """
         parts: list[tuple[str, Expression]] = []
-        if identity is None:
+        if isinstance(auth, Trusted):
             client = build_filters(resource, filters, ANONYMOUS)
         else:
             try:
                 payload = {"resource": resource.name, "filters": dict(filters)}
-                admitted = await self._admission.admit(identity, payload)
+                admitted = await self._admission.admit(auth, payload)
             except (PermissionDenied, AuthenticationError, FilterError) as error:
                 if isinstance(error, FilterError) and error.code != "UNSUPPORTED_FILTER":
                     raise

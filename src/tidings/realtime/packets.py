@@ -13,14 +13,14 @@ from engineio.packet import MESSAGE
 from engineio.packet import Packet as EnginePacket
 from socketio.packet import Packet as SocketPacket
 
-from tidings.numbers import decode_json
+from tidings.numbers import decode_json, encode_number
 from tidings.realtime.requests import Unreadable
 from tidings.realtime.subscriptions import Frame
 
 _PACKET = re.compile(r"([0-4])(?:(/[^,?]*)(?:\?[^,]*)?(?:,|$))?([0-9]{1,15})?(.*)", re.DOTALL)
 _EVENT_NAME = re.compile(r'\["([^"\\]{1,100})"')
 _EVENT, _ACK = 2, 3
-_encoder = msgspec.json.Encoder(decimal_format="string")
+_encoder = msgspec.json.Encoder(decimal_format="string", enc_hook=encode_number)
 
 
 class MalformedPacket(ValueError):

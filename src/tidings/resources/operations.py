@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 
 from tidings.errors import (
     DatabaseBusy,
@@ -45,8 +45,6 @@ _log = logging.getLogger("tidings.permissions")
 Select = Callable[[View], Selection]
 """Reads what a query asks for in terms of what the asker may know."""
 MakeInclude = Callable[[View], IncludeTree]
-_ROUNDS: Final = 3
-"""So often a write asks for permission anew where its record changes meanwhile."""
 
 
 def _include_nothing(_view: View) -> IncludeTree:
@@ -302,10 +300,10 @@ class Operations:
         """The transaction of a write and the record, locked, as permission was given for it.
 
         Permission is asked while nothing is locked: a slow check would keep all others waiting.
-        Where the record has changed meanwhile it is asked again.
+        Where the record has changed meanwhile it is asked again, at last under the lock.
         """
         looks_first = is_asked(view.resource, view.auth) or (given is not None and given.is_echo)
-        for _ in range(_ROUNDS):
+        for is_last in (False, False, True):
             asked: Row | None = None
             if looks_first:
                 asked = await self._ask(view, method, key, given, transaction)
@@ -315,9 +313,10 @@ class Operations:
             async with self.scopes.writing(transaction) as uow:
                 before, is_hidden = await self._seen(uow.connection, view, key, lock=True)
                 if looks_first and before != asked:
-                    if transaction is None:
+                    if transaction is None and not is_last:
                         continue
-                    await self._permit(view, method, key, before, given, transaction)
+                    # Only somebody who was allowed it for the record as it was comes this far.
+                    await self._permit(view, method, key, before, given, uow)
                 context = operation_context(
                     view.resource,
                     method,
@@ -329,7 +328,6 @@ class Operations:
                 )
                 yield context, before
                 return
-        raise DatabaseBusy("The record keeps changing; try again")
 
     async def _ask(
         self,
