@@ -18,7 +18,7 @@ SOURCE = Path(__file__).parent.parent / "src" / PACKAGE
 
 # From the ground up. A part is a module or a package directly below `tidings`.
 ROWS: tuple[frozenset[str], ...] = (
-    frozenset({"cache", "counting", "errors", "identity", "hooks", "_version"}),
+    frozenset({"cache", "counting", "errors", "identity", "hooks", "values", "_version"}),
     frozenset({"schema"}),
     frozenset({"filters"}),
     frozenset({"feed"}),
