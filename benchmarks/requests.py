@@ -11,19 +11,25 @@ from benchmarks.servers import HOST, Server
 JSON_API = "application/vnd.api+json"
 
 
-def get(path: str) -> bytes:
+def get(path: str, token: str | None = None) -> bytes:
     """A GET request, encoded."""
-    return f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n{_authorization(token)}\r\n".encode()
 
 
-def post(path: str, document: Any = None, media_type: str = JSON_API) -> bytes:
+def post(
+    path: str, document: Any = None, media_type: str = JSON_API, token: str | None = None
+) -> bytes:
     """A POST request, encoded."""
     body = b"" if document is None else json.dumps(document).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: {media_type}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"Content-Length: {len(body)}\r\n{_authorization(token)}\r\n"
     )
     return head.encode() + body
+
+
+def _authorization(token: str | None) -> str:
+    return "" if token is None else f"Authorization: Bearer {token}\r\n"
 
 
 class HttpConnection(asyncio.Protocol):

@@ -1,33 +1,34 @@
-"""rest: requests per second and processor time per request, against the same without tidings."""
+"""rest: processor time per request and requests per second, beside three other ways to do it.
+
+Every request brings a token, which every server verifies.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Final
+
+import jwt
 
 from benchmarks.machine import Effort
-from benchmarks.requests import HttpConnection, get, post
-from benchmarks.servers import Server, python_server
+from benchmarks.requests import JSON_API, HttpConnection, get, post
+from benchmarks.servers import Server, Unavailable, python_server, rest_peer
 from benchmarks.tables import Table, median
 
-CONCURRENCIES = (1, 16)
-_VALUES = {
+CONCURRENCIES: Final = (1, 16)
+_VALUES: Final = {
     "title": "A new post",
     "body": "Lorem ipsum dolor sit amet. " * 8,
     "status": "review",
     "views": 0,
 }
-_DOCUMENT = {"data": {"type": "posts", "attributes": _VALUES}}
-# POST comes last: it makes the table larger.
-_OPERATIONS = {
-    "GET one": (get("/api/posts/500"), get("/posts/500")),
-    "GET list of 20, filtered": (
-        get("/api/posts?filter[status]=published"),
-        get("/posts?status=published"),
-    ),
-    "POST": (post("/api/posts", _DOCUMENT), post("/posts", _VALUES, "application/json")),
-}
+_DOCUMENT: Final = {"data": {"type": "posts", "attributes": _VALUES}}
+PEERS: Final = ("reference", "express", "plain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,32 +42,66 @@ class Round:
 async def run(effort: Effort) -> Table:
     """Run the benchmark."""
     table = Table(
-        "rest: HTTP requests, SQLite file, one uvicorn process",
-        ["tidings/s", "plain/s", "ratio", "tidings CPU ms", "plain CPU ms", "CPU ratio"],
+        "rest: HTTP requests with a token, SQLite file, one process each",
+        ["tidings/s", "CPU ms", *(f"{peer} CPU ms" for peer in PEERS), *map("to {}".format, PEERS)],
         notes=[
-            "plain: Starlette + SQLAlchemy Core + aiosqlite, no framework on top.",
-            "ratio: tidings to plain; more is better for requests, less for CPU.",
+            "tidings: under uvicorn, with uvloop and httptools where they are installed.",
+            "reference: json-rest-api 1.0.26 on Express, knex and better-sqlite3.",
+            "express: Express and better-sqlite3 with nothing on top.",
+            "plain: Starlette, SQLAlchemy Core and aiosqlite with nothing on top.",
+            "to ...: tidings' CPU per request to the other's; less is better.",
         ],
     )
-    async with python_server("tidings_app") as tidings, python_server("plain_app") as plain:
-        for what, (ours, theirs) in _OPERATIONS.items():
+    secret = secrets.token_hex(32)
+    async with AsyncExitStack() as stack:
+        environment = {"BENCH_SECRET": secret}
+        servers = {
+            "tidings": await stack.enter_async_context(
+                python_server("tidings_app", environment=environment)
+            ),
+            "plain": await stack.enter_async_context(
+                python_server("plain_app", environment=environment)
+            ),
+        }
+        for name in ("reference", "express"):
+            try:
+                servers[name] = await stack.enter_async_context(rest_peer(name, environment))
+            except Unavailable as error:
+                table.notes.append(f"{name} is not here: {error}")
+        for what, requests in _operations(_token(secret)).items():
             for connections in CONCURRENCIES:
-                rounds: list[tuple[Round, Round]] = []
-                for _ in range(effort.rounds):
-                    mine = await _round(tidings, ours, connections, effort.seconds)
-                    rounds.append((mine, await _round(plain, theirs, connections, effort.seconds)))
+                rounds = [
+                    {
+                        name: await _round(server, requests[name], connections, effort.seconds)
+                        for name, server in servers.items()
+                    }
+                    for _ in range(effort.rounds)
+                ]
                 table.add(f"{what}, {connections} at once", _figures(rounds))
-        floor = [
-            await _round(plain, get("/nothing"), 1, effort.seconds) for _ in range(effort.rounds)
-        ]
-    table.add(
-        "empty answer (uvicorn + Starlette alone)",
-        {
-            "plain/s": median(each.per_second for each in floor),
-            "plain CPU ms": median(each.processor_ms for each in floor),
-        },
-    )
     return table
+
+
+def _token(secret: str) -> str:
+    claims = {"sub": "1", "iat": time.time(), "exp": time.time() + 3600, "roles": ["editor"]}
+    return jwt.encode(claims, secret, "HS256")
+
+
+def _operations(token: str) -> dict[str, dict[str, bytes]]:
+    """By operation and server the request; POST comes last, since it makes the table larger."""
+    one = get("/api/posts/500", token)
+    page = get("/api/posts?filter[status]=published", token)
+    made = post("/api/posts", _DOCUMENT, JSON_API, token)
+    plain = post("/posts", _VALUES, "application/json", token)
+    plain_one, plain_page = get("/posts/500", token), get("/posts?status=published", token)
+    return {
+        "GET one": _by_server(one, plain_one),
+        "GET list of 20, filtered": _by_server(page, plain_page),
+        "POST": _by_server(made, plain),
+    }
+
+
+def _by_server(json_api: bytes, plain: bytes) -> dict[str, bytes]:
+    return {"tidings": json_api, "reference": json_api, "express": plain, "plain": plain}
 
 
 async def _round(server: Server, request: bytes, connections: int, seconds: float) -> Round:
@@ -89,13 +124,15 @@ async def _repeat(connection: HttpConnection, request: bytes, end: float) -> int
     return count
 
 
-def _figures(rounds: list[tuple[Round, Round]]) -> dict[str, float]:
-    ours, theirs = zip(*rounds, strict=True)
-    return {
-        "tidings/s": median(each.per_second for each in ours),
-        "plain/s": median(each.per_second for each in theirs),
-        "ratio": median(mine.per_second / other.per_second for mine, other in rounds),
-        "tidings CPU ms": median(each.processor_ms for each in ours),
-        "plain CPU ms": median(each.processor_ms for each in theirs),
-        "CPU ratio": median(mine.processor_ms / other.processor_ms for mine, other in rounds),
+def _figures(rounds: Sequence[Mapping[str, Round]]) -> dict[str, float]:
+    figures = {
+        "tidings/s": median(each["tidings"].per_second for each in rounds),
+        "CPU ms": median(each["tidings"].processor_ms for each in rounds),
     }
+    for peer in PEERS:
+        if peer in rounds[0]:
+            figures[f"{peer} CPU ms"] = median(each[peer].processor_ms for each in rounds)
+            figures[f"to {peer}"] = median(
+                each["tidings"].processor_ms / each[peer].processor_ms for each in rounds
+            )
+    return figures

@@ -18,6 +18,7 @@ from benchmarks.machine import processor_seconds
 
 ROOT = Path(__file__).parent.parent
 NODE = Path(__file__).parent / "node"
+REST_PEERS = Path(__file__).parent / "node-rest"
 _START_TIMEOUT = 20.0
 HOST = "127.0.0.1"
 
@@ -66,29 +67,51 @@ async def node_server() -> AsyncIterator[Server]:
     Raises:
         Unavailable: there is no Node, or the package cannot be installed.
     """
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        raise Unavailable("Node.js is not installed")
-    if not (NODE / "node_modules").is_dir():
-        await _install(npm)
+    node = await _prepared(NODE)
     port = free_port()
     async with _running([node, str(NODE / "server.mjs"), str(port)], port, {}) as server:
         yield server
 
 
-async def _install(npm: str) -> None:
+@asynccontextmanager
+async def rest_peer(name: str, environment: Mapping[str, str]) -> AsyncIterator[Server]:
+    """Run ``benchmarks/node-rest/<name>.mjs``, on a database file of its own.
+
+    Raises:
+        Unavailable: there is no Node, or a package cannot be installed.
+    """
+    node = await _prepared(REST_PEERS)
+    with tempfile.TemporaryDirectory(prefix="tidings-bench-") as directory:
+        database = {"BENCH_DATABASE": str(Path(directory) / "bench.db"), **environment}
+        port = free_port()
+        command = [node, str(REST_PEERS / f"{name}.mjs"), str(port)]
+        async with _running(command, port, database) as server:
+            yield server
+
+
+async def _prepared(folder: Path) -> str:
+    """The Node to run what is in a folder, whose packages are installed."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        raise Unavailable("Node.js is not installed")
+    if not (folder / "node_modules").is_dir():
+        await _install(npm, folder)
+    return node
+
+
+async def _install(npm: str, folder: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         npm,
         "ci",
         "--no-audit",
         "--no-fund",
-        cwd=NODE,
+        cwd=folder,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )
     if await process.wait():
-        shutil.rmtree(NODE / "node_modules", ignore_errors=True)
-        raise Unavailable("npm ci in benchmarks/node failed")
+        shutil.rmtree(folder / "node_modules", ignore_errors=True)
+        raise Unavailable(f"npm ci in benchmarks/{folder.name} failed")
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import jwt
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -28,9 +29,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 ROWS = 1000
 PAGE = 20
@@ -87,8 +91,21 @@ async def create(request: Request) -> Response:
     return JSONResponse(_document(row), 201)
 
 
-async def nothing(_request: Request) -> Response:
-    return Response()
+class Verified:
+    """401 without a token of ours."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            token = Headers(scope=scope).get("authorization", "").removeprefix("Bearer ")
+            try:
+                jwt.decode(token, os.environ["BENCH_SECRET"], algorithms=["HS256"])
+            except jwt.InvalidTokenError:
+                await Response(status_code=401)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 @asynccontextmanager
@@ -112,10 +129,10 @@ async def lifespan(_app: Starlette) -> AsyncIterator[None]:
 
 app = Starlette(
     routes=[
-        Route("/nothing", nothing),
         Route("/posts", index),
         Route("/posts", create, methods=["POST"]),
         Route("/posts/{id}", read),
     ],
     lifespan=lifespan,
+    middleware=[Middleware(Verified)],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from tidings import Api, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
+from tidings import Api, JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
 
 ROWS = 1000
 STATUSES = ("draft", "published", "archived", "review")
@@ -13,6 +13,8 @@ STATUSES = ("draft", "published", "archived", "review")
 api = Api(name="bench")
 api.use(RestApiPlugin())
 api.use(SqlAlchemyPlugin(f"sqlite+aiosqlite:///{os.environ['BENCH_DATABASE']}", create_tables=True))
+if "BENCH_SECRET" in os.environ:
+    api.use(JWTAuthPlugin(secret=os.environ["BENCH_SECRET"], algorithms=["HS256"]))
 api.use(SocketIOPlugin(anonymous=True))
 api.add_resource(
     "posts",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.http.kit import Client, error, has_schema
+from tests.http.kit import Client, document, error, has_schema
 
 from tidings import Api
 
@@ -94,7 +94,7 @@ async def test_methods_that_are_not_possible_name_those_that_are(
         ("DELETE", "/posts", "GET, HEAD, POST"),
         ("POST", f"/posts/{posts[0]}", "GET, HEAD, PUT, PATCH, DELETE"),
         ("TRACE", "/posts", "GET, HEAD, POST"),
-        ("BREW", f"/posts/{posts[0]}", "GET, HEAD, PUT, PATCH, DELETE"),
+        ("PROPFIND", f"/posts/{posts[0]}", "GET, HEAD, PUT, PATCH, DELETE"),
     ]
     for method, path, allowed in cases:
         response = await http.request(method, path)
@@ -235,6 +235,33 @@ async def test_a_page_beyond_the_end_is_empty(http: Client, posts: list[str]) ->
         assert body["data"] == []
         assert body["meta"]["page"]["total"] == 25
         assert body["links"]["next"] is None
+        assert body["links"]["prev"] == body["links"]["last"], "the nearest page there is"
+
+
+async def test_the_link_of_a_document_keeps_the_query(http: Client, posts: list[str]) -> None:
+    for query in ("fields%5Bposts%5D=title&include=author", "include="):
+        body = (await http.get(f"/posts/{posts[0]}?{query}")).json()
+        assert body["links"]["self"] == f"/api/posts/{posts[0]}?{query}"
+        assert body["data"]["links"]["self"] == f"/api/posts/{posts[0]}"
+    response = await http.write(
+        "POST", "/posts?fields[posts]=title", document("posts", {"title": "a"})
+    )
+    assert response.headers["location"] == response.json()["data"]["links"]["self"]
+    assert "?" not in response.headers["location"]
+    await http.delete(f"/posts/{response.json()['data']['id']}")
+
+
+async def test_names_with_nothing_beside_a_comma_are_refused(
+    http: Client, posts: list[str]
+) -> None:
+    for parameter, value in (
+        ("include", "author,"),
+        ("include", ","),
+        ("sort", ",title"),
+        ("fields[posts]", "title,,day"),
+    ):
+        response = await http.get("/posts", params={parameter: value})
+        error(response, 400, "INVALID_PARAMETER", parameter=parameter)
 
 
 async def test_pages_that_make_no_sense_are_refused(http: Client) -> None:

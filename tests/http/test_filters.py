@@ -121,12 +121,16 @@ FILTERS = [
     ("filter[text]=under", "bc"),
     ("filter[words]=the%20under", "c"),
     ("filter[words]=the+under", "c"),
+    ("filter[author][null]=true", "abc"),
+    ("filter%5Bauthor%5D%5Bnull%5D=true", "abc"),
+    ("filter[not_status][null]=true", "abcd"),
     # in: commas, repeated keys, brackets
     ("filter[statuses]=draft", "a"),
     ("filter[statuses]=draft,archived", "ad"),
     ("filter[statuses]=draft&filter[statuses]=archived", "ad"),
     ("filter[statuses][]=draft&filter[statuses][]=archived", "ad"),
-    ("filter[statuses][]=draft,archived", "ad"),
+    ("filter[statuses][]=draft,archived", ""),  # one value, which holds a comma
+    ('filter[statuses]=["draft","archived"]', "ad"),
     ("filter%5Bstatuses%5D%5B%5D=draft&filter%5Bstatuses%5D=archived", "ad"),
     ("filter[statuses]=draft%2Carchived", "ad"),
     ("filter[statuses]=", ""),

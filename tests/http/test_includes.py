@@ -155,6 +155,8 @@ async def test_includes_that_do_not_exist_are_refused_whole(
 async def test_an_empty_include_asks_for_nothing(http: Client, blog: dict[str, Any]) -> None:
     body = (await http.get(f"/posts/{blog['posts'][0]}?include=")).json()
     assert body["data"]["id"] == blog["posts"][0]
+    assert body["included"] == []
+    assert (await http.get("/posts?include=")).json()["included"] == []
 
 
 async def statements(http: Client, url: str, caplog: pytest.LogCaptureFixture) -> int:

@@ -17,6 +17,7 @@ BODY = json.dumps(document("plain", {"name": "a"}))
         "Application/VND.API+JSON",
         f'{MEDIA_TYPE}; profile="http://example.com/a http://example.com/b"',
         f"{MEDIA_TYPE} ;",
+        f'{MEDIA_TYPE}; profile="https://example.com/p;v=1,2"',
     ],
 )
 async def test_content_types_that_are_taken(http: Client, header: str) -> None:
@@ -59,6 +60,7 @@ async def test_content_types_that_are_not(http: Client, header: str | None) -> N
         f"{MEDIA_TYPE};q=0.5, text/html",
         f'{MEDIA_TYPE}; profile="http://example.com/p"',
         f"{MEDIA_TYPE}; charset=utf-8, {MEDIA_TYPE}",
+        f'{MEDIA_TYPE}; profile="https://example.com/p;v=1,2", text/html',
         "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
         "",
     ],
@@ -76,6 +78,10 @@ async def test_accept_headers_that_are_met(http: Client, header: str) -> None:
         f"{MEDIA_TYPE}; charset=utf-8",
         f'{MEDIA_TYPE}; ext="http://example.com/ext"',
         f"{MEDIA_TYPE}; charset=utf-8, {MEDIA_TYPE}; ext=x, text/html",
+        f"{MEDIA_TYPE};q=0",
+        f"*/*, {MEDIA_TYPE};q=0.000",
+        "*/*;q=0",
+        f"{MEDIA_TYPE}; charset=utf-8, */*",
         "nonsense",
         ",",
     ],

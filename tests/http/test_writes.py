@@ -102,15 +102,17 @@ async def test_client_ids_where_they_are_allowed(http: Client) -> None:
     assert (await http.made("tokens", {"name": "a"}, record_id=chosen))["id"] == chosen
     response = await http.create("tokens", {"name": "b"}, record_id=chosen)
     error(response, 409, "ID_TAKEN", pointer="/data/id")
-    other = str(uuid.uuid4()).upper()
-    assert (await http.made("tokens", {"name": "a"}, record_id=other))["id"] == other.lower()
     assert uuid.UUID((await http.made("tokens", {"name": "c"}))["id"])
     assert uuid.UUID((await http.made("pages", {"name": "c"}))["id"])
 
 
 async def test_client_ids_that_cannot_be(http: Client) -> None:
     cases = [("tokens", "1"), ("tokens", ""), ("pages", ""), ("pages", "x" * 256)]
-    cases += [("pages", "a\0b")]
+    cases += [
+        ("pages", "a\0b"),
+        ("tokens", str(uuid.uuid4()).upper()),
+        ("tokens", uuid.uuid4().hex),
+    ]
     for resource, chosen in cases:
         response = await http.create(resource, {"name": "a"}, record_id=chosen)
         error(response, 400, "INVALID_ID", pointer="/data/id")
@@ -194,9 +196,74 @@ async def test_a_record_that_is_still_referred_to(http: Client, ada: str) -> Non
 
 async def test_to_many_relationships_cannot_be_replaced(http: Client) -> None:
     body = document("posts", {"title": "a"})
-    body["data"]["relationships"] = {"comments": {"data": []}}
+    body["data"]["relationships"] = {"comments": {"data": [{"type": "comments", "id": "1"}]}}
     response = await http.write("POST", "/posts", body)
     error(response, 403, "FULL_REPLACEMENT_NOT_ALLOWED", pointer="/data/relationships/comments")
+    body["data"]["relationships"] = {"comments": {"data": []}}
+    assert (await http.write("POST", "/posts", body)).status_code == 201
+
+
+async def test_a_document_can_be_sent_back(http: Client, ada: str) -> None:
+    post = await http.made("posts", {"title": "a"}, author=("users", ada))
+    url = f"/posts/{post['id']}"
+    made = [
+        await http.made("comments", {"text": text}, post=("posts", post["id"])) for text in "ab"
+    ]
+    given = (await http.get(f"{url}?include=comments")).json()["data"]
+    given["attributes"].pop("score")  # read-only
+    for method in ("PATCH", "PUT"):
+        response = await http.write(method, url, {"data": given})
+        assert response.status_code == 200, response.text
+    given["relationships"]["comments"]["data"].reverse()
+    assert (await http.write("PATCH", url, {"data": given})).status_code == 200
+    for members in ([], given["relationships"]["comments"]["data"][:1]):
+        given["relationships"]["comments"]["data"] = members
+        response = await http.write("PATCH", url, {"data": given})
+        error(response, 403, "FULL_REPLACEMENT_NOT_ALLOWED", pointer="/data/relationships/comments")
+    assert len(await http.data(f"/comments?filter[post_id]={post['id']}")) == len(made)
+
+
+async def test_at_members_mean_nothing(http: Client) -> None:
+    body = document("posts", {"title": "a", "@type": "Article"})
+    body["data"] |= {"@id": "x", "relationships": {"@links": 7}}
+    assert (await http.write("POST", "/posts", body | {"@context": {}})).status_code == 201
+
+
+async def test_one_record_has_one_spelling(http: Client, ada: str) -> None:
+    for spelled in (f"0{ada}", f"+{ada}", f"{ada}.0", f"%20{ada}", "%EF%BC%91", "%D9%A1"):
+        for method in ("GET", "DELETE"):
+            error(await http.request(method, f"/users/{spelled}"), 404, "RECORD_NOT_FOUND")
+    for spelled in (f"0{ada}", f"+{ada}", "\uff11"):
+        response = await http.create("posts", {"title": "a"}, author=("users", spelled))
+        error(response, 422, "INVALID_VALUE", pointer="/data/relationships/author/data")
+    response = await http.change("users", f"0{ada}", {"name": "b"})
+    error(response, 404, "RECORD_NOT_FOUND")
+    assert (await http.data(f"/users/{ada}"))["attributes"]["name"] != "b"
+
+
+async def test_a_changed_relationship_beside_the_key_that_it_had(http: Client, ada: str) -> None:
+    other = (await http.made("users", {"name": "b"}))["id"]
+    third = (await http.made("users", {"name": "c"}))["id"]
+    post = (await http.made("posts", {"title": "a"}, author=("users", ada)))["id"]
+
+    async def change(key: str | None, related: str | None) -> Any:
+        to = None if related is None else ("users", related)
+        return await http.change("posts", post, {"author_id": key}, author=to)
+
+    async def author() -> Any:
+        found = (await http.data(f"/posts/{post}"))["relationships"]["author"]["data"]
+        return found and found["id"]
+
+    assert (await change(ada, other)).status_code == 200
+    assert await author() == other
+    assert (await change(third, other)).status_code == 200
+    assert await author() == third
+    error(await change(ada, other), 400, "INVALID_DOCUMENT", pointer="/data/relationships/author")
+    assert (await change(third, None)).status_code == 200
+    assert await author() is None
+    error(await change(ada, other), 400, "INVALID_DOCUMENT", pointer="/data/relationships/author")
+    assert (await change(None, ada)).status_code == 200
+    assert await author() == ada
 
 
 async def test_a_relationship_given_twice_must_agree(http: Client, ada: str) -> None:

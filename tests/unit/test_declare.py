@@ -6,6 +6,7 @@ import enum
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, Literal, Optional
+from uuid import UUID
 
 import pytest
 
@@ -229,7 +230,7 @@ def test_keys_to_uuids_are_written_one_way() -> None:
     registry = linked(posts, declare_resource("users", {}, id_type="uuid"))
     key = registry["posts"].fields["author_id"]
     assert key.cast("AAAAAAAA-BBBB-CCCC-DDDD-EEEEEEEEEEEE") == registry["users"].cast_id(
-        "aaaaaaaabbbbccccddddeeeeeeeeeeee"
+        "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
     )
 
 
@@ -312,14 +313,31 @@ def test_the_registry_knows_names_only() -> None:
     ("id_type", "value", "expected"),
     [
         ("integer", "7", 7),
-        ("integer", "007", 7),
         ("string", "007", "007"),
         ("string", 7, "7"),
-        ("uuid", "AAAAAAAABBBBCCCCDDDDEEEEEEEEEEEE", "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"),
+        ("uuid", UUID(int=7), "00000000-0000-0000-0000-000000000007"),
     ],
 )
 def test_ids(id_type: str, value: Any, expected: Any) -> None:
     assert declared(id_type=id_type).cast_id(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("id_type", "value"),
+    [
+        *(
+            ("integer", spelled)
+            for spelled in ("007", "+7", "-0", " 7", "7 ", "\u0667", "\uff17", "7.0")
+        ),
+        ("uuid", "AAAAAAAA-BBBB-CCCC-DDDD-EEEEEEEEEEEE"),
+        ("uuid", "aaaaaaaabbbbccccddddeeeeeeeeeeee"),
+        ("uuid", "{aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee}"),
+        ("uuid", "urn:uuid:aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"),
+    ],
+)
+def test_an_id_has_one_spelling(id_type: str, value: str) -> None:
+    with pytest.raises(ValueProblem):
+        declared(id_type=id_type).cast_id(value)
 
 
 def test_new_ids() -> None:

@@ -87,8 +87,8 @@ EXPECTED = {
     "decimal": "expected a decimal number",
     "boolean": "expected a boolean, got",
     "date": r"expected a date \(YYYY-MM-DD\)",
-    "dateTime": r"expected a date and time \(ISO 8601\)",
-    "time": r"expected a time \(HH:MM:SS\)",
+    "dateTime": r"expected a date and time \(YYYY-MM-DDTHH:MM:SS",
+    "time": r"expected a time without a zone \(HH:MM:SS",
     "array": "expected an array, got",
     "object": "expected an object, got",
 }

@@ -12,6 +12,7 @@ import jwt
 from tidings.auth import keys
 from tidings.auth.claims import ClaimNames, identity_from
 from tidings.auth.jwks import JwksClient
+from tidings.auth.verified import VerifiedTokens
 from tidings.errors import AuthenticationError, ConfigurationError
 from tidings.identity import Identity
 
@@ -89,6 +90,7 @@ class TokenVerifier:
         self._audience = _accepted("audience", audience)
         self._issuer = _accepted("issuer", issuer)
         self._leeway = _checked_leeway(leeway)
+        self._verified = VerifiedTokens(self._leeway)
         self._names = ClaimNames(user_id_claim, roles_claim, permissions_claim)
 
     def __repr__(self) -> str:
@@ -127,18 +129,34 @@ class TokenVerifier:
             raise AuthenticationError("Authentication required", code="AUTHENTICATION_REQUIRED")
         try:
             text = _checked_text(token)
-            return identity_from(await self._claims(text), self._names, text)
+            return await self._remembered(text) or await self._proved(text)
         except _UNUSABLE as error:
             # The text may quote the token's header: repr keeps it on one line.
             logger.debug("token refused: %s %.200r", type(error).__name__, str(error))
             raise _refusal(error) from None
 
-    async def _claims(self, token: str) -> dict[str, Any]:
+    async def _remembered(self, token: str) -> Identity | None:
+        """What the token proved before, if its key is still one of ours."""
+        found = self._verified.find(token)
+        if found is None:
+            return None
         source = self._source
+        if isinstance(source, JwksClient) and found.key not in await source.find(found.key_id):
+            return None
+        return found.identity
+
+    async def _proved(self, token: str) -> Identity:
+        source, key_id = self._source, None
         if isinstance(source, JwksClient):
             key = await self._published_key(source, token)
+            key_id = jwt.get_unverified_header(token).get("kid")
         else:
             key = source
+        identity = identity_from(self._claims(token, key), self._names, token)
+        self._verified.put(token, identity, key, key_id)
+        return identity
+
+    def _claims(self, token: str, key: keys.VerificationKey) -> dict[str, Any]:
         claims = jwt.decode(
             token,
             key.key,

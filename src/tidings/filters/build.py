@@ -35,7 +35,7 @@ from tidings.filters.reading import stub_columns
 from tidings.filters.trusted import read_answer
 from tidings.identity import Identity
 from tidings.schema import FilterLimits, ResourceType, SearchField, ValueProblem, cast, describe
-from tidings.schema.types import CONTAINER_TYPES, TypeName
+from tidings.schema.types import TypeName
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,9 @@ def _build(
         value = cast(entry.type, _parsed(entry.type, value) if text else value)
         _check_size(resource.filter_limits, value)
         return value, _custom(resource, entry, value, identity)
+    if text and isinstance(value, dict):
+        _check_null(value)
+        value = None
     if entry.operator == "in":
         return _in(resource, entry, _listed(value) if text else value)
     if entry.operator == "between":
@@ -136,21 +139,38 @@ def _check_enforced(
 
 def _parsed(type_name: TypeName, value: Any) -> Any:
     """In a query string an object comes in brackets (parsed already) or as JSON."""
-    if type_name not in CONTAINER_TYPES or not isinstance(value, str):
+    if type_name == "array":
+        return _listed(value)
+    if type_name != "object" or not isinstance(value, str):
         return value
+    found = _json(value)
+    return value if found is None else found
+
+
+def _listed(value: Any) -> Any:
+    """A list, as a query string gives it: the key repeated, or one text with commas or in JSON.
+
+    A text that is one of several is a value as it stands, so that it may hold a comma.
+    """
+    if not isinstance(value, str):
+        return value
+    found = _json(value) if value.startswith("[") else None
+    if isinstance(found, list):
+        return found
+    return value.split(",") if value else []
+
+
+def _json(text: str) -> Any:
     try:
-        return msgspec.json.decode(value)
+        return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
-        return value.split(",") if type_name == "array" else value
+        return None
 
 
-def _listed(value: Any) -> list[Any]:
-    """Lists come in a query string as repeated keys or with commas."""
-    parts = value if isinstance(value, list) else [value]
-    result: list[Any] = []
-    for part in parts:
-        result.extend(part.split(",") if isinstance(part, str) else [part])
-    return [] if result == [""] else result
+def _check_null(value: dict[str, Any]) -> None:
+    """``filter[name][null]=true`` is what null is elsewhere: a query string holds only text."""
+    if value != {"null": "true"}:
+        raise ValueProblem("expected a value, a list, or [null]=true for null")
 
 
 def _in(resource: ResourceType, entry: SearchField, value: Any) -> tuple[Any, Expression]:

@@ -24,6 +24,7 @@ from tidings.errors import (
 from tidings.feed import Cursor
 from tidings.identity import Identity
 from tidings.jsonapi.documents import DocumentWriter
+from tidings.jsonapi.echoes import settle_echoes
 from tidings.jsonapi.endpoints import Endpoint
 from tidings.jsonapi.errors import error_document, internal_error_document
 from tidings.jsonapi.negotiation import MEDIA_TYPE, check_accept, check_content_type
@@ -205,11 +206,12 @@ class JsonApiApp:
             request.resource, request.record_id, include=include, auth=request.identity
         )
         document = request.view.documents.item(
-            request.resource, found, fields, request.base, request.cursor
+            request.resource, found, fields, request.base, request.parameters, request.cursor
         )
         return _response(200, document)
 
     async def _create(self, request: Request) -> Response:
+        await self._settle(request)
         include = request.view.reader.include(request.resource, request.parameters)
         fields = request.view.reader.fieldsets(request.parameters)
         found = await self._operations.post(
@@ -221,7 +223,13 @@ class JsonApiApp:
         )
         return self._written(request, found, fields)
 
+    async def _settle(self, request: Request) -> None:
+        await settle_echoes(
+            self._operations, request.resource, request.record_id, request.write, request.identity
+        )
+
     async def _write(self, request: Request) -> Response:
+        await self._settle(request)
         include = request.view.reader.include(request.resource, request.parameters)
         fields = request.view.reader.fieldsets(request.parameters)
         operation = self._operations.put if request.method == "PUT" else self._operations.patch
@@ -236,11 +244,11 @@ class JsonApiApp:
 
     def _written(self, request: Request, found: Found, fields: Fieldsets) -> Response:
         document = request.view.documents.item(
-            request.resource, found, fields, request.base, request.cursor
+            request.resource, found, fields, request.base, request.parameters, request.cursor
         )
         response = _response(201 if found.created else 200, document)
         if found.created:
-            response.headers["location"] = document["links"]["self"]
+            response.headers["location"] = document["data"]["links"]["self"]
         return response
 
     async def _delete(self, request: Request) -> Response:

@@ -20,19 +20,34 @@ class DocumentWriter:
 
     def __init__(self, registry: ResourceRegistry) -> None:
         self._registry = registry
+        self._attributes = {
+            resource.name: [
+                name
+                for name, field in resource.fields.items()
+                if field.is_attribute and not field.hidden
+            ]
+            for resource in registry
+        }
 
     def item(
-        self, resource: ResourceType, found: Found, fields: Fieldsets, base: str, cursor: str
+        self,
+        resource: ResourceType,
+        found: Found,
+        fields: Fieldsets,
+        base: str,
+        parameters: Parameters,
+        cursor: str,
     ) -> Document:
         """The document of one record."""
         rows = [found.row]
         document: Document = {
             "jsonapi": _VERSION,
             "data": self._object(resource, found.row, found.included, fields, base),
-            "links": {"self": self.location(resource, found.row, base)},
+            "links": {"self": parameters.url(self.location(resource, found.row, base))},
             "meta": {"cursor": cursor},
         }
-        return self._with_included(document, resource, rows, found.included, fields, base)
+        included = found.included
+        return self._with_included(document, resource, rows, included, fields, base, parameters)
 
     def collection(
         self,
@@ -58,11 +73,15 @@ class DocumentWriter:
                 "cursor": cursor,
             },
         }
-        return self._with_included(document, resource, page.rows, page.included, fields, base)
+        rows, included = page.rows, page.included
+        return self._with_included(document, resource, rows, included, fields, base, parameters)
 
     def location(self, resource: ResourceType, row: Row, base: str) -> str:
         """The URL path of a record."""
-        return f"{base}/{resource.name}/{quote(str(row['id']), safe='')}"
+        key = str(row["id"])
+        if resource.id_type == "string":  # others have nothing in them that a URL would escape
+            key = quote(key, safe="")
+        return f"{base}/{resource.name}/{key}"
 
     def _with_included(
         self,
@@ -72,8 +91,9 @@ class DocumentWriter:
         included: Included,
         fields: Fieldsets,
         base: str,
+        parameters: Parameters,
     ) -> Document:
-        if included.asked:
+        if included.asked or parameters.includes:
             primary = {(resource.name, row["id"]) for row in rows}
             document["included"] = [
                 self._object(self._registry[key[0]], row, included, fields, base)
@@ -91,12 +111,11 @@ class DocumentWriter:
         base: str,
     ) -> Document:
         wanted = fields.get(resource.name)
+        names = self._attributes[resource.name]
+        if wanted is not None:
+            names = [name for name in names if name in wanted]
         result: Document = {"type": resource.name, "id": str(row["id"])}
-        result["attributes"] = {
-            name: row[name]
-            for name, field in resource.fields.items()
-            if field.is_attribute and not field.hidden and (wanted is None or name in wanted)
-        }
+        result["attributes"] = {name: row[name] for name in names}
         relationships = self._relationships(resource, row, included, wanted)
         if relationships:
             result["relationships"] = relationships
@@ -130,13 +149,15 @@ def _identifier(relationship: Relationship, key: object) -> Mapping[str, str]:
 
 
 def _page_links(path: str, page: Page, parameters: Parameters) -> Document:
+    query = parameters.without_page()
+
     def link(number: int) -> str:
-        return f"{path}?{parameters.with_page(number)}"
+        return f"{path}?{query}page%5Bnumber%5D={number}"
 
     return {
         "self": link(page.number),
         "first": link(1),
-        "prev": link(page.number - 1) if page.number > 1 else None,
+        "prev": link(min(page.number - 1, page.pages)) if page.number > 1 else None,
         "next": link(page.number + 1) if page.number < page.pages else None,
         "last": link(page.pages),
     }

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from tidings.errors import NotAcceptable, Source, UnsupportedMediaType
 
 MEDIA_TYPE: Final = "application/vnd.api+json"
 _PARAMETERS_ALLOWED = frozenset({"profile"})
-_ALSO_ACCEPTED = frozenset({"*/*", "application/*", "application/json", MEDIA_TYPE})
+_ALSO_ACCEPTED = frozenset({"*/*", "application/*", "application/json"})
+# What stands in quotes may hold a comma or a semicolon (RFC 9110, 5.6.6).
+_QUOTED = r'"(?:\\.?|[^"\\])*+"?'
+_ELEMENT = re.compile(rf'(?:[^,"]|{_QUOTED})++')
+_PARAMETER = re.compile(rf'(?:[^;"]|{_QUOTED})++')
 
 
 def check_content_type(header: str | None) -> None:
@@ -23,7 +28,7 @@ def check_content_type(header: str | None) -> None:
         raise UnsupportedMediaType(
             f"Send the body as Content-Type: {MEDIA_TYPE}", source=Source(header="Content-Type")
         )
-    if parameters - _PARAMETERS_ALLOWED:
+    if parameters.keys() - _PARAMETERS_ALLOWED:
         raise UnsupportedMediaType(
             f"{MEDIA_TYPE} takes no parameter but 'profile' here",
             source=Source(header="Content-Type"),
@@ -34,23 +39,32 @@ def check_accept(header: str | None) -> None:
     """Check that the client takes JSON:API.
 
     Raises:
-        NotAcceptable: it takes only other types, or JSON:API's only with parameters.
+        NotAcceptable: it takes only other types, or names JSON:API's only with parameters that
+            cannot be met or with a weight of 0.
     """
     if not header:
         return
-    for part in header.split(","):
-        media_type, parameters = _parse(part)
-        if media_type not in _ALSO_ACCEPTED:
-            continue
-        if media_type != MEDIA_TYPE or not parameters - _PARAMETERS_ALLOWED - {"q"}:
-            return
-    raise NotAcceptable(
-        f"Responses are {MEDIA_TYPE}, without parameters; accept that",
-        source=Source(header="Accept"),
-    )
+    accepted = [_parse(part) for part in _ELEMENT.findall(header)]
+    named = [parameters for media_type, parameters in accepted if media_type == MEDIA_TYPE]
+    # What names the type counts, whatever a wildcard beside it says (RFC 9110, 12.5.1).
+    if named:
+        plain = [one for one in named if not one.keys() - _PARAMETERS_ALLOWED - {"q"}]
+        is_met = any(_weighs(one) for one in plain)
+    else:
+        is_met = any(_weighs(one) for kind, one in accepted if kind in _ALSO_ACCEPTED)
+    if not is_met:
+        raise NotAcceptable(
+            f"Responses are {MEDIA_TYPE}, without parameters; accept that",
+            source=Source(header="Accept"),
+        )
 
 
-def _parse(header: str) -> tuple[str, frozenset[str]]:
-    media_type, *parameters = header.split(";")
-    names = (parameter.partition("=")[0].strip().lower() for parameter in parameters)
-    return media_type.strip().lower(), frozenset(name for name in names if name)
+def _weighs(parameters: dict[str, str]) -> bool:
+    return parameters.get("q", "1").strip('0. "') != ""
+
+
+def _parse(header: str) -> tuple[str, dict[str, str]]:
+    media_type, *parameters = _PARAMETER.findall(header) or [""]
+    pairs = (parameter.partition("=") for parameter in parameters)
+    named = {name.strip().lower(): value.strip() for name, _, value in pairs if name.strip()}
+    return media_type.strip().lower(), named

@@ -32,12 +32,18 @@ class Parameters:
     fields: dict[str, list[str]] = field(default_factory=dict)
     page: dict[str, str] = field(default_factory=dict)
     include: list[str] = field(default_factory=list)
+    includes: bool = False
+    """Whether ``include`` was given at all: given empty, it asks for an empty ``included``."""
     sort: list[str] = field(default_factory=list)
 
-    def with_page(self, number: int) -> str:
-        """The query string for another page of the same query."""
+    def url(self, path: str) -> str:
+        """The URL of the request itself, below this path."""
+        return f"{path}?{urlencode(self.pairs)}" if self.pairs else path
+
+    def without_page(self) -> str:
+        """The query string for any page of the same query, to which its number is appended."""
         pairs = [(key, value) for key, value in self.pairs if key != "page[number]"]
-        return urlencode([*pairs, ("page[number]", str(number))])
+        return f"{urlencode(pairs)}&" if pairs else ""
 
 
 def parse_parameters(query: bytes, *, collection: bool) -> Parameters:
@@ -69,11 +75,12 @@ def _take(parameters: Parameters, key: str, value: str, *, collection: bool) -> 
     family = found[1] if found else key
     path = _BRACKETS.findall(found[2]) if found else []
     if family == "include" and not path:
-        parameters.include += _names(value)
+        parameters.include += _names(key, value)
+        parameters.includes = True
     elif family == "fields" and len(path) == 1:
-        parameters.fields.setdefault(path[0], []).extend(_names(value))
+        parameters.fields.setdefault(path[0], []).extend(_names(key, value))
     elif family == "sort" and not path and collection:
-        parameters.sort += _names(value)
+        parameters.sort += _names(key, value)
     elif family == "page" and path in (["number"], ["size"]) and collection:
         parameters.page[path[0]] = value
     elif family == "filter" and 1 <= len(path) <= _MAX_DEPTH and path[0] and collection:
@@ -88,8 +95,12 @@ def _advice(*, collection: bool) -> str:
     return "known for one record are fields[...] and include"
 
 
-def _names(value: str) -> list[str]:
-    return [name for name in value.split(",") if name]
+def _names(key: str, value: str) -> list[str]:
+    """Names with commas between them; an empty text names nothing."""
+    names = value.split(",") if value else []
+    if "" in names:
+        raise _invalid(key, "there is nothing before or after a comma")
+    return names
 
 
 def _put(target: dict[str, Any], path: list[str], value: str, key: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from tidings.errors import Conflict, InvalidRequest, PermissionDenied, Source
+from tidings.errors import Conflict, InvalidRequest, Source
 from tidings.schema import Relationship, ResourceType, describe
 
 _decoder = msgspec.json.Decoder()
@@ -22,6 +22,10 @@ class WriteRequest:
 
     id: object = None
     values: dict[str, Any] = field(default_factory=dict)
+    members: dict[str, list[str]] = field(default_factory=dict)
+    """By to-many relationship, the ids that it was given as having."""
+    contested: dict[str, object] = field(default_factory=dict)
+    """By foreign key, its value as an attribute where the relationship says something else."""
     pointers: dict[str, str] = field(default_factory=dict)
 
 
@@ -76,6 +80,8 @@ def _take_attributes(
     resource: ResourceType, attributes: dict[str, Any], request: WriteRequest
 ) -> None:
     for name, value in attributes.items():
+        if name.startswith("@"):  # an @-member means nothing here (JSON:API 1.1, 5.8.3)
+            continue
         pointer = f"/data/attributes/{escape_pointer(name)}"
         if name in resource.relationships:
             raise _invalid("is a relationship, not an attribute", pointer)
@@ -87,24 +93,41 @@ def _take_relationships(
     resource: ResourceType, relationships: dict[str, Any], request: WriteRequest
 ) -> None:
     for name, entry in relationships.items():
+        if name.startswith("@"):
+            continue
         pointer = f"/data/relationships/{escape_pointer(name)}"
         relationship = resource.relationships.get(name)
         if relationship is None:
             raise _invalid(f"'{resource.name}' has no such relationship", pointer)
         if relationship.to_many:
-            raise PermissionDenied(
-                "A to-many relationship cannot be replaced here; write the related records",
-                code="FULL_REPLACEMENT_NOT_ALLOWED",
-                source=Source(pointer=pointer),
-            )
+            request.members[name] = _members(relationship, entry, pointer)
+            request.pointers[name] = pointer
+            continue
         if not isinstance(entry, dict) or "data" not in entry:
             raise _invalid("expected an object with 'data'", pointer)
         key = _linkage(relationship, entry["data"], f"{pointer}/data")
         column = relationship.foreign_key
-        if column in request.values and request.values[column] != key:
-            raise _invalid(f"contradicts the attribute {column!r}", pointer)
+        if column in request.values and not is_same_id(request.values[column], key):
+            request.contested[column] = request.values[column]
         request.values[column] = key
         request.pointers[column] = f"{pointer}/data"
+
+
+def _members(relationship: Relationship, entry: object, pointer: str) -> list[str]:
+    data = entry.get("data") if isinstance(entry, dict) else None
+    if not isinstance(data, list):
+        raise _invalid("expected an object with 'data', an array", pointer)
+    found = [_linkage(relationship, one, f"{pointer}/data/{n}") for n, one in enumerate(data)]
+    if None in found:
+        raise _invalid("expected resource identifiers, got null", f"{pointer}/data")
+    return [key for key in found if key is not None]
+
+
+def is_same_id(one: object, other: object) -> bool:
+    """Whether two values of a foreign key name one record, or both none."""
+    if one is None or other is None:
+        return one is other
+    return str(one) == str(other)
 
 
 def _linkage(relationship: Relationship, data: Any, pointer: str) -> str | None:

@@ -47,8 +47,9 @@ FIELD_OPTIONS = frozenset(
     }
 )
 _RELATIONSHIP_OPTIONS = frozenset({"type", "target", "foreign_key", "constraint"})
-_RESOURCE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
-_FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+# Member names begin and end with a letter or digit (JSON:API 1.1, 5.8).
+_RESOURCE_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
+_FIELD_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_]{0,61}[A-Za-z0-9])?")
 _BOUNDED_BY_VALUE = ORDERED_TYPES - TEXT_TYPES
 _RESERVED = frozenset({"id", "type", "links", "relationships"})
 
@@ -68,7 +69,8 @@ def declare_resource(
     """
     if not isinstance(name, str) or not _RESOURCE_NAME.fullmatch(name):
         raise ConfigurationError(
-            f"resource name {name!r}: use letters, digits, '-' and '_', starting with a letter"
+            f"resource name {name!r}: use letters, digits, '-' and '_'; start with a letter, "
+            "end with a letter or digit"
         )
     where = f"resource {name!r}"
     if isinstance(schema, type):
@@ -124,8 +126,8 @@ def _declare_fields(
         place = f"{where}, field {name!r}"
         if not isinstance(name, str) or not _FIELD_NAME.fullmatch(name) or name in _RESERVED:
             raise ConfigurationError(
-                f"{place}: a field name has letters, digits and '_', starts with a letter "
-                f"and is none of {', '.join(sorted(_RESERVED))}"
+                f"{place}: a field name has letters, digits and '_', starts with a letter, "
+                f"ends with a letter or digit and is none of {', '.join(sorted(_RESERVED))}"
             )
         options = {"type": entry} if isinstance(entry, str) else dict(as_mapping(place, entry))
         check_keys(place, options, FIELD_OPTIONS)

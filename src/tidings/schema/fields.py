@@ -8,7 +8,14 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from tidings.identity import Identity
-from tidings.schema.types import TypeName, ValueProblem, cast, cast_integer, cast_uuid
+from tidings.schema.types import (
+    TypeName,
+    ValueProblem,
+    cast,
+    cast_integer,
+    cast_uuid,
+    check_spelling,
+)
 
 IdType = Literal["integer", "uuid", "string"]
 
@@ -93,6 +100,8 @@ class Field:
                 raise ValueProblem("must not be null", code="REQUIRED")
             return None
         result = self.cast(value)
+        if self.reference_type is not None:
+            check_spelling(value, result)
         self._check(result)
         return result
 

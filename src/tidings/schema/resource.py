@@ -14,7 +14,7 @@ from tidings.schema.fields import Field, IdType, Relationship, SearchField, cast
 from tidings.schema.limits import FilterLimits
 from tidings.schema.related import RelatedColumn, resolve_path
 from tidings.schema.search import finish_search
-from tidings.schema.types import TEXT_TYPES
+from tidings.schema.types import TEXT_TYPES, check_spelling
 
 _log = logging.getLogger("tidings.permissions")
 CheckPermissions = Callable[[Any], Awaitable[bool | None] | bool | None]
@@ -64,9 +64,12 @@ class ResourceType:
         """Take an id as it came (URL, document, Python) into the form its column holds.
 
         Raises:
-            ValueProblem: no record of this resource can have such an id.
+            ValueProblem: no record of this resource can have such an id, or it is spelled
+                otherwise than documents spell it.
         """
-        return cast_id(self.id_type, value)
+        key = cast_id(self.id_type, value)
+        check_spelling(value, key)
+        return key
 
     def new_id(self) -> str | None:
         """An id for a new record, or None where the database numbers them."""

@@ -19,6 +19,15 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Literal, get_args
 from uuid import UUID
 
+from tidings.schema.moments import (
+    DATE_FORM,
+    DATETIME_FORM,
+    TIME_FORM,
+    parse_date,
+    parse_datetime,
+    parse_time,
+)
+
 TypeName = Literal[
     "string",
     "text",
@@ -44,6 +53,9 @@ INT64_MAX: Final = 2**63 - 1
 MAX_ID_LENGTH: Final = 255
 MAX_DEPTH: Final = 32
 """How deep an array or object value may be nested."""
+
+_RESERVED_KEYS: Final = frozenset({"links", "relationships"})
+"""What no object inside an attribute may hold (JSON:API 1.1, 7.2.2)."""
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
@@ -183,30 +195,27 @@ def _cast_boolean(value: object) -> bool:
 
 def _cast_date(value: object) -> date:
     if isinstance(value, datetime):
-        raise ValueProblem("expected a date (YYYY-MM-DD), got a date and time")
+        raise ValueProblem(f"expected {DATE_FORM}, got a date and time")
     if isinstance(value, date):
         return value
     if not isinstance(value, str):
-        raise _expected("a date (YYYY-MM-DD)", value)
-    try:
-        return datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC).date()
-    except ValueError:
-        raise ValueProblem("expected a date (YYYY-MM-DD)") from None
+        raise _expected(DATE_FORM, value)
+    found = parse_date(value)
+    if found is None:
+        raise ValueProblem(f"expected {DATE_FORM}")
+    return found
 
 
 def _cast_datetime(value: object) -> datetime:
     if isinstance(value, datetime):
-        moment = value
+        moment = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
     elif isinstance(value, str):
-        try:
-            # A "+" of an offset that was not percent-encoded arrives in a query string as a blank.
-            moment = datetime.fromisoformat(re.sub(r" (?=\d\d:?\d\d$)", "+", value))
-        except ValueError:
-            raise ValueProblem("expected a date and time (ISO 8601)") from None
+        found = parse_datetime(value)
+        if found is None:
+            raise ValueProblem(f"expected {DATETIME_FORM}")
+        moment = found
     else:
-        raise _expected("a date and time (ISO 8601)", value)
-    if moment.tzinfo is None:
-        return moment.replace(tzinfo=UTC)
+        raise _expected(DATETIME_FORM, value)
     try:
         return moment.astimezone(UTC)
     except OverflowError:
@@ -215,14 +224,14 @@ def _cast_datetime(value: object) -> datetime:
 
 def _cast_time(value: object) -> time:
     if isinstance(value, str):
-        try:
-            value = time.fromisoformat(value)
-        except ValueError:
-            raise ValueProblem("expected a time (HH:MM:SS)") from None
+        found = parse_time(value)
+        if found is None:
+            raise ValueProblem(f"expected {TIME_FORM}")
+        return found
     if not isinstance(value, time):
-        raise _expected("a time (HH:MM:SS)", value)
+        raise _expected(TIME_FORM, value)
     if value.tzinfo is not None:
-        raise ValueProblem("expected a time without a zone")
+        raise ValueProblem(f"expected {TIME_FORM}")
     return value
 
 
@@ -236,6 +245,8 @@ def _check_json(value: object, path: tuple[str | int, ...]) -> None:
             for key, item in value.items():
                 if not isinstance(key, str):
                     raise ValueProblem("the keys of an object must be strings")
+                if key in _RESERVED_KEYS:
+                    raise ValueProblem(f"must not hold {key!r}, which JSON:API reserves")
                 check_text(key)
                 _check_json(item, (*path, key))
         elif isinstance(value, list | tuple):
@@ -282,13 +293,25 @@ _CASTS: Final[dict[str, Callable[[object], Any]]] = {
 
 
 def cast_uuid(value: object) -> str:
-    """Take a UUID in any of its spellings; they all come to the usual one."""
+    """Take a UUID: an object, or a text in any spelling; they all come to the usual one."""
+    if isinstance(value, UUID):
+        return str(value)
     try:
         return str(UUID(_cast_id(value)))
     except ValueProblem:
         raise
     except ValueError:
         raise ValueProblem("expected a UUID") from None
+
+
+def check_spelling(given: object, key: int | str) -> None:
+    """Refuse a text that names a record by another spelling of its id than documents give.
+
+    With ``007`` and ``+7`` beside ``7``, whoever compares ids as texts (a permission check, a
+    cache, a rate limit) would take one record for two.
+    """
+    if isinstance(given, str) and given != str(key):
+        raise ValueProblem("an id has one spelling: as documents give it, without signs or zeros")
 
 
 def cast(type_name: TypeName, value: object) -> Any:

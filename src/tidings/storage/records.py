@@ -53,6 +53,9 @@ END FROM ahead
 """
 
 
+_TOTAL: Final[Column[int]] = Column("total", Integer)
+
+
 class RecordStore:
     """Reads and writes rows (dicts of column values) of the resources' tables."""
 
@@ -98,13 +101,12 @@ class RecordStore:
 
     async def count(self, connection: Connection, resource: ResourceType, where: Expression) -> int:
         """How many rows match."""
-        total: Column[int] = Column("total", Integer)
 
         def build() -> Select[*tuple[Any, ...]]:
             clause = select(func.count(literal_column("*")).label("total"))
             return self._where(clause.select_from(self._table(resource)), resource, where)
 
-        statement = self._statement(("count", resource.name), where, build, [total])
+        statement = self._statement(("count", resource.name), where, build, [_TOTAL])
         rows = await connection.fetch(statement, self._values(where))
         return int(rows[0]["total"])
 

@@ -1,0 +1,72 @@
+"""Tokens that have been verified already: a client sends the same one with every request."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from tidings.auth.keys import VerificationKey
+from tidings.identity import Identity
+
+MAX_BYTES: Final = 8_000_000
+"""The tokens that are remembered come to so many bytes; what their identities hold is as much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a token proved, and by which key: it proves nothing once that key is withdrawn."""
+
+    identity: Identity
+    key: VerificationKey
+    key_id: str | None
+    size: int
+
+
+class VerifiedTokens:
+    """Remembers tokens until they end; those that have not been used for longest go first.
+
+    Whether one has been revoked is not known here: it is asked for each request.
+    """
+
+    def __init__(self, leeway: float, *, max_bytes: int = MAX_BYTES) -> None:
+        self._leeway = leeway
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._kept: OrderedDict[bytes, Verified] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def find(self, token: str) -> Verified | None:
+        """What is known of a token; None where it has ended, or was never seen."""
+        digest = _digest(token)
+        found = self._kept.get(digest)
+        if found is None:
+            return None
+        ends_at = found.identity.expires_at
+        if ends_at is not None and ends_at + self._leeway <= time.time():
+            self._drop(digest)
+            return None
+        self._kept.move_to_end(digest)
+        return found
+
+    def put(self, token: str, identity: Identity, key: VerificationKey, key_id: str | None) -> None:
+        """Remember a token."""
+        digest = _digest(token)
+        self._drop(digest)
+        self._kept[digest] = Verified(identity, key, key_id, len(token))
+        self._bytes += len(token)
+        while self._bytes > self._max_bytes:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, digest: bytes) -> None:
+        dropped = self._kept.pop(digest, None)
+        if dropped is not None:
+            self._bytes -= dropped.size
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
