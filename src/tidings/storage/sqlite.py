@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import aiosqlite
-from sqlalchemy import Table, make_url
+from sqlalchemy import Table
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -23,6 +23,7 @@ from tidings.filters.text import SQLITE_FUNCTIONS
 from tidings.storage.bounds import STATEMENT_SECONDS, WAIT_SECONDS, bounded, cut
 from tidings.storage.errors import translate
 from tidings.storage.fate import ENDED_BY_SQL
+from tidings.storage.sqlite_file import SqliteFile
 from tidings.storage.statements import Row, Statement
 from tidings.storage.waiting import uninterrupted
 
@@ -138,11 +139,11 @@ class SqliteDatabase:
         busy_timeout: float = WAIT_SECONDS,
         statement_timeout: float = STATEMENT_SECONDS,
     ) -> None:
-        database = make_url(url).database
-        self._path = database or ":memory:"
-        self.in_memory = self._path == ":memory:"
+        self._file = SqliteFile.of_url(url)
+        self.in_memory = self._file.in_memory
         self._reader_count = 0 if self.in_memory else readers
-        self._busy_timeout = busy_timeout
+        given = self._file.timeout
+        self._busy_timeout = busy_timeout if given is None else given
         self.answer_seconds = statement_timeout
         self._writer: _SqliteConnection | None = None
         self._write_lock = asyncio.Lock()
@@ -183,30 +184,32 @@ class SqliteDatabase:
             self._writer = None
 
     async def _connect(self) -> _SqliteConnection:
+        name, is_uri = self._file.name, self._file.is_uri
         try:
             # Not the driver's thread finds out: it would live on for a moment after the failure.
-            sqlite3.connect(self._path).close()
+            sqlite3.connect(name, uri=is_uri).close()
         except sqlite3.Error as error:
-            raise ConfigurationError(f"cannot open the database {self._path!r}: {error}") from None
-        raw = aiosqlite.connect(self._path, isolation_level=None)
+            raise ConfigurationError(f"cannot open the database {name!r}: {error}") from None
+        raw = aiosqlite.connect(name, uri=is_uri, isolation_level=None)
         # As SQLAlchemy does: a script that fails before it closes the api must still end.
         raw._thread.daemon = True
         await raw
-        milliseconds = int(self._busy_timeout * 1000)
         try:
-            for pragma in (
-                f"PRAGMA busy_timeout = {milliseconds}",
-                "PRAGMA journal_mode = WAL",
-                "PRAGMA synchronous = NORMAL",
-                "PRAGMA foreign_keys = ON",
-            ):
+            for pragma in self._pragmas():
                 await raw.execute_fetchall(pragma)
         except sqlite3.Error as error:
             await raw.close()  # its thread would keep the process alive
-            raise ConfigurationError(f"cannot open the database {self._path!r}: {error}") from None
+            raise ConfigurationError(f"cannot open the database {name!r}: {error}") from None
         for name, (count, function) in SQLITE_FUNCTIONS.items():
             await raw.create_function(name, count, function, deterministic=True)
         return _SqliteConnection(raw, self.answer_seconds)
+
+    def _pragmas(self) -> Iterator[str]:
+        yield f"PRAGMA busy_timeout = {int(self._busy_timeout * 1000)}"
+        if not self._file.is_read_only:
+            yield "PRAGMA journal_mode = WAL"
+        yield "PRAGMA synchronous = NORMAL"
+        yield "PRAGMA foreign_keys = ON"
 
     async def create_tables(self, tables: Sequence[Table]) -> None:
         async with self.writing() as connection:
