@@ -28,7 +28,19 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"auth"}),
     frozenset({"jsonapi", "realtime"}),
     frozenset({"__init__", "api", "plugins", "policies", "tenancy", "monitoring", "diagnosis"}),
-    frozenset({"cli", "doctor", "loading", "workers", "testing", "client", "demo", "__main__"}),
+    frozenset(
+        {
+            "cli",
+            "doctor",
+            "listening",
+            "loading",
+            "workers",
+            "testing",
+            "client",
+            "demo",
+            "__main__",
+        }
+    ),
 )
 
 # Parts of one row that know nothing of each other.

@@ -272,7 +272,7 @@ class CoreDatabase:
             reason: object = error.orig if isinstance(error, exc.DBAPIError) else error
             if isinstance(error, TimeoutError):
                 reason = f"no answer in {CONNECT_SECONDS} s"
-            raise ConfigurationError(f"cannot connect to {where}: {reason}") from error
+            raise ConfigurationError(f"cannot connect to {where}: {reason}") from None
 
     async def close(self) -> None:
         if not self._owned:
