@@ -18,7 +18,9 @@ SOURCE = Path(__file__).parent.parent / "src" / PACKAGE
 
 # From the ground up. A part is a module or a package directly below `tidings`.
 ROWS: tuple[frozenset[str], ...] = (
-    frozenset({"cache", "counting", "errors", "identity", "hooks", "values", "_version"}),
+    frozenset(
+        {"_version", "cache", "counting", "errors", "hooks", "identity", "numbers", "values"}
+    ),
     frozenset({"schema"}),
     frozenset({"filters"}),
     frozenset({"feed"}),

@@ -10,7 +10,37 @@ from typing import Any
 _NO_CLAIMS: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+class ClaimList(list[Any]):
+    """A list that a claim holds; where one value is expected it is refused."""
+
+    __slots__ = ()
+
+
+class ClaimDict(dict[str, Any]):
+    """An object that a claim holds; where a value is expected it is refused."""
+
+    __slots__ = ()
+
+
+def _marked(value: Any) -> Any:
+    """A claim's value, in which lists and objects can be told from those that code writes."""
+    if isinstance(value, Mapping):
+        return ClaimDict((name, _marked(item)) for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return ClaimList(_marked(item) for item in value)
+    return value
+
+
+def _exact(value: Any) -> Any:
+    """What is equal for two claims only where types are equal, too: 1 is not True, nor 1.0."""
+    if isinstance(value, Mapping):
+        return tuple(sorted((str(name), _exact(item)) for name, item in value.items()))
+    if isinstance(value, list | tuple):
+        return ("list", *(_exact(item) for item in value))
+    return f"{type(value).__name__}:{value!r}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Identity:
     """The caller of an operation or the owner of a socket.
 
@@ -24,14 +54,32 @@ class Identity:
     user_id: str | None = None
     roles: frozenset[str] = frozenset()
     permissions: frozenset[str] = frozenset()
-    claims: Mapping[str, Any] = field(default_factory=lambda: _NO_CLAIMS, repr=False, hash=False)
+    claims: Mapping[str, Any] = field(default_factory=lambda: _NO_CLAIMS, repr=False)
     expires_at: float | None = None
     """When the token ends, in seconds since the epoch; None where it does not."""
     # What tells one token from another is in the claims, which are compared.
-    token_id: str | None = field(default=None, repr=False, compare=False)
+    token_id: str | None = field(default=None, repr=False)
     """The token's ``jti``, or a digest of the token where it has none."""
-    issued_at: float | None = field(default=None, repr=False, compare=False)
+    issued_at: float | None = field(default=None, repr=False)
     """When the token was issued (``iat``), in seconds since the epoch, where it says so."""
+    _key: Any = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.claims is not _NO_CLAIMS:
+            object.__setattr__(self, "claims", MappingProxyType(_marked(self.claims)))
+        # Answers are kept by identity: two that differ in the type of a claim must not be one.
+        known = (self.user_id, self.roles, self.permissions, self.expires_at)
+        object.__setattr__(self, "_key", (known, _exact(self.claims)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Identity) and self._key == other._key
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        known = (self.user_id, self.roles, self.permissions, dict(self.claims), self.expires_at)
+        return Identity, (*known, self.token_id, self.issued_at)
+
+    def __hash__(self) -> int:
+        return hash(self._key[0])
 
     @property
     def is_authenticated(self) -> bool:

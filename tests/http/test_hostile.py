@@ -106,7 +106,6 @@ BAD_JSON = [
     b'{"data": {"type": "posts", "attributes": {"title": "a", "rating": NaN}}}',
     b'{"data": {"type": "posts", "attributes": {"title": "a", "rating": Infinity}}}',
     b'{"data": {"type": "posts", "attributes": {"title": "a", "rating": -Infinity}}}',
-    b'{"data": {"type": "posts", "attributes": {"title": "a", "rating": 1e999}}}',
     b'{"data": {"type": "posts", "attributes": {"title": "a", "rating": 01}}}',
     b'{"data": {"type": "posts", "attributes": {"title": "\\ud800"}}}',
     b'{"data": {"type": "posts", "attributes": {"title": "\\udc00\\ud800"}}}',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -252,6 +253,49 @@ async def test_defaults(values: Client) -> None:
     assert made["attributes"]["word"] is None
     response = await values.create("ruled", {})
     error(response, 422, "REQUIRED", pointer="/data/attributes/maybe")
+
+
+DIGITS = [
+    ("decimal", "12345678901234.5678", "12345678901234.5678"),
+    ("decimal", "0.1000", "0.1"),
+    ("integer", "9007199254740993.0", 9007199254740993),
+    ("integer", "9223372036854775807.0", 2**63 - 1),
+    ("number", "12345678901234.5678", 12345678901234.5678),
+    ("object", '{"n": 12345678901234.568}', {"n": 12345678901234.568}),
+    ("array", "[1.50, 0.1, 1e3]", [1.5, 0.1, 1000.0]),
+]
+
+
+@pytest.mark.parametrize(("kind", "written", "expected"), DIGITS)
+async def test_numbers_keep_their_digits(
+    values: Client, kind: str, written: str, expected: Any
+) -> None:
+    body = f'{{"data": {{"type": "things", "attributes": {{"a_{kind}": {written}}}}}}}'
+    made = (await values.write("POST", "/things", body)).json()["data"]
+    shown = made["attributes"][f"a_{kind}"]
+    assert (Decimal(shown) == Decimal(expected)) if kind == "decimal" else shown == expected
+    assert await values.data(f"/things/{made['id']}") == made
+
+
+@pytest.mark.parametrize(
+    ("kind", "written"),
+    [
+        ("object", '{"n": 12345678901234.5678}'),
+        ("object", '{"n": [9007199254740993.0]}'),
+        ("array", "[0.12345678901234567890]"),
+        ("integer", "9223372036854775808.0"),
+        ("integer", "1.0000000000000000000001"),
+        ("integer", "1e400"),
+        ("number", "1e400"),
+        ("decimal", "1e-400"),
+    ],
+)
+async def test_numbers_that_would_lose_digits_are_refused(
+    values: Client, kind: str, written: str
+) -> None:
+    body = f'{{"data": {{"type": "things", "attributes": {{"a_{kind}": {written}}}}}}}'
+    response = await values.write("POST", "/things", body)
+    assert response.json()["errors"][0]["code"] == "INVALID_VALUE"
 
 
 async def test_a_string_without_max_has_no_bound(values: Client) -> None:

@@ -34,6 +34,7 @@ from tidings.filters.expression import (
 from tidings.filters.reading import stub_columns
 from tidings.filters.trusted import read_answer
 from tidings.identity import Identity
+from tidings.numbers import decode_json
 from tidings.schema import FilterLimits, ResourceType, SearchField, ValueProblem, cast, describe
 from tidings.schema.types import TypeName
 
@@ -162,7 +163,7 @@ def _listed(value: Any) -> Any:
 
 def _json(text: str) -> Any:
     try:
-        return msgspec.json.decode(text)
+        return decode_json(text)
     except (msgspec.DecodeError, RecursionError):
         return None
 

@@ -24,6 +24,7 @@ from tidings.filters.expression import (
 )
 from tidings.filters.text import fold
 from tidings.filters.values import Arithmetic, Coalesce, Column, Constant, Length, Value
+from tidings.numbers import exact, trimmed
 
 
 def canonical(expression: Expression) -> str:
@@ -88,7 +89,7 @@ def _value(value: Any) -> str:
         return _quoted(value)
     if isinstance(value, int | float | Decimal):
         # Numbers compare by value whatever their type: 1, 1.0 and Decimal("1.00") are one filter.
-        number = Decimal(value).normalize()
+        number = trimmed(exact(value))
         return f"n:{number if number else 0}"
     if isinstance(value, datetime | date | time):
         return f"{type(value).__name__}:{value.isoformat()}"

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from tidings.filters.expression import Atom, AtomOperator, Expression, Not, any_of
+from tidings.numbers import trimmed
 from tidings.schema import Field, ResourceType, ValueProblem, cast, cast_id
 from tidings.schema.types import TEXT_TYPES, TypeName
 
@@ -72,7 +73,7 @@ def _is_too_fine(value: Decimal, scale: int) -> bool:
     """Smaller numbers may have more digits than the column: no float (SQLite) tells large ones
     apart from their neighbours.
     """
-    exponent = value.normalize().as_tuple().exponent
+    exponent = trimmed(value).as_tuple().exponent
     return value.adjusted() + scale > 14 and isinstance(exponent, int) and -exponent > scale
 
 

@@ -118,12 +118,18 @@ def any_of(terms: Iterable[Expression]) -> Expression:
 def _joined(
     kind: type[AllOf] | type[AnyOf], absorbing: Expression, terms: Iterable[Expression]
 ) -> Expression:
-    flat: dict[Expression, None] = {}
+    flat: list[Expression] = []
     for term in terms:
         if term == absorbing:
             return absorbing
-        flat.update(dict.fromkeys(term.terms if isinstance(term, kind) else (term,)))
-    return next(iter(flat)) if len(flat) == 1 else kind(tuple(flat))
+        flat += term.terms if isinstance(term, kind) else (term,)
+    if len(flat) > 1:
+        # By how they print, since Python takes 1, 1.0 and True for equal.
+        distinct: dict[str, Expression] = {}
+        for term in flat:
+            distinct.setdefault(repr(term), term)
+        flat = list(distinct.values())
+    return flat[0] if len(flat) == 1 else kind(tuple(flat))
 
 
 def leaves(expression: Expression) -> Iterator[Atom | Comparison | TextMatch | Opaque]:

@@ -33,6 +33,7 @@ from tidings.filters.expression import (
     any_of,
 )
 from tidings.filters.reading import read, stub_columns
+from tidings.identity import ClaimDict, ClaimList
 from tidings.schema import ResourceType, ValueProblem
 from tidings.schema.search import OF_ARRAYS, OPERATORS
 from tidings.schema.types import TypeName
@@ -128,6 +129,7 @@ def _term(resource: ResourceType, key: object, value: object, depth: int) -> Exp
         key == "id" or key in resource.fields or key in resource.related
     ):
         raise ConfigurationError(f"clause on {resource.name!r}: there is no column {key!r}")
+    _refuse_claim(resource, key, value)
     if isinstance(value, Mapping):
         if not value:
             raise ConfigurationError(
@@ -135,6 +137,18 @@ def _term(resource: ResourceType, key: object, value: object, depth: int) -> Exp
             )
         return all_of(_atom(resource, key, name, item) for name, item in value.items())
     return _atom(resource, key, "in" if isinstance(value, list | tuple | set) else "=", value)
+
+
+def _refuse_claim(resource: ResourceType, column: str, value: object) -> None:
+    """What a token's issuer wrote is a value: it chooses no operator, and no several values."""
+    if not isinstance(value, ClaimList | ClaimDict):
+        return
+    what = "a list" if isinstance(value, ClaimList) else "an object"
+    hint = "; write {'in': ...} to allow several values" if isinstance(value, ClaimList) else ""
+    raise ConfigurationError(
+        f"clause on {resource.name!r}, column {column!r}: the claim holds {what}, not one value"
+        f"{hint}"
+    )
 
 
 def _atom(resource: ResourceType, column: str, name: str, value: Any) -> Expression:

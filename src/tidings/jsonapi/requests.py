@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 
 from tidings.errors import Conflict, InvalidRequest, Source
+from tidings.numbers import decode_json
 from tidings.schema import Relationship, ResourceType, describe
-
-_decoder = msgspec.json.Decoder()
 
 
 @dataclass(slots=True)
@@ -56,7 +55,7 @@ def parse_write(resource: ResourceType, body: bytes, *, expected_id: str | None)
 
 def _resource_object(body: bytes) -> dict[str, Any]:
     try:
-        document = _decoder.decode(body)
+        document = decode_json(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise InvalidRequest("The body is not valid JSON", code="INVALID_JSON") from None
     if not isinstance(document, dict):

@@ -13,6 +13,7 @@ from engineio.packet import MESSAGE
 from engineio.packet import Packet as EnginePacket
 from socketio.packet import Packet as SocketPacket
 
+from tidings.numbers import decode_json
 from tidings.realtime.requests import Unreadable
 from tidings.realtime.subscriptions import Frame
 
@@ -66,7 +67,7 @@ class Packet(SocketPacket):  # type: ignore[misc]  # python-socketio is untyped
         value: Any = None
         if text and not too_large:
             try:
-                value = msgspec.json.decode(text)
+                value = decode_json(text)
             except (msgspec.DecodeError, RecursionError):
                 value = Unreadable(too_large=False)
         if isinstance(value, Unreadable) or too_large:

@@ -8,7 +8,7 @@ on nothing but the identity, since its answer is kept. Whatever goes wrong in it
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any, Final
 
@@ -104,20 +104,22 @@ class Policies:
     def guarded(
         self, resource: ResourceType, filters: Expression, auth: Identity | None
     ) -> Expression:
-        """Filters through relationships see only those related records that the identity may."""
+        """Filters through relationships see only those related records that the identity may.
+
+        A negation is guarded as a whole: what a term says of a related record that may not be seen
+        is not false, it is unknown.
+        """
         if auth is None or not resource.related:
             return filters
         match filters:
-            case Atom(column) if column in resource.related:
-                return all_of([filters, *self._along(resource, column, auth)])
             case AllOf(terms):
                 return all_of(self.guarded(resource, term, auth) for term in terms)
             case AnyOf(terms):
                 return any_of(self.guarded(resource, term, auth) for term in terms)
-            case Not(term):
-                return Not(self.guarded(resource, term, auth))
             case _:
-                return filters
+                paths = sorted(columns_used(filters) & resource.related.keys())
+                guards = [self._along(resource, path, auth) for path in paths]
+                return all_of([filters, *(guard for along in guards for guard in along)])
 
     async def sees(
         self,
@@ -162,28 +164,56 @@ class Policies:
             if policy == EVERYTHING:
                 continue
             prefix = ".".join(names[:number])
-            found.append(_seen_from(resource, policy, prefix))
+            found.append(seen_from(resource, policy, prefix))
         return found
 
 
-def _seen_from(resource: ResourceType, policy: Expression, prefix: str) -> Expression:
-    """A policy of a related resource over the paths that lead to its columns."""
+def seen_from(resource: ResourceType, policy: Expression, prefix: str) -> Expression:
+    """A policy of a related resource over the paths that lead to its columns.
+
+    A part that no path reaches makes all of it NOTHING: taken for false by itself, it would be
+    true below a negation.
+    """
+    found = _along_path(resource, policy, prefix)
+    if found is None:
+        _log.error(
+            "the row policy at the end of %r is too complex for a filter of %r: it denies",
+            prefix,
+            resource.name,
+        )
+        return NOTHING
+    return found
+
+
+def _along_path(resource: ResourceType, policy: Expression, prefix: str) -> Expression | None:
     match policy:
-        case Atom(column, operator, value) if f"{prefix}.{column}" in resource.related:
+        case Atom(column, operator, value, False) if _is_reached(resource, prefix, column):
             return Atom(f"{prefix}.{column}", operator, value)
         case AllOf(terms):
-            return all_of(_seen_from(resource, term, prefix) for term in terms)
+            return _joined_along(resource, terms, prefix, all_of)
         case AnyOf(terms):
-            return any_of(_seen_from(resource, term, prefix) for term in terms)
-        case Not(Atom() as atom):
-            return Not(_seen_from(resource, atom, prefix))
+            return _joined_along(resource, terms, prefix, any_of)
+        case Not(term):
+            found = _along_path(resource, term, prefix)
+            return None if found is None else Not(found)
         case _:
-            _log.error(
-                "the row policy at the end of %r is too complex for a filter of %r: it denies",
-                prefix,
-                resource.name,
-            )
-            return NOTHING
+            return None
+
+
+def _is_reached(resource: ResourceType, prefix: str, column: str) -> bool:
+    related = resource.related.get(f"{prefix}.{column}")
+    return related is not None and not related.many
+
+
+def _joined_along(
+    resource: ResourceType,
+    terms: Iterable[Expression],
+    prefix: str,
+    join: Callable[[Iterable[Expression]], Expression],
+) -> Expression | None:
+    found = [_along_path(resource, term, prefix) for term in terms]
+    reached = [term for term in found if term is not None]
+    return join(reached) if len(reached) == len(found) else None
 
 
 def decide(resource: ResourceType, method: Method, auth: Identity) -> Expression:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from tidings.identity import Identity
+from tidings.numbers import trimmed
 from tidings.schema.types import (
     TypeName,
     ValueProblem,
@@ -134,7 +135,7 @@ class Field:
     def _check_digits(self, value: Decimal) -> None:
         if value.is_zero():
             return
-        exponent = value.normalize().as_tuple().exponent
+        exponent = trimmed(value).as_tuple().exponent
         assert isinstance(exponent, int)
         if -exponent > self.scale:
             raise ValueProblem(f"must have at most {self.scale} digits after the point")

@@ -15,10 +15,11 @@ import math
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final, Literal, get_args
 from uuid import UUID
 
+from tidings.numbers import JsonNumber, parsed
 from tidings.schema.moments import (
     DATE_FORM,
     DATETIME_FORM,
@@ -133,7 +134,11 @@ def cast_integer(value: object) -> int:
         raise _expected("an integer", value)
     if isinstance(value, int):
         return _in_int64(value)
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, JsonNumber):
+        number = parsed(value.text)
+        if number.is_finite() and number == number.to_integral_value():
+            return _in_int64(int(number)) if number.adjusted() < 20 else _in_int64(INT64_MAX + 1)
+    elif isinstance(value, float) and value.is_integer():
         return _in_int64(int(value))
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         return _in_int64(int(value))
@@ -163,16 +168,14 @@ def _cast_decimal(value: object) -> Decimal:
     if isinstance(value, bool):
         raise _expected("a decimal number", value)
     if isinstance(value, float):
-        value = repr(value)  # the shortest text that reads back: 0.1 means 0.1
+        # The digits that came, or the shortest text that reads back: 0.1 means 0.1.
+        value = value.text if isinstance(value, JsonNumber) else repr(value)
     if isinstance(value, str):
         if len(value) > _MAX_NUMBER_LENGTH or not _NUMBER.fullmatch(value):
             raise ValueProblem("expected a decimal number")
     elif not isinstance(value, int | Decimal):
         raise _expected("a decimal number", value)
-    try:
-        number = Decimal(value)
-    except InvalidOperation:
-        raise ValueProblem("expected a decimal number") from None
+    number = parsed(value) if isinstance(value, str) else Decimal(value)
     if not number.is_finite():
         raise ValueProblem("must be a finite number")
     # Beyond the precision of Python's decimal context, arithmetic would round in silence.
@@ -235,45 +238,58 @@ def _cast_time(value: object) -> time:
     return value
 
 
-def _check_json(value: object, path: tuple[str | int, ...]) -> None:
+def _clean_json(value: object, path: tuple[str | int, ...]) -> Any:
+    """A JSON value as it is kept: of plain types, with every number as it came."""
     if len(path) > MAX_DEPTH:
         raise ValueProblem(f"nested deeper than {MAX_DEPTH} levels")
     try:
-        if isinstance(value, str):
-            check_text(value)
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                if not isinstance(key, str):
-                    raise ValueProblem("the keys of an object must be strings")
-                if key in _RESERVED_KEYS:
-                    raise ValueProblem(f"must not hold {key!r}, which JSON:API reserves")
-                check_text(key)
-                _check_json(item, (*path, key))
-        elif isinstance(value, list | tuple):
-            for index, item in enumerate(value):
-                _check_json(item, (*path, index))
-        elif isinstance(value, float) and not math.isfinite(value):
-            raise ValueProblem("must be a finite number")
-        elif not (value is None or isinstance(value, bool | int | float)):
-            raise ValueProblem(f"{type(value).__name__} is not a JSON value")
+        if isinstance(value, dict):
+            return {
+                _checked_key(key): _clean_json(item, (*path, key)) for key, item in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [_clean_json(item, (*path, index)) for index, item in enumerate(value)]
+        return _clean_leaf(value)
     except ValueProblem as problem:
         if problem.path:
             raise
         raise ValueProblem(problem.message, path, problem.code) from None
 
 
+def _checked_key(key: object) -> str:
+    if not isinstance(key, str):
+        raise ValueProblem("the keys of an object must be strings")
+    if key in _RESERVED_KEYS:
+        raise ValueProblem(f"must not hold {key!r}, which JSON:API reserves")
+    return check_text(key)
+
+
+def _clean_leaf(value: object) -> Any:
+    if isinstance(value, str):
+        return check_text(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueProblem("must be a finite number")
+        if isinstance(value, JsonNumber) and not value.is_exact:
+            raise ValueProblem("has more digits than a JSON number can keep: send it as a text")
+        return float(value)
+    if value is None or isinstance(value, bool | int):
+        return value
+    raise ValueProblem(f"{type(value).__name__} is not a JSON value")
+
+
 def _cast_array(value: object) -> list[Any]:
     if not isinstance(value, list | tuple):
         raise _expected("an array", value)
-    _check_json(value, ())
-    return list(value)
+    found: list[Any] = _clean_json(value, ())
+    return found
 
 
 def _cast_object(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _expected("an object", value)
-    _check_json(value, ())
-    return dict(value)
+    found: dict[str, Any] = _clean_json(value, ())
+    return found
 
 
 _CASTS: Final[dict[str, Callable[[object], Any]]] = {

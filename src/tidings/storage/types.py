@@ -34,6 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
+from tidings.numbers import exact, shifted
 from tidings.schema import Field
 from tidings.schema.types import INT64_MAX, MAX_ID_LENGTH
 
@@ -213,8 +214,8 @@ class ExactDecimal(TypeDecorator[Decimal]):
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
         if value is None or dialect.name != "sqlite":
             return value
-        scaled = value.scaleb(self.scale)
-        if abs(scaled) > INT64_MAX:
+        scaled = shifted(value, self.scale)
+        if not -INT64_MAX <= scaled <= INT64_MAX:
             return float(scaled)
         # A filter's operand may have more digits than the column: then anything between the two
         # neighbours compares as it does, and a half is exact where its last digits are not.
@@ -225,8 +226,8 @@ class ExactDecimal(TypeDecorator[Decimal]):
         if value is None:
             return None
         if dialect.name == "sqlite":
-            return Decimal(value).scaleb(-self.scale)
-        return Decimal(value)
+            return shifted(exact(value), -self.scale)
+        return exact(value)
 
 
 def column_type(field: Field) -> TypeEngine[Any]:

@@ -1,0 +1,67 @@
+"""Numbers without loss: decimals whatever the application has set, and JSON with all its digits.
+
+``decimal.getcontext()`` belongs to the application: with a precision of 6, say, two ids of seven
+digits would become one. Arithmetic on values that are stored or compared goes by a context of
+our own, in which nothing that tidings accepts is rounded.
+"""
+
+from __future__ import annotations
+
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
+from typing import Any, Final
+
+import msgspec
+
+_EXACT: Final = Context(
+    prec=10_000, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX_EMAX, capitals=1, traps=[]
+)
+
+
+def exact(value: float | Decimal) -> Decimal:
+    """A number as a decimal of the same value."""
+    return Decimal.from_float(value) if isinstance(value, float) else Decimal(value)
+
+
+def shifted(value: Decimal, places: int) -> Decimal:
+    """The value times ``10 ** places``."""
+    return _EXACT.scaleb(value, places)
+
+
+def trimmed(value: Decimal) -> Decimal:
+    """The value without zeros at its end: ``1.50`` and ``1.5`` become the same text."""
+    return _EXACT.normalize(value)
+
+
+def parsed(text: str) -> Decimal:
+    """The decimal that a text spells; NaN where it spells none, whatever the settings."""
+    return _EXACT.create_decimal(text)
+
+
+class JsonNumber(float):
+    """A number of a JSON text that is no integer, with all its digits: a float holds some 16."""
+
+    __slots__ = ("text",)
+    text: str
+
+    def __new__(cls, text: str) -> JsonNumber:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the float, as it prints, is the number that the text spells."""
+        return parsed(self.text) == parsed(float.__repr__(self))
+
+
+_decoder: Final = msgspec.json.Decoder(float_hook=JsonNumber)
+
+
+def decode_json(text: str | bytes) -> Any:
+    """The value of a JSON text from outside.
+
+    Raises:
+        msgspec.DecodeError: it is no JSON.
+        RecursionError: it is nested too deep.
+    """
+    return _decoder.decode(text)
