@@ -272,7 +272,39 @@ class CoreDatabase:
             reason: object = error.orig if isinstance(error, exc.DBAPIError) else error
             if isinstance(error, TimeoutError):
                 reason = f"no answer in {CONNECT_SECONDS} s"
-            raise ConfigurationError(f"cannot connect to {where}: {reason}") from None
+            told = f"{reason}{_hint(str(reason))}"
+            raise ConfigurationError(f"cannot connect to {where}: {told}") from None
+        await self._check_pooler()
+
+    async def _check_pooler(self) -> None:
+        """See that a connection stays what it is between two statements.
+
+        Behind a pooler that gives each transaction another one prepared statements are missing,
+        now and then.
+        """
+        if self.dialect_name != "postgresql" or self._engine.dialect.driver != "asyncpg":
+            return
+        try:
+            async with (
+                asyncio.timeout(CONNECT_SECONDS),
+                self._connected(self._reading) as one,
+                self._connected(self._engine) as other,
+            ):
+                for _ in range(_PROBES):
+                    place = await _backend(one, "mine")
+                    if await _backend(other, "other") == place:  # in a transaction, which holds it
+                        # As it was prepared, but elsewhere: it is missing, or is another one.
+                        await _backend(one, "mine")
+                        return
+                    await other.rollback()
+        except (TimeoutError, DatabaseBusy):
+            return  # one connection is all there is: then it is always the same
+        except Exception:  # noqa: BLE001  asyncpg's own errors, which need not be installed
+            raise ConfigurationError(
+                f"the database at {self._engine.url.render_as_string(hide_password=True)} gives "
+                "each transaction another connection, so that prepared statements are lost: use "
+                "a pooler in session mode, or an engine= without them (see docs/deploying.md)"
+            ) from None
 
     async def close(self) -> None:
         if not self._owned:
@@ -358,6 +390,30 @@ class CoreDatabase:
         finally:
             with bounded(driver, self.answer_seconds):
                 await uninterrupted(connection.close())
+
+
+_PROBES: Final = 3
+
+
+async def _backend(connection: AsyncConnection, mark: str) -> object:
+    """The process that serves a connection at the moment."""
+    sql = f"SELECT 'tidings {mark}', pg_backend_pid()"
+    found, place = (await connection.exec_driver_sql(sql)).one()
+    if found != f"tidings {mark}":
+        raise ValueError("that was the answer to another statement")
+    return place
+
+
+def _hint(reason: str) -> str:
+    """What to do about a refusal that poolers are known for."""
+    if "unsupported startup parameter" in reason:
+        return (
+            "; behind PgBouncer set ignore_startup_parameters = "
+            "lock_timeout,statement_timeout,jit there, and these three for the role (ALTER ROLE)"
+        )
+    if "Connection is closed" in reason:
+        return "; behind PgBouncer use pool_mode = session: in statement mode it refuses BEGIN"
+    return ""
 
 
 async def _check_encoding(connection: AsyncConnection) -> None:
