@@ -398,7 +398,7 @@ _PROBES: Final = 3
 async def _backend(connection: AsyncConnection, mark: str) -> object:
     """The process that serves a connection at the moment."""
     sql = f"SELECT 'tidings {mark}', pg_backend_pid()"
-    row = (await connection.exec_driver_sql(sql)).one()
+    row: Sequence[Any] = (await connection.exec_driver_sql(sql)).one()
     if row[0] != f"tidings {mark}":
         raise ValueError("that was the answer to another statement")
     return row[1]
