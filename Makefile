@@ -18,7 +18,7 @@ SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 # Two installations into one environment at once would spoil it, so -j changes nothing.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-js demo test test-fast lint audit bench prove clean browser nginx
+.PHONY: help setup setup-js demo test test-fast lint audit bench prove clean browser nginx pgbouncer
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -30,7 +30,7 @@ setup-js: $(PACKAGES) ## The JavaScript client that the tests use (needs Node.js
 demo: $(RUNTIME) ## Run the demo (PORT=8000)
 	PORT=$(PORT) $(BIN)/tidings demo
 
-test: setup setup-js browser nginx ## All tests, with coverage
+test: setup setup-js browser nginx pgbouncer ## All tests, with coverage
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term
 
 test-fast: setup setup-js ## All tests but those in a browser
@@ -70,6 +70,9 @@ browser:
 
 nginx:
 	@scripts/install-nginx
+
+pgbouncer:
+	@scripts/install-pgbouncer
 
 # A virtual environment that exists is used as it is; one without pip is completed.
 $(BIN)/python:

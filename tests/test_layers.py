@@ -18,7 +18,9 @@ SOURCE = Path(__file__).parent.parent / "src" / PACKAGE
 
 # From the ground up. A part is a module or a package directly below `tidings`.
 ROWS: tuple[frozenset[str], ...] = (
-    frozenset({"cache", "counting", "errors", "identity", "hooks", "numbers", "_version"}),
+    frozenset(
+        {"_version", "cache", "counting", "errors", "hooks", "identity", "numbers", "values"}
+    ),
     frozenset({"schema"}),
     frozenset({"filters"}),
     frozenset({"feed"}),
@@ -28,7 +30,19 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"auth"}),
     frozenset({"jsonapi", "realtime"}),
     frozenset({"__init__", "api", "plugins", "policies", "tenancy", "monitoring", "diagnosis"}),
-    frozenset({"cli", "doctor", "loading", "workers", "testing", "client", "demo", "__main__"}),
+    frozenset(
+        {
+            "cli",
+            "doctor",
+            "listening",
+            "loading",
+            "workers",
+            "testing",
+            "client",
+            "demo",
+            "__main__",
+        }
+    ),
 )
 
 # Parts of one row that know nothing of each other.

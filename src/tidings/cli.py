@@ -6,9 +6,11 @@ import asyncio
 import errno
 import json
 import os
+import re
 import signal
 import socket
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -22,8 +24,9 @@ from uvicorn.config import STARTUP_FAILURE
 from tidings import Api, Drainable, __version__
 from tidings.demo import build_demo
 from tidings.doctor import doctor
+from tidings.listening import BACKLOG, Listener
 from tidings.loading import load
-from tidings.workers import Workers, inherited
+from tidings.workers import Workers, inherited, inherited_listener, watch_parent
 
 GRACE: Final = 3
 """Seconds that open connections have when the server stops."""
@@ -86,7 +89,7 @@ def serve(
     and sent elsewhere. With several workers SIGHUP replaces them one by one.
     """
     if listener is not None and parent is not None:
-        _serve(_load(target), inherited(listener), target, inherited(parent))
+        _serve_as_worker(target, listener, inherited(parent))
     elif workers > 1:
         _run_workers(target, host, port, workers)
     else:
@@ -150,10 +153,34 @@ def _load(target: str) -> Any:
     return found
 
 
+class _Brief:
+    """Wraps an ASGI app so that a configuration error at its start is told without a traceback.
+
+    Starlette and FastAPI hand the whole traceback over as the reason.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def send_briefly(message: Any) -> None:
+            if message["type"] == "lifespan.startup.failed":
+                message = {**message, "message": _reason(message.get("message", ""))}
+            await send(message)
+
+        await self._app(scope, receive, send_briefly if scope["type"] == "lifespan" else send)
+
+
+def _reason(text: str) -> str:
+    """What a traceback ends with, where that is an error which says what to do."""
+    found = re.split(r"(?m)^tidings\.errors\.\w+: ", text)
+    return found[-1].strip() if len(found) > 1 else text
+
+
 class _Server(uvicorn.Server):
     """Says that it serves, once it does; drains before it stops.
 
-    A worker says it to its parent, and stops when that is gone.
+    A worker says it to its parent.
     """
 
     def __init__(
@@ -175,14 +202,7 @@ class _Server(uvicorn.Server):
         if self._parent is None:
             click.echo(self._announcement)
         else:
-            self._parent.setblocking(False)
-            asyncio.get_running_loop().add_reader(self._parent, self._parent_gone)
             self._parent.send(b"1")
-
-    def _parent_gone(self) -> None:
-        assert self._parent is not None
-        asyncio.get_running_loop().remove_reader(self._parent)
-        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for one in (*self.servers, *(sockets or ())):
@@ -204,6 +224,19 @@ def _run(app: Any, host: str, port: int, what: str) -> None:
         SystemExit: the app did not start; uvicorn has logged why.
     """
     _serve(app, _listen(host, port), what)
+
+
+def _serve_as_worker(target: str, listener: int, parent: socket.socket) -> None:
+    servers: list[_Server] = []
+
+    def end() -> None:
+        if servers and servers[0].started:
+            servers[0].should_exit = True
+        else:
+            os._exit(STARTUP_FAILURE)  # nothing less ends what hangs
+
+    watch_parent(parent, end)
+    _serve(_load(target), inherited_listener(listener), target, parent, servers.append)
 
 
 def _run_workers(target: str, host: str, port: int, count: int) -> None:
@@ -231,9 +264,13 @@ def _announcement(what: str, listener: socket.socket) -> str:
 
 
 def _serve(
-    app: Any, listener: socket.socket, what: str, parent: socket.socket | None = None
+    app: Any,
+    listener: socket.socket,
+    what: str,
+    parent: socket.socket | None = None,
+    made: Callable[[_Server], object] = lambda _: None,
 ) -> None:
-    drainable = Drainable(app)
+    drainable = Drainable(_Brief(app))
     config = uvicorn.Config(
         drainable,
         lifespan="on",
@@ -241,8 +278,10 @@ def _serve(
         timeout_graceful_shutdown=GRACE,
         timeout_keep_alive=_KEEP_ALIVE,
         ws_per_message_deflate=False,
+        backlog=BACKLOG,
     )
     server = _Server(drainable, config, _announcement(what, listener), parent)
+    made(server)
     # uvicorn stops in order and then raises the signal again; by default that would end the
     # process at once and leave the demo's database behind.
     signal.signal(signal.SIGTERM, _leave)
@@ -265,7 +304,7 @@ def _listen(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.socket(family, kind, protocol)
+        listener = Listener(family, kind, protocol)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "that is no host name"
         raise click.ClickException(f"cannot listen on {host}: {reason}") from error
@@ -274,7 +313,7 @@ def _listen(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         # A second server may bind the same address as long as neither listens.
-        listener.listen(2048)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise click.ClickException(_refusal(host, port, error)) from error

@@ -18,6 +18,7 @@
         ├── ValidationFailed        422  one or more values are wrong: see ``problems``
         ├── FilterError             400  a subscription's or a query's filters are wrong
         └── DatabaseBusy            503  try again
+            └── QueryTimeout        503  a statement took too long: ask for less
 
 A `RequestError` is turned into a JSON:API error object in ``tidings.jsonapi`` and into a socket
 payload in ``tidings.realtime``, in one place each.
@@ -30,6 +31,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
+
+from tidings.values import without_values
 
 
 class TidingsError(Exception):
@@ -243,11 +246,19 @@ class RateLimited(RequestError):
 
 
 class DatabaseBusy(RequestError):
-    """The database did not give its write lock in time; nothing was changed."""
+    """The database did not give a lock in time, or cannot be reached; nothing was changed."""
 
     status = 503
     title = "Service Unavailable"
     default_code = "DATABASE_BUSY"
+
+
+class QueryTimeout(DatabaseBusy):
+    """A statement ran for longer than ``SqlAlchemyPlugin(statement_timeout=...)``; nothing was
+    changed. Trying again helps only where the database has less to do then.
+    """
+
+    default_code = "QUERY_TIMEOUT"
 
 
 @dataclass(slots=True)
@@ -273,7 +284,10 @@ class ProblemList:
 
 
 def log_unforeseen(logger: logging.Logger, error: Exception) -> tuple[str, str]:
-    """Log an error that nobody foresaw; gives its number, and the message that may be told."""
+    """Log an error that nobody foresaw; gives its number, and the message that may be told.
+
+    What a database has quoted of values is left out.
+    """
     number = secrets.token_hex(6)
-    logger.error("internal error %s", number, exc_info=error)
+    logger.error("internal error %s", number, exc_info=without_values(error))
     return number, f"Something went wrong on the server; it is logged as {number}"

@@ -27,6 +27,7 @@ from tidings.feed.postgres import PostgresLog
 from tidings.feed.redis import redis_log
 from tidings.realtime import SocketLimits
 from tidings.storage import CoreDatabase, Database, SqliteDatabase, own_engine
+from tidings.storage.bounds import STATEMENT_SECONDS
 
 _DRIVERS = {"asyncpg": ("asyncpg", "postgres"), "asyncmy": ("asyncmy", "mysql")}
 
@@ -51,6 +52,12 @@ class SqlAlchemyPlugin:
     Takes an SQLAlchemy URL with an asyncio driver (``sqlite+aiosqlite:///app.db``,
     ``postgresql+asyncpg://...``, ``mariadb+asyncmy://...``) or an `AsyncEngine` of the
     application's. With ``create_tables`` missing tables are created when the api opens.
+
+    ``statement_timeout`` (seconds) is how long one statement may run; then it is stopped and the
+    client gets 503 ``QUERY_TIMEOUT``. Too low, and long lists fail; too high, and a few expensive
+    filters keep the database busy. A connection on which nothing comes for five seconds more is
+    dropped. An engine of the application's needs the same setting for its server (see
+    ``docs/deploying.md``); from here it has the drop alone.
     """
 
     name: ClassVar[str] = "sqlalchemy"
@@ -61,11 +68,15 @@ class SqlAlchemyPlugin:
         *,
         engine: AsyncEngine | None = None,
         create_tables: bool = False,
+        statement_timeout: float = STATEMENT_SECONDS,
     ) -> None:
+        _check_seconds("statement_timeout", statement_timeout)
         if (url is None) == (engine is None):
             raise ConfigurationError("SqlAlchemyPlugin takes a database URL or an engine=")
         self._database = (
-            CoreDatabase(engine, owned=False) if engine is not None else _database(str(url))
+            _database(str(url), statement_timeout)
+            if engine is None
+            else CoreDatabase(engine, owned=False, statement_timeout=statement_timeout)
         )
         self._create_tables = create_tables
 
@@ -73,7 +84,7 @@ class SqlAlchemyPlugin:
         api.set_database(self._database, create_tables=self._create_tables)
 
 
-def _database(url: str) -> Database:
+def _database(url: str, statement_timeout: float) -> Database:
     try:
         driver = make_url(url).drivername
     except ArgumentError:
@@ -81,7 +92,7 @@ def _database(url: str) -> Database:
             "the database URL cannot be read; it looks like sqlite+aiosqlite:///app.db"
         ) from None
     if driver in ("sqlite", "sqlite+aiosqlite"):
-        return SqliteDatabase(url)
+        return SqliteDatabase(url, statement_timeout=statement_timeout)
     package, extra = _DRIVERS.get(driver.partition("+")[2], ("", ""))
     if not package:
         raise ConfigurationError(
@@ -90,7 +101,8 @@ def _database(url: str) -> Database:
         )
     if find_spec(package) is None:
         raise MissingExtraError(package, extra, f"the database URL {driver}://")
-    return CoreDatabase(own_engine(url), owned=True)
+    engine = own_engine(url, statement_timeout=statement_timeout)
+    return CoreDatabase(engine, owned=True, statement_timeout=statement_timeout)
 
 
 class RedisFeedPlugin:

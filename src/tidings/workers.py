@@ -8,18 +8,25 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
 from typing import Final
 
 import click
 
+from tidings.listening import Listener
+
 _TICK: Final = 0.2
-_RETRY_SECONDS: Final = 2.0
-"""So long after one that could not be started it is tried again."""
+_FIRST_PAUSE: Final = 0.5
+_LONGEST_PAUSE: Final = 30.0
+_STEADY_SECONDS: Final = 60.0
+"""A process that has served for so long does not count as one that keeps failing."""
+_START_GRACE: Final = 5.0
+"""So long a process that does not serve yet has to end, before it is killed."""
 _ENDED: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -30,12 +37,17 @@ class Worker:
         self._line, its = socket.socketpair()
         fds = (listener.fileno(), its.fileno())
         options = ["--listener", str(fds[0]), "--parent", str(fds[1])]
-        with its:
-            # In a group of its own: Ctrl+C is for us, and we say it to all in order.
-            self.process = subprocess.Popen(  # noqa: S603  our own command
-                [*command, *options], pass_fds=fds, process_group=0
-            )
+        try:
+            with its:
+                # In a group of its own: Ctrl+C is for us, and we say it to all in order.
+                self.process = subprocess.Popen(  # noqa: S603  our own command
+                    [*command, *options], pass_fds=fds, process_group=0
+                )
+        except BaseException:
+            self._line.close()
+            raise
         self.is_serving = False
+        self.started = time.monotonic()
         self.is_leaving = False
 
     def look(self) -> None:
@@ -69,6 +81,7 @@ class Workers:
         self._ends = 0
         self._has_served = False
         self._not_before = 0.0
+        self._pause = _FIRST_PAUSE
 
     def run(self, announcement: str) -> int:
         """Run until told to end, or until a first process cannot be started; the exit status.
@@ -87,7 +100,7 @@ class Workers:
                     return failed
                 if not self._has_served and all(one.is_serving for one in self._workers):
                     self._has_served = True
-                    click.echo(announcement)
+                    _say(announcement)
                 self._retire()
             return 0
         finally:
@@ -107,7 +120,16 @@ class Workers:
         # While one is to be replaced there is one more: its successor.
         wanted = self._count + (1 if self._old else 0)
         while len(self._staying) < wanted and time.monotonic() >= self._not_before:
-            self._workers.append(Worker(self._command, self._listener))
+            try:
+                self._workers.append(Worker(self._command, self._listener))
+            except OSError as error:  # no descriptors, no memory, no more processes
+                _say(f"no process can be started: {error.strerror}", err=True)
+                self._back_off()
+
+    def _back_off(self) -> None:
+        """Wait for a while, and for longer each time, before another process is started."""
+        self._not_before = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     def _wait(self) -> None:
         time.sleep(_TICK)
@@ -126,10 +148,13 @@ class Workers:
                 continue
             if not one.is_serving:
                 failed = one.process.returncode or 1
-                self._not_before = time.monotonic() + _RETRY_SECONDS
-            else:
-                told = f"process {one.process.pid} has ended ({one.process.returncode})"
-                click.echo(f"{told}; another one is started", err=True)
+            if time.monotonic() - one.started > _STEADY_SECONDS:
+                self._pause = _FIRST_PAUSE
+            self._back_off()
+            told = f"process {one.process.pid} has ended ({one.process.returncode})"
+            if self._has_served or one.is_serving:
+                wait = max(0.0, self._not_before - time.monotonic())
+                _say(f"{told}; another one is started in {wait:.1f} s", err=True)
         return failed
 
     def _retire(self) -> None:
@@ -140,18 +165,52 @@ class Workers:
             self._old.popleft().leave()
 
     def _stop(self) -> None:
+        begin = time.monotonic()
         for one in self._workers:
             one.leave()
-        while any(one.process.poll() is None for one in self._workers):
-            if self._ends > 1:
-                for one in self._workers:
+        while running := [one for one in self._workers if one.process.poll() is None]:
+            is_late = time.monotonic() - begin > _START_GRACE
+            for one in running:
+                one.look()
+                # One that hangs while it starts has no clients that it would have to care for.
+                if self._ends > 1 or (is_late and not one.is_serving):
                     one.leave(signal.SIGKILL)
             time.sleep(_TICK / 4)
         for one in self._workers:
             one.close()
 
 
+def _say(text: str, *, err: bool = False) -> None:
+    """Print a line, if somebody reads it: the processes matter more than what is said of them."""
+    stream = sys.stderr if err else sys.stdout
+    with suppress(OSError, ValueError):
+        # A pipe that nobody empties would hold us up for ever.
+        if select.select([], [stream], [], 0)[1]:
+            click.echo(text, err=err)
+
+
+def watch_parent(line: socket.socket, gone: Callable[[], None]) -> None:
+    """Call ``gone``, from a thread, when the process at the other end of the line has ended.
+
+    A thread, since a process may hang while it imports the application, or while it starts.
+    """
+
+    def wait() -> None:
+        with suppress(OSError):
+            while line.recv(1):
+                pass
+        gone()
+
+    threading.Thread(target=wait, name="tidings-parent", daemon=True).start()
+
+
 def inherited(fd: int) -> socket.socket:
     """The socket that a process was given by its parent."""
     os.set_inheritable(fd, False)
     return socket.socket(fileno=fd)
+
+
+def inherited_listener(fd: int) -> Listener:
+    """The listening socket that a process was given by its parent."""
+    os.set_inheritable(fd, False)
+    return Listener(fileno=fd)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import logging
 import traceback
 from collections.abc import Iterator
+from secrets import token_hex
 
 import pytest
 from sqlalchemy import make_url
@@ -24,7 +26,7 @@ from tests.support.databases import DatabaseServer
 from tests.support.server import free_port
 from tidings import ConfigurationError
 from tidings.errors import MissingExtraError
-from tidings.feed import Cursor, FeedUnavailable
+from tidings.feed import Batch, Cursor, FeedUnavailable
 from tidings.feed.postgres import PostgresLog, log
 
 SECRET = "very-secret"
@@ -306,3 +308,31 @@ async def test_a_reader_is_woken_by_a_notification_and_looks_without_one(
             await asyncio.sleep(0.05)
             await writer.append([batch(f"b{number}")])
             assert texts(await reading) == [f"b{number}/0"]
+
+
+async def test_a_connection_that_hears_nothing_is_noticed_and_replaced(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tidings.feed.postgres.log._POLL_SECONDS", 0.05)
+    caplog.set_level(logging.INFO, "tidings.feed")
+    mine, other = PostgresLog(postgres_url), PostgresLog(postgres_url)
+    await mine.open()
+    await other.open()
+    try:
+        place = await mine.head()
+        await mine.follow(place, 10)  # it listens now
+        await mine._follows.run(lambda connection: connection.execute("UNLISTEN *"))
+        while "do not arrive" not in caplog.text:
+            await other.append([Batch(token_hex(8), [b"entry"])])
+            found = await mine.follow(place, 10)
+            if found:
+                place = Cursor(place.epoch, found[-1][0])
+        # It listens by another connection now, and hears.
+        while "arrive again" not in caplog.text:
+            await other.append([Batch(token_hex(8), [b"entry"])])
+            found = await mine.follow(place, 10)
+            if found:
+                place = Cursor(place.epoch, found[-1][0])
+    finally:
+        await mine.close()
+        await other.close()

@@ -142,14 +142,14 @@ async def test_a_table_that_is_missing_and_one_that_lacks_a_column(tmp_path) -> 
     api = declared(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}")
     findings = await found(api)
     assert findings["tables"].status == "failed"
-    assert findings["tables"].message == "posts (missing)"
+    assert findings["tables"].message == "posts: missing"
     assert "create_tables" in (findings["tables"].advice or "")
     with sqlite3.connect(tmp_path / "a.db") as other:
         other.execute("CREATE TABLE posts (id INTEGER PRIMARY KEY, title TEXT)")
     other.close()
     findings = await found(declared(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}"))
     assert findings["tables"].status == "failed"
-    assert findings["tables"].message == "posts (without the column body)"
+    assert findings["tables"].message == "posts.body: there is no such column"
 
 
 async def test_a_missing_outbox_is_found_before_the_api_opens(tmp_path) -> None:
@@ -158,7 +158,7 @@ async def test_a_missing_outbox_is_found_before_the_api_opens(tmp_path) -> None:
     api = declared(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}")
     api.set_feed(FeedOptions(log=MemoryLog(), outbox=True))
     findings = await found(api)
-    assert findings["tables"].message == "tidings_outbox (missing)"
+    assert findings["tables"].message == "tidings_outbox: missing"
     assert "outbox" not in findings
     assert "create_tables" in (findings["tables"].advice or "")
     assert "websocket" not in findings

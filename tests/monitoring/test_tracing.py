@@ -163,20 +163,18 @@ async def test_refusals_are_no_errors_and_failures_are_without_their_texts() -> 
         assert not any(span.events for span in traces.spans.values())
 
 
-async def test_a_commit_that_fails_is_an_error(tmp_path) -> None:
+async def test_a_commit_that_fails_is_an_error(tmp_path, monkeypatch) -> None:
+    async def commit(_transaction: object) -> None:
+        raise RuntimeError("out of order")
+
     traces = Traces()
     api = make_api(tmp_path / "a.db", traces.plugin)
     async with api:
-        database = api.internals.parts.database
+        monkeypatch.setattr("tidings.storage.sqlite._SqliteTransaction.commit", commit)
         with pytest.raises(RuntimeError, match="out of order"):
             async with api.transaction() as uow:
                 await api.resources.posts.post({"title": "a"}, transaction=uow)
-
-                async def commit() -> None:
-                    raise RuntimeError("out of order")
-
-                database._writer.commit = commit
-        del database._writer.commit
+        monkeypatch.undo()
         assert traces.spans["commit"].status.status_code is StatusCode.ERROR
         assert "publish" not in traces.spans
 

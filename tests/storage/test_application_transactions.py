@@ -758,13 +758,26 @@ class TwoPhaseDialect(DefaultDialect):
 class Source:
     """A connection, as far as the dialect's methods look at it."""
 
+    driver_connection = None
+
     def __init__(self, joined: Any) -> None:
         self.info = {_KEY: joined}
 
 
 class Joined:
+    seconds = 60.0
+    is_running = False
+
+    def end(self) -> None:
+        pass
+
     def __init__(self) -> None:
         self.fate = ""
+
+    def check(self, source: Source) -> None:
+        raise AssertionError("between the phases the driver is in no transaction")
+
+    was_ended = check
 
     def begin(self) -> str:
         return "publication"
@@ -778,7 +791,8 @@ class Joined:
         assert (publication, doubtful) == ("publication", False)
         self.fate += "failed"
 
-    def rolled_back(self) -> None:
+    def rolled_back(self, *, was_ended: bool) -> None:
+        assert not was_ended
         self.fate += "rolled back"
 
 

@@ -16,7 +16,7 @@ from tests.storage.recording import make_api
 
 from tidings import Api, ConfigurationError, Conflict, SqlAlchemyPlugin
 from tidings.errors import DatabaseBusy
-from tidings.storage import ConstraintViolation, CoreDatabase, SqliteDatabase
+from tidings.storage import ConstraintViolation, CoreDatabase, DatabaseFailure, SqliteDatabase
 from tidings.storage.core import commits_by_itself
 from tidings.storage.errors import translate
 
@@ -230,7 +230,7 @@ async def test_creating_tables_that_fails_leaves_nothing(opened: Any) -> None:
     metadata = MetaData()
     good = Table("good", metadata, Column("id", Integer, primary_key=True))
     bad = Table("sqlite_bad", metadata, Column("id", Integer, primary_key=True))
-    with pytest.raises(sqlite3.Error):
+    with pytest.raises(DatabaseFailure, match="reserved for internal use"):
         await database.create_tables([good, bad])
     async with database.writing() as connection:
         assert await pragma(connection, "schema_version") == 0
@@ -448,8 +448,18 @@ def test_other_databases_locks(error: Exception) -> None:
 
 
 @pytest.mark.parametrize(
-    "error",
-    [DriverError("what?"), DriverError(1, "x"), DriverError(), raised("SELECT * FROM nowhere")],
+    ("error", "told"),
+    [
+        (DriverError("secret?"), "DriverError"),
+        (DriverError(1, "secret"), "1: DriverError"),
+        (DriverError(), "DriverError"),
+        (DriverError("secret", sqlstate="P0001"), "P0001: DriverError"),
+        (DriverError("no such column: x", sqlstate="42703"), "42703: no such column: x"),
+        (raised("SELECT * FROM nowhere"), "SQLITE_ERROR: no such table: nowhere"),
+    ],
 )
-def test_what_is_not_known_stays_itself(error: Exception) -> None:
-    assert translate(error) is error
+def test_what_is_not_known_is_named_without_values(error: Exception, told: str) -> None:
+    shown = translate(error)
+    assert isinstance(shown, DatabaseFailure)
+    assert str(shown).startswith(told)
+    assert "secret" not in str(shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging as python_logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -42,9 +43,11 @@ from tidings.resources import Operations, ResourceHandle, ResourceHandles
 from tidings.schema import FilterLimits, ResourceRegistry, ResourceType, declare_resource
 from tidings.schema.resource import CheckPermissions, RowPolicy
 from tidings.storage import Database, RecordStore, UnitOfWork, build_tables
+from tidings.storage.comparison import MISSING_TABLE, differences
 from tidings.storage.outbox import TABLE_NAME as OUTBOX
 from tidings.storage.revocations import TABLE_NAME as REVOCATIONS
 
+_log = python_logging.getLogger("tidings")
 OWN_TABLES = frozenset({OUTBOX, REVOCATIONS})
 HOOKS = ("before_write", "after_write", "subscription_filters", "startup", "shutdown")
 _HandlerT = TypeVar("_HandlerT", bound=Handler)
@@ -412,6 +415,7 @@ class Api:
             await parts.database.open()
             if self._creates_tables:
                 await self._created_tables()
+            await self._check_tables()
             await self._authority.open(self._ended)
             await self._linked.open()
             await self._hooks.run("startup", self)
@@ -633,6 +637,21 @@ class Api:
         await parts.database.create_tables(list(parts.tables.values()))
         await parts.database.create_tables(self._linked.tables)
         await parts.database.create_tables(self._authority.tables)
+
+    async def _check_tables(self) -> None:
+        """Refuse tables that do not hold what is declared: corruption would be silent.
+
+        Tables that are missing may be created within ``async with api:``.
+        """
+        parts = self._assembled
+        found = await differences(parts.database, self.internals.tables)
+        wrong = [one for one in found if one.found != MISSING_TABLE]
+        if wrong:
+            listing = "".join(f"\n  {one}" for one in wrong)
+            raise ConfigurationError(f"the tables are not as declared:{listing}")
+        if found and not parts.database.in_memory:
+            names = ", ".join(one.table for one in found)
+            _log.warning("tables that are missing: %s; %s", names, found[0].fix)
 
     def _check_open_for_declarations(self, what: str) -> None:
         if self._parts is not None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Column, Table, delete, false, insert, select, update
+from sqlalchemy import Table, delete, false, insert, select, update
 
 from tidings.api.internals import Internals
 from tidings.diagnosis.finding import Finding, Findings, failed, milliseconds, ok, reason, warning
 from tidings.feed import Invalidation
 from tidings.storage import Connection, Database, Outbox, Statement
+from tidings.storage.comparison import MISSING_TABLE, differences
 from tidings.storage.outbox import outbox_rows
 
 OLD_SECONDS: Final = 30.0
-_CREATE: Final = "create them with api.create_tables() or SqlAlchemyPlugin(..., create_tables=True)"
 
 
 async def check_database(internals: Internals, seconds: float) -> Findings:
@@ -46,56 +46,26 @@ async def check_database(internals: Internals, seconds: float) -> Findings:
 
 
 async def _check_content(internals: Internals, database: Database, seconds: float) -> Findings:
-    lacking: dict[str, str] = {}
-    for table in internals.tables:
-        lacks = await _lacks(database, table)
-        if lacks is not None:
-            lacking[table.name] = lacks
-    yield _tables(lacking, len(internals.tables), creates=internals.creates_tables)
+    tables = internals.tables
+    found = await differences(database, tables)
+    missing = [one.table for one in found if one.found == MISSING_TABLE]
+    if missing and internals.creates_tables:
+        said = f"not there yet, created when the api opens: {', '.join(missing)}"
+        yield ok("tables", said)
+    for one in found:
+        if one.found != MISSING_TABLE or not internals.creates_tables:
+            where = one.table if one.column is None else f"{one.table}.{one.column}"
+            yield failed("tables", f"{where}: {one.found}", one.fix)
+    if not found:
+        yield ok("tables", f"all {len(tables)} are there, as declared")
+    lacking = {one.table for one in found}
     outbox = internals.link.outbox
     if outbox is not None and outbox.table.name in lacking:
         outbox = None
-    there = [table for table in internals.tables if table.name not in lacking]
+    there = [table for table in tables if table.name not in lacking]
     yield await _check_writing(database, there, outbox, seconds)
     if outbox is not None:
         yield await _check_outbox(outbox)
-
-
-def _tables(lacking: dict[str, str], count: int, *, creates: bool) -> Finding:
-    if not lacking:
-        return ok("tables", f"all {count} are there")
-    said = ", ".join(f"{name} ({what})" for name, what in sorted(lacking.items()))
-    if set(lacking.values()) == {"missing"}:
-        if creates:
-            return ok("tables", f"not there yet, created when the api opens: {', '.join(lacking)}")
-        return failed("tables", said, _CREATE)
-    return failed("tables", said, "add the columns: tidings changes no table that exists")
-
-
-async def _lacks(database: Database, table: Table) -> str | None:
-    """What of a table is not there: nothing, all of it, or some columns."""
-    if await _error(database, table, list(table.c)) is None:
-        return None
-    found = [await _error(database, table, [column]) for column in table.c]
-    bad = [column.name for column, error in zip(table.c, found, strict=True) if error is not None]
-    if len(bad) == len(table.c):
-        error = found[0]
-        return "missing" if error is not None and _says_missing(error) else str(error)
-    return f"without the column {', '.join(bad)}" if bad else None
-
-
-def _says_missing(text: str) -> bool:
-    return any(words in text for words in ("no such table", "does not exist", "doesn't exist"))
-
-
-async def _error(database: Database, table: Table, columns: Sequence[Column[Any]]) -> str | None:
-    statement = Statement(select(*columns).select_from(table).where(false()), columns)
-    try:
-        async with database.reading(snapshot=False) as connection:
-            await connection.fetch(statement, {})
-    except Exception as error:  # noqa: BLE001  its text is what is asked for
-        return reason(error, 0)
-    return None
 
 
 async def _check_writing(

@@ -9,6 +9,8 @@ from typing import Literal
 
 from sqlalchemy.exc import DBAPIError
 
+from tidings.storage import DatabaseFailure
+
 Status = Literal["ok", "warning", "failed"]
 _CLASS = re.compile(r"^(?:\([\w.]+\) )?<class '[\w.]+'>: ")
 
@@ -45,8 +47,11 @@ def reason(error: BaseException, seconds: float) -> str:
     """Why something failed, without the SQL: of a database's errors, the driver's own text."""
     if isinstance(error, TimeoutError):
         return f"no answer within {seconds:g} s"
-    if isinstance(error.__cause__, DBAPIError):
-        error = error.__cause__
+    if isinstance(error, DatabaseFailure):
+        return error.reason
+    for found in (error.__cause__, error.__context__):
+        if isinstance(found, DBAPIError):
+            error = found
     told = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     lines = str(told).strip().splitlines()
     return _CLASS.sub("", lines[0]) if lines else type(told).__name__

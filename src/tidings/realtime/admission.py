@@ -21,6 +21,7 @@ from tidings.realtime.requests import SubscribeRequest, named_resource, parse_su
 from tidings.realtime.subscriptions import SubscriptionContext, SubscriptionDraft
 from tidings.resources import View, Visibility
 from tidings.schema import ResourceType
+from tidings.values import without_values
 
 _log = logging.getLogger("tidings.realtime")
 
@@ -111,5 +112,7 @@ class Admission:
             _log.warning("subscription refused: %s", error)
             raise refusal from error
         except Exception as error:
-            _log.exception("a subscription_filters hook failed, which refuses the subscription")
+            shown = without_values(error)
+            message = "a subscription_filters hook failed, which refuses the subscription"
+            _log.error(message, exc_info=shown)
             raise refusal from error

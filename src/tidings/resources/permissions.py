@@ -13,6 +13,7 @@ from tidings.errors import AuthenticationError, DatabaseBusy, PermissionDenied
 from tidings.identity import Asker, Identity, Trusted
 from tidings.resources.context import OperationContext, operation_context
 from tidings.schema import ResourceRegistry, ResourceType
+from tidings.values import without_values
 
 _log = logging.getLogger("tidings.permissions")
 _KEPT: Final = 10_000
@@ -114,7 +115,8 @@ async def _allowed(resource: ResourceType, context: OperationContext) -> bool:
             answer = await answer
     except (PermissionDenied, DatabaseBusy):
         raise
-    except Exception:  # noqa: BLE001  a check that fails in any way has not said yes
-        _log.exception("permission check of %r failed and denies", resource.name)
+    except Exception as error:  # noqa: BLE001  a check that fails in any way has not said yes
+        shown = without_values(error)
+        _log.error("permission check of %r failed and denies", resource.name, exc_info=shown)
         return False
     return answer is True

@@ -27,7 +27,8 @@ class Scopes:
         if isinstance(outer, UnitOfWork):
             yield outer
         elif outer is not None:
-            yield await join(outer, self._publisher, writing=writing)
+            seconds = self._database.answer_seconds
+            yield await join(outer, self._publisher, writing=writing, seconds=seconds)
         else:
             async with unit_of_work(self._database, self._publisher) as uow:
                 yield uow
@@ -61,7 +62,8 @@ async def step(uow: UnitOfWork) -> AsyncIterator[None]:
     stay without its change, and PostgreSQL goes on after an error only from a savepoint.
     """
     if uow.is_single:
-        yield
+        with uow.part():
+            yield
     else:
         async with uow.savepoint():
             yield

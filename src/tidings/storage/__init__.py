@@ -4,7 +4,7 @@ from tidings.storage.application import join
 from tidings.storage.core import CoreDatabase
 from tidings.storage.database import Connection, Database
 from tidings.storage.engines import own_engine
-from tidings.storage.errors import ConstraintViolation
+from tidings.storage.errors import ConstraintViolation, DatabaseFailure
 from tidings.storage.outbox import Outbox
 from tidings.storage.publishing import DirectPublisher, NobodyPublisher, Publication, Publisher
 from tidings.storage.records import RecordStore, Sort
@@ -24,6 +24,7 @@ __all__ = [
     "ConstraintViolation",
     "CoreDatabase",
     "Database",
+    "DatabaseFailure",
     "DirectPublisher",
     "NobodyPublisher",
     "Outbox",

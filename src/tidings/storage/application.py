@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 from weakref import WeakSet, ref
 
@@ -19,9 +19,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_s
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from tidings.errors import ConfigurationError
+from tidings.storage.bounds import GRACE_SECONDS, STATEMENT_SECONDS, bounded, cut
 from tidings.storage.change_log import ChangeLog
 from tidings.storage.core import CoreConnection, begin_writing, commits_by_itself, prepare
-from tidings.storage.fate import Info, forget, is_doubtful, watch_errors
+from tidings.storage.fate import (
+    ENDED_BY_SQL,
+    Info,
+    forget,
+    in_transaction,
+    is_doubtful,
+    watch_errors,
+)
 from tidings.storage.publishing import Publication, Publisher
 from tidings.storage.unit_of_work import UnitOfWork
 from tidings.storage.waiting import uninterrupted
@@ -38,39 +46,68 @@ class _Joined:
     its pool, and that happens when nothing refers to it any more.
     """
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, publisher: Publisher, seconds: float) -> None:
         self.log = ChangeLog()
+        self.seconds = seconds
         self._publisher = publisher
         self._unit_of_work: Callable[[], UnitOfWork | None] = lambda: None
 
     def unit_of_work(self, connection: AsyncConnection) -> UnitOfWork:
         found = self._unit_of_work()
         if found is None:
-            found = UnitOfWork(CoreConnection(connection), self.log)
+            found = UnitOfWork(CoreConnection(connection, self.seconds), self.log)
             self._unit_of_work = ref(found)
         return found
 
+    def check(self, source: Any) -> None:
+        """See, before a commit, that there is still something whole to commit.
+
+        Raises:
+            ConfigurationError: another task is at work in it, or somebody has ended it by SQL.
+        """
+        found = self._unit_of_work()
+        if found is not None:
+            found.check_whole()
+        if self.was_ended(source):
+            raise ConfigurationError(ENDED_BY_SQL)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether another task waits for the database, so that it could answer nobody else."""
+        found = self._unit_of_work()
+        return found is not None and found.is_running
+
+    def was_ended(self, source: Any) -> bool:
+        """Whether what was to be told of belongs to a transaction that is over already."""
+        is_over = in_transaction(source.driver_connection) is False
+        return bool(self.log) and is_over and not is_doubtful(source.info)
+
     def begin(self) -> Publication:
-        """Call it just before the COMMIT."""
+        """Call it just before the COMMIT. Whoever comes while that runs comes too late."""
+        self.end()
         return self._publisher.begin(self.log.take())
 
     def committed(self, publication: Publication, *, kept: bool) -> None:
-        self._end()
+        self.end()
         publication.committed(kept=kept)
 
-    def rolled_back(self) -> None:
-        self._end()
+    def rolled_back(self, *, was_ended: bool) -> None:
+        self.end()
+        if was_ended:
+            _log.error("%s; what it has changed may stand, and is told as resync", ENDED_BY_SQL)
+            self.begin().failed(doubtful=True)
         self.log.clear()
 
     def failed(self, publication: Publication, *, doubtful: bool = False) -> None:
-        self._end()
+        self.end()
         publication.failed(doubtful=doubtful)
 
     def undone(self) -> None:
         """The database has undone everything so far; the transaction may go on, as another one."""
         self.log.clear()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Refuse further use."""
         found = self._unit_of_work()
         if found is not None:
             found.end()
@@ -81,10 +118,12 @@ async def join(
     publisher: Publisher,
     *,
     writing: bool = True,
+    seconds: float = STATEMENT_SECONDS + GRACE_SECONDS,
 ) -> UnitOfWork:
     """The unit of work of the transaction that the handle is in (or now begins).
 
-    Pending objects of a session are flushed first, so that operations see them.
+    Pending objects of a session are flushed first, so that operations see them. A connection that
+    does not answer our statements, or the commit, within ``seconds`` is dropped.
 
     Raises:
         ConfigurationError: it is no session or connection, or it commits every statement by itself.
@@ -110,7 +149,7 @@ async def join(
         watch(connection.dialect)
         await prepare(connection)
         forget(connection.info)
-        joined = connection.info[_KEY] = _Joined(publisher)
+        joined = connection.info[_KEY] = _Joined(publisher, seconds)
     if writing:
         await begin_writing(connection)
     return joined.unit_of_work(connection)
@@ -124,8 +163,8 @@ def watch(dialect: Dialect) -> None:
     watch_errors(dialect, _undone)
     _around_commit(dialect, "do_commit", dialect.do_rollback)
     _around_commit(dialect, "do_commit_twophase", None)
-    _after(dialect, "do_rollback", _rolled_back)
-    _after(dialect, "do_rollback_twophase", _rolled_back)
+    _around_rollback(dialect, "do_rollback")
+    _around_rollback(dialect, "do_rollback_twophase", is_prepared=True)
     _after(dialect, "do_savepoint", lambda source, name: _mark(source, ChangeLog.savepoint, name))
     _after(
         dialect,
@@ -146,6 +185,44 @@ def _after(dialect: Dialect, method: str, then: Callable[..., None]) -> None:
     setattr(dialect, method, wrapped)
 
 
+def _around_rollback(dialect: Dialect, method: str, *, is_prepared: bool = False) -> None:
+    original = getattr(dialect, method)
+
+    def wrapped(source: Any, *arguments: Any, **options: Any) -> None:
+        joined: _Joined | None = source.info.pop(_KEY, None)
+        if joined is None:
+            original(source, *arguments, **options)
+            return
+        was_ended = not is_prepared and joined.was_ended(source)
+        joined.end()
+        try:
+            if joined.is_running:
+                _give_up(source)  # which undoes it
+                return
+            with bounded(source.driver_connection, joined.seconds):
+                original(source, *arguments, **options)
+        except Exception:
+            _give_up(source)
+            raise
+        finally:
+            joined.rolled_back(was_ended=was_ended)
+
+    setattr(dialect, method, wrapped)
+
+
+def _undo(rollback: Callable[[Any], object], source: Any) -> None:
+    try:
+        rollback(source)
+    except Exception:  # noqa: BLE001  whatever it is, the connection is of no use any more
+        _give_up(source)
+
+
+def _give_up(source: Any) -> None:
+    """Have a connection that may still be in its transaction come to nobody else."""
+    cut(source.driver_connection)
+    source.invalidate(soft=True)
+
+
 def _around_commit(dialect: Dialect, method: str, rollback: Callable[[Any], object] | None) -> None:
     original = getattr(dialect, method)
 
@@ -157,8 +234,21 @@ def _around_commit(dialect: Dialect, method: str, rollback: Callable[[Any], obje
             return
 
         async def commit_and_publish() -> None:
-            stands = await greenlet_spawn(_stands, dialect, source)
+            with bounded(source.driver_connection, joined.seconds):
+                await check_and_commit()
+
+        async def check_and_commit() -> None:
+            if rollback is not None:  # once it is prepared, a driver is in no transaction
+                try:
+                    joined.check(source)
+                except ConfigurationError:
+                    was_ended = joined.was_ended(source)  # asked before the log is taken
+                    undo = _give_up if joined.is_running else partial(_undo, rollback)
+                    joined.failed(joined.begin(), doubtful=was_ended)
+                    await greenlet_spawn(undo, source)
+                    raise
             publication = joined.begin()
+            stands = await greenlet_spawn(_stands, dialect, source)
             # Between the two phases of a commit nothing can be written any more.
             kept = stands and rollback is not None
             try:
@@ -169,8 +259,7 @@ def _around_commit(dialect: Dialect, method: str, rollback: Callable[[Any], obje
                 joined.failed(publication, doubtful=_is_disconnect(dialect, error, source))
                 if rollback is not None:
                     # SQLAlchemy takes a failed commit for the end, SQLite goes on after it.
-                    with suppress(Exception):
-                        await greenlet_spawn(rollback, source)
+                    await greenlet_spawn(_undo, rollback, source)
                 raise
             if stands:
                 joined.committed(publication, kept=kept)
@@ -220,12 +309,6 @@ def _undone(info: Info) -> None:
     joined: _Joined | None = info.get(_KEY)
     if joined is not None:
         joined.undone()
-
-
-def _rolled_back(source: Any, *_: object) -> None:
-    joined: _Joined | None = source.info.pop(_KEY, None)
-    if joined is not None:
-        joined.rolled_back()
 
 
 def _mark(source: Any, act: Callable[[ChangeLog, str], None], name: str) -> None:

@@ -27,6 +27,9 @@ class ChangeLog:
         self._counts: Counter[str | None] = Counter()
         self._stale: set[str | None] = set()
 
+    def __bool__(self) -> bool:
+        return bool(self._changes)
+
     def record(self, change: Notice) -> None:
         """Hold a change until the commit."""
         if isinstance(change, Change):

@@ -19,8 +19,14 @@ class Connection(Protocol):
 
         Raises:
             ConstraintViolation: the database refused the values.
-            DatabaseBusy: a lock was not to be had in time.
+            DatabaseBusy: a lock was not to be had in time, or the database cannot be reached.
+            QueryTimeout: the statement ran for too long.
+            DatabaseFailure: anything else.
         """
+        ...
+
+    async def run(self, sql: str) -> None:
+        """Run SQL without parameters and without rows, such as trusted code's own."""
         ...
 
 
@@ -32,12 +38,30 @@ class Transaction(Connection, Protocol):
         """Whether the connection was lost while it committed, so that nobody knows of it."""
         ...
 
+    @property
+    def was_ended(self) -> bool:
+        """Whether somebody else has ended it (by COMMIT in SQL, say), so that some of it stands."""
+        ...
+
+    def check_open(self) -> None:
+        """See that the transaction still is one. It costs no question to the server.
+
+        Raises:
+            DatabaseBusy: the database has undone it.
+            ConfigurationError: somebody else has ended it, which `was_ended` tells from now on.
+        """
+        ...
+
     async def commit(self) -> None:
         """Make everything permanent; when it returns, others can see it."""
         ...
 
     async def rollback(self) -> None:
-        """Undo everything."""
+        """Undo everything. Where that fails the connection is given up, which undoes it as well."""
+        ...
+
+    async def discard(self) -> None:
+        """Undo everything, whatever is being done with the connection at the moment."""
         ...
 
     async def savepoint(self, name: str) -> None:
@@ -64,6 +88,11 @@ class Database(Protocol):
     @property
     def in_memory(self) -> bool:
         """Whether closing loses the data."""
+        ...
+
+    @property
+    def answer_seconds(self) -> float:
+        """How long the database may take for an answer; then the connection is dropped."""
         ...
 
     @property

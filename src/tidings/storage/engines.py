@@ -7,8 +7,7 @@ from typing import Any, Final
 from sqlalchemy import event, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-WAIT_SECONDS: Final = 5
-"""How long to wait for a lock, or for a free connection, as on SQLite."""
+from tidings.storage.bounds import STATEMENT_SECONDS, WAIT_SECONDS
 
 # Strict, since cut texts and clipped numbers would be other values than those that were sent. And
 # id 0, where trusted code gives it, is an id and not the wish for the next one.
@@ -17,21 +16,40 @@ _SQL_MODE: Final = (
 )
 
 
-def own_engine(url: str) -> AsyncEngine:
-    """An engine for a URL of PostgreSQL (asyncpg), MariaDB or MySQL (asyncmy)."""
-    options: dict[str, Any] = {"pool_timeout": WAIT_SECONDS}
+def own_engine(url: str, *, statement_timeout: float = STATEMENT_SECONDS) -> AsyncEngine:
+    """An engine for a URL of PostgreSQL (asyncpg), MariaDB or MySQL (asyncmy).
+
+    ``statement_timeout`` (seconds) is how long the server lets a statement run. Errors do not show
+    the parameters of their statements: those are values, and errors are logged.
+    """
+    options: dict[str, Any] = {"pool_timeout": WAIT_SECONDS, "hide_parameters": True}
     if make_url(url).get_backend_name() == "postgresql":
-        # Compiling a filter of many terms takes PostgreSQL far longer than it takes to run it.
         options["connect_args"] = {
-            "server_settings": {"lock_timeout": f"{WAIT_SECONDS}s", "jit": "off"}
+            "timeout": WAIT_SECONDS,
+            "server_settings": {
+                "lock_timeout": f"{WAIT_SECONDS}s",
+                "statement_timeout": str(_milliseconds(statement_timeout)),
+                # Compiling a filter of many terms takes it far longer than to run it.
+                "jit": "off",
+            },
         }
     else:
         settings = f"sql_mode = '{_SQL_MODE}', innodb_lock_wait_timeout = {WAIT_SECONDS}"
-        options["connect_args"] = {"init_command": f"SET SESSION {settings}"}
+        # Each server takes the comment that is for it. MySQL's setting is for SELECT alone.
+        settings += f" /*M!100100 , max_statement_time = {statement_timeout} */"
+        settings += f" /*!50708 , max_execution_time = {_milliseconds(statement_timeout)} */"
+        options["connect_args"] = {
+            "init_command": f"SET SESSION {settings}",
+            "connect_timeout": WAIT_SECONDS,
+        }
         options["isolation_level"] = "READ COMMITTED"
     engine = create_async_engine(url, **options)
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(1000 * seconds))
 
 
 def _refuse_closed(connection: Any, record: object, proxy: object) -> None:

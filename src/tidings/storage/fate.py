@@ -1,8 +1,9 @@
-"""Transactions that the database has given up while the application still believes in them.
+"""Transactions that are over while the application still believes in them.
 
 PostgreSQL answers nothing more after an error, and then takes COMMIT for ROLLBACK without a word.
 MariaDB and MySQL undo the whole transaction of a deadlock's victim, and its next statement begins
 another one. Where an application swallows the error and commits, there is nothing to be told of.
+And a COMMIT that somebody has written in SQL ends a transaction behind everybody's back.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ _DOUBTFUL: Final = "tidings_doubtful"
 # Deadlock; and the row was changed since the transaction's snapshot (MariaDB 11.6 and later).
 _UNDOING: Final = (1213, 1020)
 
+ENDED_BY_SQL: Final = (
+    "the transaction was ended by somebody else, by COMMIT or ROLLBACK in SQL, or by a statement "
+    "such as CREATE TABLE that commits by itself: leave its end to tidings"
+)
 _watched: WeakSet[Dialect] = WeakSet()
 Info = MutableMapping[Any, Any]
 
@@ -50,9 +55,34 @@ def error_number(error: BaseException | None) -> int | None:
     return number if isinstance(number, int) else None
 
 
+_IN_TRANSACTION: Final = 1
+"""The bit of MariaDB's and MySQL's server status."""
+
+
+def in_transaction(driver: Any) -> bool | None:
+    """Whether a driver's connection is in a transaction, without asking the server; None where
+    the driver does not tell, or the connection is lost.
+    """
+    if (ask := getattr(driver, "is_in_transaction", None)) is not None:  # asyncpg
+        return None if driver.is_closed() else bool(ask())
+    if hasattr(type(driver), "in_transaction"):  # aiosqlite
+        try:
+            return bool(driver.in_transaction)
+        except ValueError:  # it is closed
+            return None
+    # asyncmy keeps a status of 0 to its result, which is just the one that tells.
+    status = getattr(getattr(driver, "_result", None), "server_status", None)
+    return None if status is None else bool(status & _IN_TRANSACTION)
+
+
 def is_doubtful(info: Info) -> bool:
     """Whether a statement has failed such that the transaction may not stand any more."""
     return _DOUBTFUL in info
+
+
+def note_undone(info: Info) -> None:
+    """Note that a statement's failure has undone the transaction, as some of SQLite's do."""
+    info[_DOUBTFUL] = True
 
 
 def forget(info: Info) -> None:

@@ -9,18 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import aiosqlite
-from sqlalchemy import Table, make_url
+from sqlalchemy import Table
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from tidings.errors import ConfigurationError, DatabaseBusy
 from tidings.filters.text import SQLITE_FUNCTIONS
+from tidings.storage.bounds import STATEMENT_SECONDS, WAIT_SECONDS, bounded, cut
 from tidings.storage.errors import translate
+from tidings.storage.fate import ENDED_BY_SQL
+from tidings.storage.sqlite_file import SqliteFile
 from tidings.storage.statements import Row, Statement
 from tidings.storage.waiting import uninterrupted
 
@@ -29,40 +32,87 @@ _dialect = sqlite_dialect(paramstyle="named")
 
 
 class _SqliteConnection:
-    """One connection with its own thread; also a `Transaction` while one is open."""
+    """One connection with its own thread.
 
-    is_doubtful = False
+    A statement that runs for longer than ``seconds`` is interrupted.
+    """
 
-    def __init__(self, raw: aiosqlite.Connection) -> None:
+    def __init__(self, raw: aiosqlite.Connection, seconds: float) -> None:
         self.raw = raw
+        self.seconds = seconds
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
         native, parameters = statement.native(_dialect, values)
         _log.debug("%s", native.sql)
-        try:
+        with self._asked():
             found = await self.raw.execute_fetchall(native.sql, parameters)
-        except sqlite3.Error as error:
-            raise translate(error) from error
         return native.rows(statement.names, list(found))
 
     async def run(self, sql: str) -> None:
-        try:
+        with self._asked():
             await self.raw.execute_fetchall(sql)
-        except sqlite3.Error as error:
-            raise translate(error) from error
 
-    async def commit(self) -> None:
-        await self.run("COMMIT")
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        try:
+            with bounded(self.raw, self.seconds):
+                yield
+        except sqlite3.Error as error:
+            # Not "from error": a trigger's text may hold values, and whoever logs it shows both.
+            raise translate(error) from None
 
     async def rollback(self) -> None:
         # The driver looks whether there is a transaction only when its turn comes, so that a
         # BEGIN that was cancelled but still runs is undone as well.
-        await self.raw.rollback()
+        with bounded(self.raw, self.seconds):
+            await self.raw.rollback()
+
+
+class _SqliteTransaction(_SqliteConnection):
+    """A `Transaction` of the connection that writes."""
+
+    is_doubtful = False
+
+    def __init__(self, raw: aiosqlite.Connection, seconds: float) -> None:
+        super().__init__(raw, seconds)
+        self.was_ended = False
+        self._has_begun = False
+        self._is_undone = False
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        self.check_open()
+        try:
+            with super()._asked():
+                yield
+        except DatabaseBusy:
+            # An interrupted write undoes everything, as does a full disk.
+            self._is_undone = self._has_begun and not self.raw.in_transaction
+            raise
+        finally:
+            self._has_begun |= self.raw.in_transaction
+
+    def check_open(self) -> None:
+        if not self._has_begun or self.raw.in_transaction:
+            return
+        if self._is_undone:
+            raise DatabaseBusy("The database has undone the transaction; try again")
+        self.was_ended = True
+        raise ConfigurationError(ENDED_BY_SQL)
+
+    async def commit(self) -> None:
+        await self.run("COMMIT")
+
+    async def discard(self) -> None:
+        cut(self.raw)
+        await self.rollback()
 
     async def savepoint(self, name: str) -> None:
         await self.run(f"SAVEPOINT {name}")
 
     async def rollback_to(self, name: str) -> None:
+        if self._is_undone:
+            return
         await self.run(f"ROLLBACK TO {name}")
         await self.run(f"RELEASE {name}")
 
@@ -74,19 +124,27 @@ class SqliteDatabase:
     """A `Database` over one SQLite file, or one in memory.
 
     ``busy_timeout`` (seconds) bounds the wait for the write lock, within this process and
-    against others.
+    against others; ``statement_timeout`` (seconds) how long a statement runs.
     """
 
     dialect_name = "sqlite"
     insert_returning = True
     update_returning = True
 
-    def __init__(self, url: str, *, readers: int = 4, busy_timeout: float = 5.0) -> None:
-        database = make_url(url).database
-        self._path = database or ":memory:"
-        self.in_memory = self._path == ":memory:"
+    def __init__(
+        self,
+        url: str,
+        *,
+        readers: int = 4,
+        busy_timeout: float = WAIT_SECONDS,
+        statement_timeout: float = STATEMENT_SECONDS,
+    ) -> None:
+        self._file = SqliteFile.of_url(url)
+        self.in_memory = self._file.in_memory
         self._reader_count = 0 if self.in_memory else readers
-        self._busy_timeout = busy_timeout
+        given = self._file.timeout
+        self._busy_timeout = busy_timeout if given is None else given
+        self.answer_seconds = statement_timeout
         self._writer: _SqliteConnection | None = None
         self._write_lock = asyncio.Lock()
         self._readers: asyncio.LifoQueue[_SqliteConnection] = asyncio.LifoQueue()
@@ -126,34 +184,35 @@ class SqliteDatabase:
             self._writer = None
 
     async def _connect(self) -> _SqliteConnection:
+        name, is_uri = self._file.name, self._file.is_uri
         try:
             # Not the driver's thread finds out: it would live on for a moment after the failure.
-            sqlite3.connect(self._path).close()
+            sqlite3.connect(name, uri=is_uri).close()
         except sqlite3.Error as error:
-            raise ConfigurationError(f"cannot open the database {self._path!r}: {error}") from None
-        raw = aiosqlite.connect(self._path, isolation_level=None)
+            raise ConfigurationError(f"cannot open the database {name!r}: {error}") from None
+        raw = aiosqlite.connect(name, uri=is_uri, isolation_level=None)
         # As SQLAlchemy does: a script that fails before it closes the api must still end.
         raw._thread.daemon = True
         await raw
-        milliseconds = int(self._busy_timeout * 1000)
         try:
-            for pragma in (
-                f"PRAGMA busy_timeout = {milliseconds}",
-                "PRAGMA journal_mode = WAL",
-                "PRAGMA synchronous = NORMAL",
-                "PRAGMA foreign_keys = ON",
-            ):
+            for pragma in self._pragmas():
                 await raw.execute_fetchall(pragma)
         except sqlite3.Error as error:
             await raw.close()  # its thread would keep the process alive
-            raise ConfigurationError(f"cannot open the database {self._path!r}: {error}") from None
+            raise ConfigurationError(f"cannot open the database {name!r}: {error}") from None
         for name, (count, function) in SQLITE_FUNCTIONS.items():
             await raw.create_function(name, count, function, deterministic=True)
-        return _SqliteConnection(raw)
+        return _SqliteConnection(raw, self.answer_seconds)
+
+    def _pragmas(self) -> Iterator[str]:
+        yield f"PRAGMA busy_timeout = {int(self._busy_timeout * 1000)}"
+        if not self._file.is_read_only:
+            yield "PRAGMA journal_mode = WAL"
+        yield "PRAGMA synchronous = NORMAL"
+        yield "PRAGMA foreign_keys = ON"
 
     async def create_tables(self, tables: Sequence[Table]) -> None:
         async with self.writing() as connection:
-            assert isinstance(connection, _SqliteConnection)
             try:
                 for table in tables:  # SQLite lets them refer to those that come later
                     await connection.run(_ddl(CreateTable(table, if_not_exists=True)))
@@ -188,8 +247,9 @@ class SqliteDatabase:
             await uninterrupted(connection.fetch(statement, values))
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[_SqliteConnection]:
-        async with self._locked() as connection:
+    async def writing(self) -> AsyncIterator[_SqliteTransaction]:
+        async with self._locked() as writer:
+            connection = _SqliteTransaction(writer.raw, writer.seconds)
             try:
                 await connection.run("BEGIN IMMEDIATE")
             except BaseException:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from itertools import count
-from typing import Literal
 
-from tidings.errors import ConfigurationError
+from tidings.errors import TidingsError
 from tidings.feed import Notice
 from tidings.storage.change_log import ChangeLog
 from tidings.storage.database import Connection, Database, Transaction
+from tidings.storage.exclusive import ExclusiveConnection
 from tidings.storage.publishing import Publisher
 from tidings.storage.waiting import uninterrupted
 
@@ -21,30 +21,50 @@ class UnitOfWork:
     """What operations write through: a connection in a transaction, and its change log.
 
     Made by ``api.transaction()`` or, around the application's own transaction, by
-    ``transaction=session``. Not to be shared by tasks that run at the same time.
+    ``transaction=session``. Not to be shared by tasks that run at the same time, which is refused.
     """
 
-    def __init__(self, connection: Transaction, log: ChangeLog, *, single: bool = False) -> None:
-        self._connection = connection
+    def __init__(self, transaction: Transaction, log: ChangeLog, *, single: bool = False) -> None:
+        self._connection = ExclusiveConnection(transaction)
         self._log = log
         self.is_single = single
         """Whether it is of one operation alone, with which it stands or falls."""
-        self._state: Literal["open", "ended"] = "open"
 
     @property
     def connection(self) -> Connection:
         """The connection; use of one that has ended is an error."""
-        if self._state != "open":
-            raise ConfigurationError("this unit of work has ended; open a new one")
+        self._connection.check_open()
         return self._connection
 
     def record(self, change: Notice) -> None:
         """Hold a change until the commit."""
+        self._connection.check_open()  # of a task that comes too late nobody would be told
         self._log.record(change)
+
+    def check_whole(self) -> None:
+        """See, before a commit, that nothing is under way any more.
+
+        Raises:
+            ConfigurationError: another task is or was at work in it.
+        """
+        self._connection.check_whole()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a task waits for the database at the moment, so that it can do nothing else."""
+        return self._connection.is_running
+
+    async def rollback(self) -> None:
+        """Undo everything, also what another task is just about to do."""
+        await self._connection.rollback()
 
     def end(self) -> None:
         """Refuse further use."""
-        self._state = "ended"
+        self._connection.end()
+
+    def part(self) -> AbstractContextManager[None]:
+        """A write with all that belongs to it, which no commit may part."""
+        return self._connection.part()
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
@@ -54,17 +74,20 @@ class UnitOfWork:
             await api.resources.posts.post({...}, transaction=uow)
         """
         name = f"tidings_{next(_savepoint_numbers)}"
-        assert self.connection is self._connection
-        await self._connection.savepoint(name)
-        self._log.savepoint(name)
-        try:
-            yield
-        except BaseException:
-            self._log.rollback_to(name)
-            await uninterrupted(self._connection.rollback_to(name))
-            raise
-        self._log.release(name)
-        await self._connection.release(name)
+        with self.part():
+            await self._connection.savepoint(name)
+            self._log.savepoint(name)
+            try:
+                try:
+                    yield
+                except BaseException:
+                    self._log.rollback_to(name)
+                    await uninterrupted(self._connection.rollback_to(name))
+                    raise
+                self._log.release(name)
+                await self._connection.release(name)
+            finally:
+                self._connection.leave(name)
 
 
 @asynccontextmanager
@@ -81,9 +104,9 @@ async def unit_of_work(
         uow = UnitOfWork(connection, log, single=single)
         try:
             yield uow
+            uow.check_whole()
         except BaseException:
-            log.clear()
-            await uninterrupted(connection.rollback())
+            await uninterrupted(_undo(uow, connection, log, publisher))
             raise
         finally:
             uow.end()
@@ -97,7 +120,20 @@ async def _commit(connection: Transaction, log: ChangeLog, publisher: Publisher)
         await publication.keep(connection)
         await connection.commit()
     except BaseException:
-        publication.failed(doubtful=connection.is_doubtful)
+        publication.failed(doubtful=connection.is_doubtful or connection.was_ended)
         await connection.rollback()
         raise
     publication.committed()
+
+
+async def _undo(
+    uow: UnitOfWork, connection: Transaction, log: ChangeLog, publisher: Publisher
+) -> None:
+    with suppress(TidingsError):
+        connection.check_open()
+    if connection.was_ended:
+        publisher.begin(log.take()).failed(doubtful=True)
+    else:
+        log.clear()
+    uow.end()
+    await uow.rollback()

@@ -25,12 +25,19 @@ from tidings.feed.cursor import Cursor
 from tidings.feed.feed import FeedUnavailable
 from tidings.feed.log import Batch, Entry
 from tidings.feed.postgres import statements
-from tidings.feed.postgres.session import Connection, Server, Session, refusal
+from tidings.feed.postgres.session import (
+    Connection,
+    Server,
+    Session,
+    check_pooler,
+    refusal,
+)
 from tidings.feed.window import FeedGap, new_epoch
 
 _log = logging.getLogger("tidings.feed")
 
 _POLL_SECONDS: Final = 2.0
+_UNHEARD: Final = 3
 _TRIM_SECONDS: Final = 30.0
 _TRIM_ROWS: Final = 2_000
 _KEY_SECONDS: Final = 3_600.0
@@ -80,6 +87,7 @@ class PostgresLog:
         self._seen = Cursor("", 0)
         self._end: Cursor | None = None
         self._appended = 0
+        self._unheard = 0
         self._trimmed_at = self._keys_trimmed_at = monotonic()
 
     @property
@@ -106,6 +114,7 @@ class PostgresLog:
             session.open()
         try:
             await self.head()
+            await self._reads.run(lambda one: self._appends.run(partial(check_pooler, one)))
         except FeedUnavailable as error:
             if (reason := refusal(error)) is None:
                 raise
@@ -148,7 +157,32 @@ class PostgresLog:
         except TimeoutError:
             if self._is_time_to_trim:
                 await self._trim()
+            found = await self._look(after, limit)
+            self._note_hearing(is_deaf=bool(found) and not woken.is_set())
+            return found
+        if not self._follows.is_lost:
+            self._note_hearing(is_deaf=False)
         return await self._look(after, limit)
+
+    def _note_hearing(self, *, is_deaf: bool) -> None:
+        """Note whether entries come with a notification; say so when they do not, or do again.
+
+        One alone may cross the look that finds its entry.
+        """
+        if not is_deaf:
+            if self._unheard >= _UNHEARD:
+                _log.info("notifications of the feed at %s arrive again", self.where)
+            self._unheard = 0
+            return
+        self._unheard += 1
+        if self._unheard == _UNHEARD:
+            _log.warning(
+                "notifications of the feed at %s do not arrive, so that changes are told up to "
+                "%g s late: connect straight to the server, or through a pooler in session mode",
+                self.where,
+                _POLL_SECONDS,
+            )
+            self._follows.give_up()  # another connection may hear
 
     async def between(self, after: Cursor, until: int, limit: int) -> Sequence[Entry]:
         """Entries beyond ``after`` up to offset ``until``, at most ``limit``, without waiting."""

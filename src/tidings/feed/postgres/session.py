@@ -43,10 +43,11 @@ _OPTIONS: Final = frozenset(
 )
 _FILES: Final = frozenset({"passfile", "sslcert", "sslcrl", "sslkey", "sslrootcert"})
 
-# By the first characters of the SQLSTATE: who connects is unknown or may not, there is no such
+# By the first characters of the SQLSTATE: a prepared statement is gone, since a pooler has put
+# another connection behind ours; who connects is unknown or may not, there is no such
 # database or schema, the statements do not suit what is there (or are not permitted), nor does the
 # protocol.
-_REFUSALS: Final = ("28", "3D", "3F", "42", "0A", "08P01")
+_REFUSALS: Final = ("26", "28", "3D", "3F", "42", "0A", "08P01")
 
 
 class Server:
@@ -161,6 +162,11 @@ class Session:
         if self.is_lost:
             self._drop()
 
+    def give_up(self) -> None:
+        """Give the connection up, unless something is being done with it: the next one is new."""
+        if not self._turn.locked():
+            self._drop()
+
     async def close(self) -> None:
         """Give the connection up, and whatever is being done with it."""
         self._is_closed = True
@@ -229,6 +235,17 @@ class Session:
             if self._is_closed:
                 raise FeedUnavailable(_CLOSED) from error
             raise FeedUnavailable(_reason(error)) from error
+
+
+async def check_pooler(one: Connection, other: Connection) -> None:
+    """See that a connection stays what it is between two statements: what was prepared is there.
+
+    Behind a pooler that gives each transaction another one it is missing, and so are notifications.
+    """
+    await one.fetchval("SELECT 1")
+    async with other.transaction():
+        await other.execute("SELECT 1")  # which holds what was behind the first
+        await one.fetchval("SELECT 1")
 
 
 def _is_done(task: asyncio.Future[Any]) -> bool:
