@@ -132,10 +132,10 @@ def before_is_taken_for_after(patch: pytest.MonkeyPatch) -> None:
 
 
 def permission_is_not_asked_at_delivery(patch: pytest.MonkeyPatch) -> None:
-    async def nobody(*_: Any) -> None:
-        return None
+    async def nothing(*_: Any) -> dict[Any, Any]:
+        return {}
 
-    patch.setattr(Dispatcher, "_denied", nobody)
+    patch.setattr(Dispatcher, "_ask", nothing)
 
 
 def permissions_are_remembered_for_good(patch: pytest.MonkeyPatch) -> None:
@@ -155,9 +155,7 @@ def hook_clause_is_dropped(patch: pytest.MonkeyPatch) -> None:
 
 
 def changed_rights_are_not_asked_for(patch: pytest.MonkeyPatch) -> None:
-    async def nothing(*_: Any) -> None: ...
-
-    patch.setattr(SocketServer, "recheck", nothing)
+    patch.setattr(SocketServer, "begin_recheck", lambda *_: [])
 
 
 def policies_are_not_forgotten(patch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging as python_logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -80,6 +81,8 @@ class Api:
 
     ``logging={"level": "debug"}`` prints what happens below the logger ``tidings``.
     ``filter_limits`` says how large filters may be, over HTTP and in subscriptions.
+    ``check_timeout`` (seconds) is how long a permission check, or the hooks of one subscription,
+    may take: after it the answer is no, and the log says so.
     """
 
     def __init__(
@@ -89,10 +92,14 @@ class Api:
         *,
         logging: Mapping[str, str] | None = None,
         filter_limits: FilterLimits | None = None,
+        check_timeout: float = 10.0,
     ) -> None:
         self.name = name
         self.version = version
         self._filter_limits = filter_limits or FilterLimits()
+        if not check_timeout > 0:
+            raise ConfigurationError("Api(check_timeout=...): expected a number of seconds above 0")
+        self._check_timeout = check_timeout
         self._hooks = HookRegistry()
         self._hooks.declare(*HOOKS)
         self._checkers = CheckerRegistry()
@@ -190,6 +197,7 @@ class Api:
             page_size=page_size,
             max_page_size=max_page_size,
             filter_limits=self._filter_limits,
+            check_seconds=self._check_timeout,
         )
         self._check_owner(resource, auth or {})
         if resource.table.lower() in OWN_TABLES:
@@ -373,19 +381,27 @@ class Api:
         records now is told to refetch (``subscription.resync``, reason ``permission``); one that
         is refused ends.
 
+        From the moment of the call nothing more is told by the old rights in this process, and
+        nothing that is committed after it has returned in any other: until somebody has been
+        checked, what comes for them waits.
+
         Raises:
             NotFound: there is no such resource.
+            DatabaseBusy: the outbox could not be written: other processes do not know of it.
         """
         if resource is not None and self._registry.get(resource) is None:
             raise NotFound(f"There is no resource {resource!r}", code="RESOURCE_NOT_FOUND")
         changed = Recheck(None if user_id is None else str(user_id), resource)
-        await self._recheck(changed)
-        self._linked.tell(changed)
+        self._forget_rights()
+        rechecks = [] if self._sockets is None else self._sockets.begin_recheck(changed)
+        await self._linked.tell(changed)
+        await asyncio.gather(*rechecks)
 
-    async def _recheck(self, changed: Recheck) -> None:
+    def _forget_rights(self) -> None:
+        """Ask policies and permissions anew from now on."""
         self._assembled.operations.policies.forget()
         if self._sockets is not None:
-            await self._sockets.recheck(changed.user_id, changed.resource)
+            self._sockets.forget_rights()
 
     async def create_tables(self) -> None:
         """Create the tables that do not exist yet; those that do are left as they are."""
@@ -608,7 +624,7 @@ class Api:
             tables = build_tables(self._registry)
             store = RecordStore(self._database, tables)
             self._link = link(
-                self._feed, self._feed_options, self._database, self._recheck, self._tracing
+                self._feed, self._feed_options, self._database, self._forget_rights, self._tracing
             )
             make = Operations if self._tracing is None else self._tracing.operations
             operations = make(self._registry, store, self._hooks, self._link.publisher)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from sqlalchemy import Table
 
 from tidings.api.parts import FeedOptions, Tracing
 from tidings.errors import ConfigurationError, DatabaseBusy, TidingsError
 from tidings.feed import FeedUnavailable, MemoryFeed, Recheck, SharedFeed
-from tidings.storage import Database, DirectPublisher, Outbox, Publisher, Relay
+from tidings.storage import Database, DirectPublisher, Outbox, Publication, Publisher, Relay
 
 _OWN: Final = "feed"
+_TOLD_SECONDS: Final = 5.0
+"""For so long `FeedLink.tell` waits until the other processes can read it."""
 _log = logging.getLogger("tidings.feed")
 
 
@@ -22,27 +24,50 @@ class FeedLink:
     """Made by `link`; ``tables`` are those that it needs in the database."""
 
     def __init__(
-        self, feed: MemoryFeed | SharedFeed, publisher: Publisher, relay: Relay | None = None
+        self,
+        feed: MemoryFeed | SharedFeed,
+        publisher: Publisher,
+        database: Database,
+        relay: Relay | None = None,
     ) -> None:
         self.feed = feed
         self.publisher = publisher
         self.relay = relay
-        self._checks: set[asyncio.Task[None]] = set()
+        self._database = database
 
-    def follow(self, recheck: Callable[[Recheck], Coroutine[Any, Any, None]]) -> None:
-        """Have rights checked anew when another process says so."""
-        if isinstance(self.feed, SharedFeed):
-            self.feed.on_recheck = lambda changed: self._start(recheck(changed))
+    async def tell(self, changed: Recheck) -> None:
+        """Say to all processes that rights have changed; what is committed later comes after it.
 
-    def tell(self, changed: Recheck) -> None:
-        """Say to all processes that rights have changed."""
-        if isinstance(self.feed, SharedFeed):
-            self.publisher.begin([changed]).committed(kept=False)
+        Raises:
+            DatabaseBusy: the outbox could not be written, so that only this process knows.
+        """
+        if not isinstance(self.feed, SharedFeed):
+            return
+        publication = self.publisher.begin([changed])
+        if self.outbox is None:
+            publication.committed(kept=False)
+        else:
+            await self._keep(publication)
+        try:
+            async with asyncio.timeout(_TOLD_SECONDS):
+                await self._publish()
+        except (FeedUnavailable, DatabaseBusy, TimeoutError) as error:
+            where = "when the feed is back" if self.outbox is None else "from the outbox"
+            _log.warning("other processes will hear %s that rights changed: %s", where, error)
 
-    def _start(self, check: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(check, name="tidings-recheck")
-        self._checks.add(task)
-        task.add_done_callback(self._checks.discard)
+    async def _keep(self, publication: Publication) -> None:
+        try:
+            async with self._database.writing() as transaction:
+                await publication.keep(transaction)
+                await transaction.commit()
+        except BaseException:
+            publication.failed()
+            raise
+        publication.committed()
+
+    async def _publish(self) -> None:
+        if self.relay is not None:
+            await self.relay.settle()
 
     @property
     def outbox(self) -> Outbox | None:
@@ -65,8 +90,7 @@ class FeedLink:
     async def settle(self) -> None:
         """Wait until what has been committed is published, and read back by this process."""
         try:
-            if self.relay is not None:
-                await self.relay.settle()
+            await self._publish()
             if isinstance(self.feed, SharedFeed):
                 await self.feed.catch_up()
         except (FeedUnavailable, DatabaseBusy) as error:
@@ -74,9 +98,6 @@ class FeedLink:
 
     async def close(self) -> None:
         """Publish what is waiting, and stop."""
-        for check in self._checks:
-            check.cancel()
-        await asyncio.gather(*self._checks, return_exceptions=True)
         try:
             if self.relay is not None:
                 await self.relay.close()
@@ -100,22 +121,25 @@ def link(
     feed: MemoryFeed | SharedFeed,
     options: FeedOptions,
     database: Database,
-    recheck: Callable[[Recheck], Coroutine[Any, Any, None]],
+    forget_rights: Callable[[], None],
     tracing: Tracing | None = None,
 ) -> FeedLink:
-    """Connect a feed with the database that its changes come from."""
+    """Connect a feed with the database that its changes come from.
+
+    ``forget_rights`` is called when any process has said that rights have changed, and when that
+    may have been missed.
+    """
     if isinstance(feed, MemoryFeed) and not options.outbox:
         direct = DirectPublisher(feed)
-        return FeedLink(
-            feed, direct if tracing is None else tracing.publisher(direct, is_direct=True)
-        )
+        publisher = direct if tracing is None else tracing.publisher(direct, is_direct=True)
+        return FeedLink(feed, publisher, database)
     name = feed.log.name if isinstance(feed, SharedFeed) else _OWN
     appending = feed if tracing is None else tracing.appending(feed)
     relay = Relay(appending, Outbox(database, name) if options.outbox else None)
-    publisher = relay if tracing is None else tracing.publisher(relay, is_direct=False)
-    linked = FeedLink(feed, publisher, relay)
-    linked.follow(recheck)
-    return linked
+    if isinstance(feed, SharedFeed):
+        feed.on_recheck = forget_rights
+    told = relay if tracing is None else tracing.publisher(relay, is_direct=False)
+    return FeedLink(feed, told, database, relay)
 
 
 async def _check(outbox: Outbox) -> None:

@@ -35,8 +35,8 @@ class SharedFeed:
         self._task: asyncio.Task[None] | None = None
         self.is_connected = False
         """Whether the log has answered when it was last asked."""
-        self.on_recheck: Callable[[Recheck], None] = lambda _: None
-        """Gets what any process has said of rights that have changed."""
+        self.on_recheck: Callable[[], None] = lambda: None
+        """Called when any process has said that rights have changed, or may have: in a gap."""
 
     @property
     def position(self) -> Cursor:
@@ -141,6 +141,7 @@ class SharedFeed:
     async def _go_on(self, gap: FeedGap) -> None:
         if gap.reason == "window":
             self._window.restart(gap.resume)
+            self.on_recheck()
         else:
             self.is_connected = False  # so that it is looked at from the beginning
             await asyncio.sleep(FIRST)
@@ -168,6 +169,7 @@ class SharedFeed:
                     start = head
         self._window.restart(start)
         self._window.extend([decode_notice(entry) for _, entry in older])
+        self.on_recheck()
 
     def _take(self, entries: Sequence[Entry]) -> None:
         if not entries:
@@ -175,9 +177,8 @@ class SharedFeed:
         _last(self.position, entries)
         notices = [decode_notice(entry) for _, entry in entries]
         self._window.extend(notices)
-        for notice in notices:
-            if isinstance(notice, Recheck):
-                self.on_recheck(notice)
+        if any(isinstance(notice, Recheck) for notice in notices):
+            self.on_recheck()
 
     def _lost(self, error: FeedUnavailable) -> None:
         if self.is_connected or self._task is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from tidings.hooks import HookRegistry
 from tidings.identity import Identity
 from tidings.realtime.requests import SubscribeRequest, named_resource, parse_subscribe
 from tidings.realtime.subscriptions import SubscriptionContext, SubscriptionDraft
-from tidings.resources import View, Visibility
+from tidings.resources import View, Visibility, is_guarded, looked_into
 from tidings.schema import ResourceType
 from tidings.values import without_values
 
@@ -34,8 +35,8 @@ class Admitted:
     client: ClientFilters
     clauses: Expression
     """The row policy, and what the hooks require."""
-    looked_into: frozenset[str] = frozenset()
-    """The other resources that the client's filters look into, which it may query."""
+    asked: tuple[str, ...] = ()
+    """The resources that this looks at, of which somebody may be denied to query them."""
 
     @property
     def filters(self) -> dict[str, Any]:
@@ -46,6 +47,12 @@ class Admitted:
     def expression(self) -> Expression:
         """What is watched; the clauses come first, since they are what most records fail."""
         return all_of([self.clauses, self.client.expression])
+
+    @property
+    def resources(self) -> frozenset[str]:
+        """The resources that are looked at in any way, by policies and hooks, too."""
+        resource = self.request.resource
+        return frozenset({resource.name}) | looked_into(resource, self.expression)
 
 
 class Admission:
@@ -68,7 +75,7 @@ class Admission:
         await self._visibility.permit_query(view)
         request = parse_subscribe(registry, resource, payload)
         client = build_filters(resource, request.filters, identity)
-        looked_into = await self._visibility.permit_related(view, client.expression)
+        looked_at = await self._visibility.permit_related(view, client.expression)
         draft = SubscriptionDraft(resource.name, client.normalised, request.include, request.fields)
         clauses = await self._clauses(resource, SubscriptionContext(draft, identity))
         unsupported = opaque_without_record_test(client.expression)
@@ -82,7 +89,9 @@ class Admission:
         policies = self._visibility.policies
         client = client.changed(lambda term: policies.guarded(resource, term, identity))
         policy = self._visibility.condition(view)
-        return Admitted(request, client, all_of([policy, *clauses]), looked_into)
+        names = (resource.name, *sorted(looked_at))
+        asked = tuple(name for name in names if is_guarded(registry[name]))
+        return Admitted(request, client, all_of([policy, *clauses]), asked)
 
     async def _clauses(
         self, resource: ResourceType, context: SubscriptionContext
@@ -99,7 +108,8 @@ class Admission:
             f"You may not subscribe to '{resource.name}'", resource=resource.name
         )
         try:
-            await self._hooks.run("subscription_filters", context, after_each=collect)
+            async with asyncio.timeout(resource.check_seconds):
+                await self._hooks.run("subscription_filters", context, after_each=collect)
             return clauses
         except RequestError as error:
             error.resource = error.resource or resource.name

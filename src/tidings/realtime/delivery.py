@@ -6,17 +6,20 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from typing import Final, Protocol
 
-from tidings.feed import Change, Cursor, Feed, FeedGap, Invalidation, Notice
-from tidings.filters import columns_used
+from tidings.feed import Change, Cursor, Feed, FeedGap, Invalidation, Notice, Recheck
 from tidings.identity import Identity
-from tidings.matching import Matcher, Node, Transitions
+from tidings.matching import Matcher, Transitions, is_stale, is_unknown
 from tidings.realtime.notifications import Notification, Resync, encoder, without_values
 from tidings.realtime.service import SubscriptionService
 from tidings.realtime.statistics import DeliveryCounters, DeliveryTracer
-from tidings.realtime.subscriptions import Message, Subscription
+from tidings.realtime.subscriptions import Message, Subscriber, Subscription
+from tidings.realtime.waiting import Entry, Question, WaitingLines
 
 _log = logging.getLogger("tidings.realtime")
 _BATCH: Final = 100
@@ -28,16 +31,23 @@ _TURNS: Final = 4
 _PAUSE: Final = 0.1
 
 
+_GRACE: Final = 0.05
+"""So many seconds delivery waits for answers that most checks give at once."""
+
+
 class Permissions(Protocol):
     """Who may query what now."""
 
-    def are_asked(self, resource: str) -> bool:
-        """Whether anybody may be denied to query the resource."""
+    def ask(self, resource: str, identity: Identity) -> Question:
+        """Whether the identity may query the resource; the answer may come later."""
         ...
 
-    async def denied(self, resource: str, identities: set[Identity]) -> frozenset[Identity]:
-        """Those who may not query it."""
-        ...
+
+Answers = dict[tuple[str, Identity], Question]
+"""What was asked of whom, by resource and identity."""
+
+Rechecks = Callable[[Recheck], object]
+"""Begins to check anew what somebody may watch; from then on nothing is told by old rights."""
 
 
 class Dispatcher:
@@ -59,12 +69,17 @@ class Dispatcher:
         """The last change that has been matched: a subscription made now sees all later ones."""
         self.delivered = feed.position
         """The last change whose notifications have all been handed over."""
+        self.lines = WaitingLines(self._tell, self._overflown)
+        self._recheck: Rechecks = lambda _: None
+        self._late: Counter[str] = Counter()
+        """By resource, how many of its checks are taking their time."""
         self._task: asyncio.Task[None] | None = None
         self._sent = 0
         self._turn_ends = 0.0
 
-    def start(self, service: SubscriptionService) -> None:
+    def start(self, service: SubscriptionService, recheck: Rechecks) -> None:
         """Begin to follow the feed, from where it is."""
+        self._recheck = recheck
         if self._task is None:
             self.position = self.delivered = self._feed.position
             self._task = asyncio.create_task(self._run(service), name="tidings-dispatcher")
@@ -75,6 +90,8 @@ class Dispatcher:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+        self.lines.clear()
+        self._late.clear()
 
     async def caught_up(self) -> None:
         """Wait until what the feed holds now has been handed over."""
@@ -102,6 +119,8 @@ class Dispatcher:
                 await asyncio.sleep(_PAUSE)
 
     async def _start_anew(self, service: SubscriptionService, gap: FeedGap) -> None:
+        # What was missed may have been word of rights that have changed.
+        self._recheck(Recheck(None, None))
         watching = service.active()
         for subscription in watching:
             subscription.since = gap.resume.offset
@@ -113,8 +132,12 @@ class Dispatcher:
                 await self._invalidate(service, change)
             elif isinstance(change, Change):
                 await self._deliver(service, change)
+            else:
+                self._recheck(change)
         except Exception:  # noqa: BLE001  one bad change must not end all notifications
             _log.exception("a change could not be delivered; its subscriptions are to refetch")
+            if isinstance(change, Recheck):
+                self._recheck(Recheck(None, None))
             watching = service.active()
             touched = [one for one in watching if change.resource in (None, one.resource)]
             await self._resync(touched, "window")
@@ -128,15 +151,13 @@ class Dispatcher:
             for node in nodes
             for subscription_id, members in service.rooms(node)
         ]
-        denied = await self._denied(change.resource, [members for _, _, members in packets])
+        answers = await self._ask(members for _, _, members in packets)
         cursor, bare = self.position, without_values(change)
         encode = encoder(change, str(cursor))
         for way, subscription_id, members in packets:
-            if denied is not None:
-                members = await self._permitted(members, denied)
             packet = encode(way, subscription_id)
             message = Notification(bare, way, cursor, packet)
-            await self._send(message, members, cursor.offset)
+            await self._send(message, members, cursor.offset, answers=answers)
         if change.unknown:
             await self._invalidate(service, Invalidation(change.resource, change.unknown))
         await self._give_way()
@@ -151,36 +172,35 @@ class Dispatcher:
         self.counters.matching.observe(time.perf_counter() - begin)
         return found
 
-    async def _denied(
-        self, resource: str, rooms: list[list[Subscription]]
-    ) -> frozenset[Identity] | None:
-        """Who of them may not query the resource now; None where nobody has to be asked.
+    async def _ask(self, rooms: Iterable[list[Subscription]]) -> Answers:
+        """Ask whether those who are guarded may still query what they look at.
 
-        Each identity is asked once, however many sockets and subscriptions it has.
+        Each identity is asked once, however many sockets and subscriptions it has. Most checks
+        answer at once; where one does not, what it decides about waits and all else goes on.
         """
-        if not rooms or not self._permissions.are_asked(resource):
-            return None
-        who = {member.subscriber.identity for members in rooms for member in members}
-        return await self._permissions.denied(resource, who)
+        answers: Answers = {}
+        for members in rooms:
+            for member in members:
+                for name in member.asked:
+                    key = (name, member.subscriber.identity)
+                    if key not in answers:
+                        answers[key] = self._permissions.ask(*key)
+        late = [(key, found) for key, found in answers.items() if found.allowed is None]
+        if any(not self._late[name] for (name, _), _ in late):
+            await _answered([found for (name, _), found in late if not self._late[name]])
+        for (name, _), found in late:
+            if found.allowed is None:
+                self._late[name] += 1
+                found.then(partial(self._answered_late, name))
+        return answers
 
-    async def _permitted(
-        self, members: list[Subscription], denied: frozenset[Identity]
-    ) -> list[Subscription]:
-        """Those who may be told; who may no longer, or may again, is told that and to refetch."""
-        permitted = []
-        for subscription in members:
-            is_permitted = subscription.subscriber.identity not in denied
-            if is_permitted:
-                permitted.append(subscription)
-            if is_permitted != subscription.is_permitted:
-                subscription.is_permitted = is_permitted
-                await self._resync([subscription], "permission")
-        return permitted
+    def _answered_late(self, name: str) -> None:
+        self._late[name] -= 1
 
     async def _invalidate(self, service: SubscriptionService, stale: Invalidation) -> None:
         """Have those refetch who watch what it is about."""
         for node in service.nodes():
-            if _concerns(stale, node):
+            if is_stale(stale, node.resource, node.expression):
                 for _, members in list(service.rooms(node)):
                     await self._resync(members, "bulk")
             await self._give_way()
@@ -196,10 +216,29 @@ class Dispatcher:
         message: Message,
         members: list[Subscription],
         offset: float = math.inf,
-        resync_reason: str | None = None,
+        answers: Answers | None = None,
     ) -> None:
-        """Hand it over; to those that have not been told of this place by another process."""
-        now, told = time.time(), 0
+        """Have it told to those that have not been told of this place by another process."""
+        if not answers and not len(self.lines):
+            await self._send_at_once(message, members, offset)
+            return
+        for subscription in members:
+            questions: tuple[Question, ...] = ()
+            if answers and subscription.asked:
+                identity = subscription.subscriber.identity
+                # Whoever has another identity by now was not asked, and is checked anew.
+                keys = [(name, identity) for name in subscription.asked]
+                questions = tuple(answers[key] for key in keys if key in answers)
+            self.lines.give(Entry(subscription, message, offset, questions))
+            self._sent += 1
+            if self._sent % _TURN == 0:
+                await _others_turn()
+
+    async def _send_at_once(
+        self, message: Message, members: list[Subscription], offset: float
+    ) -> None:
+        """The same, where nothing is being asked of anybody."""
+        now = time.time()
         for subscription in members:
             # Members may have left while other work had its turn; and a timer may be late, but
             # what was committed after a token has expired is not for its socket.
@@ -208,18 +247,50 @@ class Dispatcher:
                 and subscription.since < offset
                 and subscription.subscriber.ends_at > now
             ):
-                _hand_over(subscription, message)
-                told += 1
+                if len(self.lines):  # something is being asked by now
+                    self.lines.give(Entry(subscription, message, offset, ()))
+                else:
+                    self._hand_over(subscription, message)
             self._sent += 1
             if self._sent % _TURN == 0:
                 await _others_turn()
                 now = time.time()
-        self.counters.told(told, resync_reason)
+
+    def _tell(self, entry: Entry) -> None:
+        """Hand over what may be told; who may no longer, or may again, is told to refetch."""
+        subscription, message = entry.subscription, entry.message
+        assert subscription is not None
+        assert message is not None
+        if not subscription.is_active or subscription.since >= entry.offset:
+            return
+        if subscription.subscriber.ends_at <= time.time():
+            return
+        if entry.questions:
+            is_permitted = all(question.allowed for question in entry.questions)
+            if is_permitted != subscription.is_permitted:
+                subscription.is_permitted = is_permitted
+                self._hand_over(subscription, Resync("permission", self.position))
+            if not is_permitted:
+                return
+        self._hand_over(subscription, message)
+
+    def _hand_over(self, subscription: Subscription, message: Message) -> None:
+        subscriber = subscription.subscriber
+        try:
+            subscriber.connection.notify(subscription, message)
+        except Exception:  # noqa: BLE001  one broken connection must not cost others theirs
+            _log.exception("%s could not be notified", subscriber.id)
+        else:
+            self.counters.told(1, message.reason if isinstance(message, Resync) else None)
+            _log.debug("%s notified of %s", subscriber.id, subscription.id)
+
+    def _overflown(self, subscriber: Subscriber) -> None:
+        for subscription in list(subscriber.subscriptions.values()):
+            self._hand_over(subscription, Resync("overflow", self.position))
 
     async def _resync(self, subscriptions: Iterable[Subscription], reason: str) -> None:
         for subscription in subscriptions:
-            message = Resync(reason, self.position)
-            await self._send(message, [subscription], math.inf, reason)
+            await self._send(Resync(reason, self.position), [subscription])
 
 
 async def _others_turn() -> None:
@@ -228,31 +299,27 @@ async def _others_turn() -> None:
         await asyncio.sleep(0)
 
 
+async def _answered(questions: list[Question]) -> None:
+    """Wait a moment for answers."""
+    done = asyncio.Event()
+
+    def look() -> None:
+        if all(question.allowed is not None for question in questions):
+            done.set()
+
+    for question in questions:
+        question.then(look)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_GRACE):
+            await done.wait()
+
+
 def _told(change: Change, found: Transitions) -> Transitions:
     """Without those who are told otherwise, or need not be told."""
     if change.derived:  # the record itself has not changed
         found = found._replace(update=[])
     if not change.unknown:
         return found
-    known = ([node for node in nodes if not _uses(node, change.unknown)] for nodes in found)
-    return Transitions(*known)
-
-
-def _concerns(stale: Invalidation, node: Node) -> bool:
-    if stale.resource not in (None, node.resource):
-        return False
-    return stale.paths is None or _uses(node, stale.paths)
-
-
-def _uses(node: Node, paths: frozenset[str]) -> bool:
-    return not paths.isdisjoint(columns_used(node.expression))
-
-
-def _hand_over(subscription: Subscription, message: Message) -> None:
-    subscriber = subscription.subscriber
-    try:
-        subscriber.connection.notify(subscription, message)
-    except Exception:  # noqa: BLE001  one broken connection must not cost others theirs
-        _log.exception("%s could not be notified", subscriber.id)
-    else:
-        _log.debug("%s notified of %s", subscriber.id, subscription.id)
+    return Transitions(
+        *([node for node in nodes if not is_unknown(change, node.expression)] for nodes in found)
+    )

@@ -33,6 +33,7 @@ from tidings.filters import (
     value_in_words,
 )
 from tidings.identity import ANONYMOUS, Asker, Identity, Trusted
+from tidings.matching import is_told, is_unknown, way_through
 from tidings.realtime.admission import Admission
 from tidings.realtime.notifications import timestamp
 from tidings.realtime.requests import readable
@@ -246,16 +247,14 @@ def _outcome(
     offset: int,
 ) -> tuple[str | None, str | None]:
     """The way that was told and, where nothing was told, why."""
-    matches = compile_predicate(subscription.node.expression)
-    was = change.before is not None and matches(change.before)
-    now = change.after is not None and matches(change.after)
-    if was or now:
-        way = "update" if was and now else "enter" if now else "leave"
+    expression = subscription.node.expression
+    way = way_through(change, compile_predicate(expression))
+    if way is not None:
         if offset <= subscription.since:
             return None, "it was before the subscription was made"
-        if change.unknown & columns_used(subscription.node.expression):
+        if is_unknown(change, expression):
             return None, "it has too many related records: the subscription was told to resync"
-        if change.derived and way == "update":
+        if not is_told(change, way):
             return None, "only a related record has changed, and this one still matches"
         return way, None
     for name, term in client.terms.items():

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tidings.feed import Change, Cursor, Feed, FeedGap, FeedUnavailable, Invalidation, Place, fold
-from tidings.filters import Expression, columns_used, compile_predicate
+from tidings.filters import Expression, compile_predicate
+from tidings.matching import is_stale, is_told, is_unknown, way_through
 
 _log = logging.getLogger("tidings.realtime")
 MAX_MISSED: Final = 10_000
@@ -122,9 +123,7 @@ class Replay:
         return sorted(found, key=lambda told: told.offset)
 
     def _invalidate(self, stale: Invalidation) -> None:
-        if stale.resource not in (None, self.resource):
-            return
-        if stale.paths is None or not stale.paths.isdisjoint(columns_used(self.expression)):
+        if is_stale(stale, self.resource, self.expression):
             self.reason = self.reason or "bulk"
 
     def _fold(self, offset: int, change: Change) -> None:
@@ -138,18 +137,15 @@ class Replay:
     def _decide(self, ids: set[str]) -> None:
         """Hold the images of records against the filter."""
         matches = compile_predicate(self.expression)
-        used = columns_used(self.expression)
         for record in filter(None, map(self._records.get, ids)):
             change = record.change
-            if change.unknown & used:
+            if is_unknown(change, self.expression):
                 self.reason = self.reason or "bulk"
                 continue
             try:
-                was = change.before is not None and matches(change.before)
-                now = change.after is not None and matches(change.after)
+                way = way_through(change, matches)
             except Exception:  # noqa: BLE001  a custom filter's; who refetches misses nothing
                 _log.exception("a change of %r could not be replayed", self.resource)
                 self.reason = self.reason or "window"
                 continue
-            way = "update" if was and now else "enter" if now else "leave" if was else None
-            record.way = None if change.derived and way == "update" else way
+            record.way = way if is_told(change, way) else None

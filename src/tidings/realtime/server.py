@@ -18,7 +18,7 @@ from tidings.errors import (
     InvalidRequest,
     PermissionDenied,
 )
-from tidings.feed import Cursor, Feed
+from tidings.feed import Cursor, Feed, Recheck
 from tidings.identity import Identity
 from tidings.matching import Matcher
 from tidings.realtime.admission import Admission
@@ -41,7 +41,7 @@ from tidings.realtime.statistics import DeliveryTracer, SocketStatistics
 from tidings.realtime.subscriptions import Message, Subscriber, Subscription
 from tidings.realtime.upgrades import Upgrades
 from tidings.realtime.wire import WireManager, WireServer
-from tidings.resources import Operations, QueryPermissions
+from tidings.resources import Answer, Operations, QueryPermissions
 
 _log = logging.getLogger("tidings.realtime")
 AuthenticateToken = Callable[[object], Awaitable[Identity]]
@@ -107,6 +107,8 @@ class SocketServer:
         self._lobby = Lobby(self._limits)
         self.slow = SlowCounters()
         self._pace = Pace(self._limits, lambda: self._dispatcher.position, self.slow)
+        self._recheck_turns = asyncio.Semaphore(_AT_ONCE)
+        self._rechecks: set[asyncio.Task[None]] = set()
         self._allowances: dict[str, Allowance] = {}
         self._admitted: dict[str, Identity] = {}
         self._subscribers: dict[str, Subscriber] = {}
@@ -169,7 +171,8 @@ class SocketServer:
         # The library starts looking for clients that have gone once, and not again after a close.
         self.io.eio.start_service_task = True
         self._draining.reset()
-        self._dispatcher.start(self._service)
+        self._recheck_turns = asyncio.Semaphore(_AT_ONCE)
+        self._dispatcher.start(self._service, self.begin_recheck)
         if self._allows_any_origin and not _log.isEnabledFor(logging.DEBUG):
             _log.warning(
                 "sockets are open to pages of any origin: name yours with "
@@ -180,6 +183,10 @@ class SocketServer:
         """Stop delivering and disconnect everybody."""
         self._draining.reset()
         await self._dispatcher.stop()
+        for task in self._rechecks:
+            task.cancel()
+        await asyncio.gather(*self._rechecks, return_exceptions=True)
+        await self._permissions.close()
         for engine_socket in list(self.io.eio.sockets.values()):
             await engine_socket.close(wait=False)
         # Timers belong to an event loop, and the next `open` may be in another.
@@ -297,17 +304,41 @@ class SocketServer:
             self._tell(subscriber, missed, done.ended)
         return {"success": True, "data": {"expiresAt": moment(identity.expires_at)}}
 
-    async def recheck(self, user_id: str | None = None, resource: str | None = None) -> None:
-        """Ask permissions and hooks again, for the sockets of a user (None: of everybody)."""
+    def forget_rights(self) -> None:
+        """Ask permissions anew from now on."""
         self._permissions.forget()
-        sockets = self._sessions.all() if user_id is None else self._sessions.of_user(user_id)
-        for start in range(0, len(sockets), _AT_ONCE):
-            some = sockets[start : start + _AT_ONCE]
-            await asyncio.gather(*(self._recheck(one, resource) for one in some))
 
-    async def _recheck(self, subscriber: Subscriber, resource: str | None) -> None:
-        done = await self._service.recheck(subscriber, resource=resource)
-        self._tell(subscriber, done.moved, done.ended)
+    def begin_recheck(self, changed: Recheck) -> list[asyncio.Task[None]]:
+        """Have permissions and hooks asked again, for the sockets of a user or of everybody.
+
+        Until a socket has been checked, what comes for it waits: nothing is told by old rights.
+        """
+        self.forget_rights()
+        everybody = changed.user_id is None
+        sockets = self._sessions.all() if everybody else self._sessions.of_user(changed.user_id)
+        return [self._start_recheck(one, changed.resource) for one in sockets]
+
+    def _start_recheck(self, subscriber: Subscriber, resource: str | None) -> asyncio.Task[None]:
+        checked = Answer()
+        self._dispatcher.lines.bar(subscriber, checked)
+        task = asyncio.create_task(
+            self._recheck(subscriber, resource, checked), name="tidings-recheck"
+        )
+        self._rechecks.add(task)
+        task.add_done_callback(self._rechecks.discard)
+        return task
+
+    async def _recheck(self, subscriber: Subscriber, resource: str | None, checked: Answer) -> None:
+        try:
+            async with self._recheck_turns:
+                done = await self._service.recheck(subscriber, resource=resource)
+            self._tell(subscriber, done.moved, done.ended)
+        except Exception:  # noqa: BLE001  who cannot be checked is told nothing by old rights
+            _log.exception("%s could not be checked anew, and is disconnected", subscriber.id)
+            subscriber.connection.finish([])  # it comes back, and is checked then
+            self._forget(subscriber)
+        finally:
+            checked.give(True)
 
     def _tell(
         self,

@@ -184,7 +184,7 @@ class SubscriptionService:
             checked = [
                 (subscription, await self._admit_again(subscription, identity))
                 for subscription in list(subscriber.subscriptions.values())
-                if resource in (None, subscription.resource)
+                if resource in (None, *subscription.resources)
             ]
             result = Rechecked([], [])
             if not subscriber.is_open:
@@ -224,6 +224,8 @@ class SubscriptionService:
         # What it was refused at delivery meanwhile it has missed.
         was_refused = not subscription.is_permitted
         subscription.is_permitted = True
+        subscription.asked = admitted.asked
+        subscription.resources = admitted.resources
         if self._matcher.find(subscription.resource, expression) is old:
             return was_refused
         self._leave_room(subscription)
@@ -305,6 +307,8 @@ class SubscriptionService:
             request.fields,
             node,
             self._position().offset,
+            admitted.asked,
+            admitted.resources,
         )
         subscriber.subscriptions[subscription_id] = subscription
         self._enter_room(subscription)

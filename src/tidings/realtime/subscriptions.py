@@ -96,6 +96,10 @@ class Subscription:
     node: Node
     since: int = 0
     """The offset of the last change before it."""
+    asked: tuple[str, ...] = ()
+    """The resources that it looks at, of which somebody may be denied to query them."""
+    resources: frozenset[str] = frozenset()
+    """Those that it looks at in any way: its own, and those that filters and policies look into."""
     is_permitted: bool = True
     """Whether its identity was allowed to query the resource when that was last asked."""
     is_active: bool = True

@@ -6,7 +6,12 @@ from tidings.resources.fieldsets import Fieldsets, is_visible, parse_fieldsets
 from tidings.resources.handles import ResourceHandle, ResourceHandles
 from tidings.resources.includes import Included, IncludeTree, parse_include
 from tidings.resources.operations import Operations
-from tidings.resources.permissions import QueryPermissions, check_permission
+from tidings.resources.permissions import (
+    Answer,
+    QueryPermissions,
+    check_permission,
+    is_guarded,
+)
 from tidings.resources.policies import Policies
 from tidings.resources.refusals import not_found
 from tidings.resources.results import Found, Page, Selection
@@ -14,6 +19,7 @@ from tidings.resources.scopes import TransactionLike
 from tidings.resources.visibility import View, Visibility, looked_into
 
 __all__ = [
+    "Answer",
     "Draft",
     "Fieldsets",
     "Found",
@@ -33,6 +39,7 @@ __all__ = [
     "View",
     "Visibility",
     "check_permission",
+    "is_guarded",
     "is_visible",
     "looked_into",
     "not_found",

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 import time
+from collections.abc import Callable
 from typing import Final
 
 from tidings.cache import Cache
@@ -18,7 +19,7 @@ from tidings.values import without_values
 _log = logging.getLogger("tidings.permissions")
 _KEPT: Final = 10_000
 _AT_ONCE: Final = 50
-"""So many checks run side by side."""
+"""So many checks of one resource run side by side, where nobody waits for them alone."""
 
 
 async def permit(resource: ResourceType, context: OperationContext, auth: Asker) -> None:
@@ -29,8 +30,11 @@ async def permit(resource: ResourceType, context: OperationContext, auth: Asker)
 
 def is_asked(resource: ResourceType, auth: Asker) -> bool:
     """Whether anything decides what this asker may do with the resource."""
-    if isinstance(auth, Trusted):
-        return False
+    return not isinstance(auth, Trusted) and is_guarded(resource)
+
+
+def is_guarded(resource: ResourceType) -> bool:
+    """Whether anybody may be denied to do something with the resource."""
     return resource.rules is not None or resource.check_permissions is not None
 
 
@@ -57,66 +61,128 @@ async def check_permission(resource: ResourceType, context: OperationContext) ->
     )
 
 
+class Answer:
+    """Whether somebody may do something: ``allowed`` is None until that is known."""
+
+    __slots__ = ("_then", "allowed")
+
+    def __init__(self, allowed: bool | None = None) -> None:
+        self.allowed = allowed
+        self._then: list[Callable[[], None]] = []
+
+    def give(self, allowed: bool) -> None:
+        """Say it, and call those who wait for it."""
+        self.allowed = allowed
+        waiting, self._then = self._then, []
+        for call in waiting:
+            call()
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Call this when the answer is there."""
+        self._then.append(call)
+
+
+_YES: Final = Answer(True)
+
+
 class QueryPermissions:
-    """Who may query what now; answers are kept for ``seconds`` (0: not at all)."""
+    """Who may query what now; answers are kept for ``seconds`` (0: not at all).
+
+    Each resource is asked by itself, at most so many identities at once, so that a check which
+    does not answer keeps only those waiting whom it concerns.
+    """
 
     def __init__(self, registry: ResourceRegistry, seconds: float = 5.0) -> None:
         self._registry = registry
         self._seconds = seconds
-        self._kept: Cache[tuple[str, Identity], tuple[float, bool]] = Cache(_KEPT)
+        self._kept: Cache[tuple[str, Identity], tuple[float, Answer]] = Cache(_KEPT)
+        self._turns: dict[str, asyncio.Semaphore] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._generation = 0
 
-    def are_asked(self, resource: str) -> bool:
-        """Whether anybody may be denied to query the resource."""
-        found = self._registry[resource]
-        return found.rules is not None or found.check_permissions is not None
-
-    async def denied(self, resource: str, identities: set[Identity]) -> frozenset[Identity]:
-        """Those who may not query it."""
-        now = time.monotonic()
-        answers: dict[Identity, bool] = {}
-        for identity in identities:
-            kept = self._kept.find((resource, identity))
-            if kept is not None and kept[0] > now:
-                answers[identity] = kept[1]
-        unknown = [identity for identity in identities if identity not in answers]
-        for start in range(0, len(unknown), _AT_ONCE):
-            some = unknown[start : start + _AT_ONCE]
-            found = await asyncio.gather(*(self._ask(resource, identity) for identity in some))
-            answers.update(zip(some, found, strict=True))
-        return frozenset(identity for identity, answer in answers.items() if not answer)
+    def ask(self, resource: str, identity: Identity) -> Answer:
+        """Whether the identity may query the resource; the answer may come later."""
+        if not is_guarded(self._registry[resource]):
+            return _YES
+        kept = self._kept.find((resource, identity))
+        if kept is not None and kept[0] > time.monotonic():
+            return kept[1]
+        answer = Answer()
+        self._keep(resource, identity, answer)
+        task = asyncio.create_task(
+            self._find(resource, identity, answer), name="tidings-permission"
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return answer
 
     def forget(self) -> None:
-        """Ask everything anew."""
+        """Ask everything anew: an answer that is on its way counts for what it was asked for."""
         self._generation += 1
         self._kept.clear()
 
+    async def close(self) -> None:
+        """Ask nothing any more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._turns.clear()
+
+    def _keep(self, resource: str, identity: Identity, answer: Answer) -> None:
+        if self._seconds > 0:
+            until = time.monotonic() + self._seconds
+            self._kept.put((resource, identity), (until, answer))
+
+    async def _find(self, name: str, identity: Identity, answer: Answer) -> None:
+        generation, allowed = self._generation, False
+        try:
+            async with self._turns.setdefault(name, asyncio.Semaphore(_AT_ONCE)):
+                allowed = await self._ask(name, identity)
+        finally:
+            answer.give(allowed)
+            # From when it was given; one that was asked for before something changed is not kept.
+            if generation == self._generation and answer.allowed is not None:
+                self._keep(name, identity, answer)
+
     async def _ask(self, name: str, identity: Identity) -> bool:
-        resource, generation = self._registry[name], self._generation
+        resource = self._registry[name]
         try:
             await check_permission(resource, operation_context(resource, "query", identity))
-            answer = True
         except (PermissionDenied, AuthenticationError, DatabaseBusy):
-            answer = False
-        # An answer that was asked for before something has changed is not kept.
-        if self._seconds > 0 and generation == self._generation:
-            self._kept.put((name, identity), (time.monotonic() + self._seconds, answer))
-        return answer
+            return False
+        return True
 
 
 async def _allowed(resource: ResourceType, context: OperationContext) -> bool:
     try:
-        if resource.rules is not None and not await resource.rules.allows(context):
-            return False
-        if resource.check_permissions is None:
-            return True
-        answer = resource.check_permissions(context)
-        if inspect.isawaitable(answer):
-            answer = await answer
+        async with asyncio.timeout(resource.check_seconds) as limit:
+            return await _answer(resource, context)
     except (PermissionDenied, DatabaseBusy):
         raise
+    except TimeoutError as error:
+        if not limit.expired():
+            shown = without_values(error)
+            _log.error("permission check of %r failed and denies", resource.name, exc_info=shown)
+            return False
+        _log.error(
+            "permission check of %r gave no answer in %g s, which denies: see "
+            "Api(check_timeout=...)",
+            resource.name,
+            resource.check_seconds,
+        )
+        return False
     except Exception as error:  # noqa: BLE001  a check that fails in any way has not said yes
         shown = without_values(error)
         _log.error("permission check of %r failed and denies", resource.name, exc_info=shown)
         return False
+
+
+async def _answer(resource: ResourceType, context: OperationContext) -> bool:
+    if resource.rules is not None and not await resource.rules.allows(context):
+        return False
+    if resource.check_permissions is None:
+        return True
+    answer = resource.check_permissions(context)
+    if inspect.isawaitable(answer):
+        answer = await answer
     return answer is True

@@ -8,6 +8,7 @@ on nothing but the identity, since its answer is kept. Whatever goes wrong in it
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any, Final
@@ -35,6 +36,8 @@ from tidings.storage import Connection, RecordStore, Row
 
 _log = logging.getLogger("tidings.permissions")
 _KEPT: Final = 10_000
+KEPT_SECONDS: Final = 60.0
+"""For so long an answer is kept where nobody says that rights have changed."""
 
 
 class MissingClaim(Exception):
@@ -83,7 +86,8 @@ class Policies:
         self._registry = registry
         self._store = store
         self._open = _Policy(EVERYTHING)
-        self._kept: Cache[tuple[str, Method, Identity], _Policy] = Cache(_KEPT)
+        self._kept: Cache[tuple[str, Method, Identity], tuple[float, _Policy]] = Cache(_KEPT)
+        self._clock: Callable[[], float] = time.monotonic
 
     def forget(self) -> None:
         """Ask every policy anew from now on."""
@@ -97,7 +101,12 @@ class Policies:
         if isinstance(auth, Trusted) or not resource.row_policy:
             return self._open
         key = (resource.name, method, auth)
-        return self._kept.get(key, lambda: _Policy(decide(resource, method, auth)))
+        kept = self._kept.find(key)
+        if kept is None or kept[0] <= self._clock():
+            policy = _Policy(decide(resource, method, auth))
+            kept = (self._clock() + KEPT_SECONDS, policy)
+            self._kept.put(key, kept)
+        return kept[1]
 
     def guarded(self, resource: ResourceType, filters: Expression, auth: Asker) -> Expression:
         """Filters through relationships see only those related records that the identity may.

@@ -56,6 +56,8 @@ class ResourceType:
     borrows: tuple[str, ...] = ()
     """Paths to columns of related records that policies and hooks use, beside the filters'."""
     owner_field: str | None = None
+    check_seconds: float = 10.0
+    """After so long a permission check or a hook of a subscription that gives no answer denies."""
     page_size: int = 20
     max_page_size: int = 100
     filter_limits: FilterLimits = field(default_factory=FilterLimits)

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 from sqlalchemy import Dialect
 
-from tidings.feed import Invalidation, LocalFeed, Notice
+from tidings.feed import Invalidation, LocalFeed, Notice, Recheck
 from tidings.storage.database import Connection
 from tidings.storage.order import CommitOrder, Place
 
@@ -91,4 +91,6 @@ class _Direct(_Silence):
 
 def invalidations(changes: Sequence[Notice]) -> list[Notice]:
     """What to tell where nobody knows what has become of these changes."""
-    return [Invalidation(resource) for resource in dict.fromkeys(one.resource for one in changes)]
+    rights: list[Notice] = [one for one in changes if isinstance(one, Recheck)]
+    stale = dict.fromkeys(one.resource for one in changes if not isinstance(one, Recheck))
+    return [*rights, *(Invalidation(resource) for resource in stale)]

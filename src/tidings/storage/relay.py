@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from sqlalchemy import Dialect
 
 from tidings.errors import DatabaseBusy
-from tidings.feed import Batch, FeedUnavailable, Invalidation, Notice, encode_notice
+from tidings.feed import Batch, FeedUnavailable, Invalidation, Notice, Recheck, encode_notice
 from tidings.feed.backoff import LONGEST, Backoff
 from tidings.storage.database import Connection
 from tidings.storage.order import CommitOrder, Place
@@ -130,7 +130,9 @@ class Relay:
             ", ".join(sorted(map(str, resources))),
         )
         self._waiting.clear()
-        one = waiting_for([Invalidation(name) for name in resources])
+        # Word of rights that have changed may be among it, and must not be lost.
+        stale: list[Notice] = [Invalidation(name) for name in resources]
+        one = waiting_for([Recheck(None, None), *stale])
         self._waiting.append(one)
         self._waiting_bytes = one.size
 
