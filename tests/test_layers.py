@@ -49,7 +49,7 @@ ROWS: tuple[frozenset[str], ...] = (
 STRANGERS = frozenset({"jsonapi", "realtime"})
 
 # `auth` stands beside the way of a change: it sees little of it, and only assembly sees it.
-SEEN_BY_AUTH = frozenset({"errors", "identity", "hooks", "schema"})
+SEEN_BY_AUTH = frozenset({"cache", "errors", "identity", "hooks", "schema"})
 SEES_AUTH = frozenset({"__init__", "api", "plugins", "diagnosis"})
 
 # What uses the package as anybody would: through the names in `tidings.__all__`.

@@ -20,11 +20,12 @@ import click
 import jwt
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from tidings import Api, Drainable, __version__
 from tidings.demo import build_demo
 from tidings.doctor import doctor
-from tidings.listening import BACKLOG, Listener
+from tidings.listening import BACKLOG, Listener, refusing
 from tidings.loading import load
 from tidings.workers import Workers, inherited, inherited_listener, watch_parent
 
@@ -273,6 +274,7 @@ def _serve(
     drainable = Drainable(_Brief(app))
     config = uvicorn.Config(
         drainable,
+        http=refusing(AutoHTTPProtocol),
         lifespan="on",
         log_level="warning",
         timeout_graceful_shutdown=GRACE,

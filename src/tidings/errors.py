@@ -17,8 +17,11 @@
         ├── UnsupportedMediaType    415
         ├── ValidationFailed        422  one or more values are wrong: see ``problems``
         ├── FilterError             400  a subscription's or a query's filters are wrong
-        └── DatabaseBusy            503  try again
-            └── QueryTimeout        503  a statement took too long: ask for less
+        └── Unavailable             503  something that is needed cannot be reached: try again
+            ├── KeysUnavailable     503  the keys that tokens are verified with
+            ├── IdentityUnavailable 503  what ``identify`` reads
+            └── DatabaseBusy        503
+                └── QueryTimeout    503  a statement took too long: ask for less
 
 A `RequestError` is turned into a JSON:API error object in ``tidings.jsonapi`` and into a socket
 payload in ``tidings.realtime``, in one place each.
@@ -245,11 +248,31 @@ class RateLimited(RequestError):
     default_code = "RATE_LIMITED"
 
 
-class DatabaseBusy(RequestError):
-    """The database did not give a lock in time, or cannot be reached; nothing was changed."""
+class Unavailable(RequestError):
+    """Something that is needed cannot be reached at present; the same will do a little later."""
 
     status = 503
     title = "Service Unavailable"
+    default_code = "UNAVAILABLE"
+
+
+class KeysUnavailable(Unavailable):
+    """The keys that tokens are verified with cannot be fetched, so that nobody can be told apart
+    from anybody else.
+    """
+
+    default_code = "KEYS_UNAVAILABLE"
+
+
+class IdentityUnavailable(Unavailable):
+    """What `JWTAuthPlugin(identify=...)` loads could not be loaded in time, or at all."""
+
+    default_code = "IDENTITY_UNAVAILABLE"
+
+
+class DatabaseBusy(Unavailable):
+    """The database did not give a lock in time, or cannot be reached; nothing was changed."""
+
     default_code = "DATABASE_BUSY"
 
 

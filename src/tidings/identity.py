@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, Final
@@ -64,6 +64,7 @@ class Identity:
     issued_at: float | None = field(default=None, repr=False)
     """When the token was issued (``iat``), in seconds since the epoch, where it says so."""
     _key: Any = field(default=None, init=False, repr=False)
+    _proved: Identity | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.claims is not _NO_CLAIMS:
@@ -100,6 +101,19 @@ class Identity:
         if name.startswith("__"):
             raise AttributeError(name)
         return self.claims.get(name)
+
+
+def enriched(identity: Identity, proved: Identity) -> Identity:
+    """An identity with what is known beyond its token, held by that token all the same."""
+    facts = {name: getattr(proved, name) for name in ("expires_at", "token_id", "issued_at")}
+    made = replace(identity, **facts)
+    object.__setattr__(made, "_proved", proved_of(proved))
+    return made
+
+
+def proved_of(identity: Identity) -> Identity:
+    """What the token alone says of an identity."""
+    return identity._proved or identity
 
 
 ANONYMOUS = Identity()

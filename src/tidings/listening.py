@@ -1,7 +1,13 @@
-"""Listener: a listening socket that refuses connections before there are no descriptors left."""
+"""Refusing connections before there are no descriptors left.
+
+Out of descriptors a process can open neither files nor connections to its database, and asyncio
+tries again as often as the backlog is long, with a traceback each time. New descriptors are the
+lowest that are free, so that the number of a connection's tells how many are in use.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -18,20 +24,39 @@ _LOG_SECONDS: Final = 10.0
 _NONE_LEFT: Final = (errno.EMFILE, errno.ENFILE)
 
 
-class Listener(socket.socket):
-    """What the event loop accepts from.
+class _Refusals:
+    """Counts connections that were refused, and says so now and then."""
 
-    Out of descriptors, asyncio tries again as often as the backlog is long, and logs a traceback
-    each time; and the process can open neither files nor connections to its database. So a client
-    that comes when few descriptors are left is accepted and let go at once. New descriptors are
-    the lowest that are free, so that their number tells how many are in use.
+    def __init__(self) -> None:
+        self._count = 0
+        self._quiet_until = 0.0
+
+    def note(self) -> None:
+        self._count += 1
+        now = time.monotonic()
+        if now < self._quiet_until:
+            return
+        self._quiet_until = now + _LOG_SECONDS
+        _log.error(
+            "%d connections were refused: at most %d files may be open; raise it "
+            "(ulimit -n 65536, or LimitNOFILE= of systemd)",
+            self._count,
+            most_files(),
+        )
+        self._count = 0
+
+
+_refusals = _Refusals()
+
+
+class Listener(socket.socket):
+    """What asyncio's event loop accepts from: a client for whom few descriptors would be left is
+    accepted and let go at once. uvloop does without: see `refusing`.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._spare = os.open(os.devnull, os.O_RDONLY)
-        self._refused = 0
-        self._quiet_until = 0.0
 
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept a client.
@@ -46,10 +71,10 @@ class Listener(socket.socket):
                 raise
             self._let_go()
             raise BlockingIOError from None
-        if client.fileno() < most_files() - _reserve():
+        if _leaves_enough(client):
             return client, address
         client.close()
-        self._note()
+        _refusals.note()
         raise BlockingIOError
 
     def close(self) -> None:
@@ -68,21 +93,30 @@ class Listener(socket.socket):
             pass  # somebody else has taken either
         finally:
             self._spare = os.open(os.devnull, os.O_RDONLY)
-        self._note()
+        _refusals.note()
 
-    def _note(self) -> None:
-        self._refused += 1
-        now = time.monotonic()
-        if now < self._quiet_until:
-            return
-        self._quiet_until = now + _LOG_SECONDS
-        _log.error(
-            "%d connections were refused: at most %d files may be open; raise it "
-            "(ulimit -n 65536, or LimitNOFILE= of systemd)",
-            self._refused,
-            most_files(),
-        )
-        self._refused = 0
+
+def refusing(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
+    """A protocol that lets a client go for whom few descriptors would be left.
+
+    It is for uvloop, which accepts in C whatever comes.
+    """
+
+    class Refusing(protocol):  # type: ignore[valid-type, misc]
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            line = transport.get_extra_info("socket")
+            if line is None or _leaves_enough(line):
+                super().connection_made(transport)
+                return
+            transport.set_protocol(asyncio.Protocol())  # to this one it has never been made
+            transport.abort()
+            _refusals.note()
+
+    return Refusing
+
+
+def _leaves_enough(line: Any) -> bool:
+    return bool(line.fileno() < most_files() - _reserve())
 
 
 def most_files() -> int:

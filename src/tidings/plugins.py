@@ -21,6 +21,7 @@ from tidings.api import (
     SqlRevocations,
     feed_name,
 )
+from tidings.api.identities import Identify, check_identify
 from tidings.auth import MemoryRevocations, RevocationStore, TokenVerifier
 from tidings.errors import ConfigurationError, MissingExtraError
 from tidings.feed.postgres import PostgresLog
@@ -198,6 +199,11 @@ class JWTAuthPlugin:
     (None). ``max_token_lifetime`` (seconds) is how long the revocation of all of a user's tokens
     is kept, so at least as long as your tokens live. With ``endpoints`` a client can end its
     session: ``POST {prefix}/auth/logout``, and see it: ``GET {prefix}/auth/session``.
+
+    ``identify`` says what is known of somebody beyond their token (memberships, say): it gets the
+    `Identity` that a token has proved and gives one of the same user, or None to refuse it. It is
+    asked for each request, the answer being kept for ``identify_seconds`` (0: not at all), when a
+    socket connects or gets another token, and when ``api.permissions_changed()`` is called.
     """
 
     name: ClassVar[str] = "jwt-auth"
@@ -218,7 +224,15 @@ class JWTAuthPlugin:
         revocation: Literal["memory", "database"] | RevocationStore | None = "memory",
         max_token_lifetime: float = 30 * 24 * 3600.0,
         endpoints: bool = False,
+        identify: Identify | None = None,
+        identify_seconds: float = 5.0,
     ) -> None:
+        if identify is not None:
+            check_identify(identify)
+        if identify_seconds != 0:
+            _check_seconds("identify_seconds", identify_seconds)
+        self._identify = identify
+        self._identify_seconds = identify_seconds
         self._revocation = _revocation(revocation, max_token_lifetime, endpoints=endpoints)
         self._verifier = TokenVerifier(
             secret=secret,
@@ -237,6 +251,8 @@ class JWTAuthPlugin:
         api.set_verifier(self._verifier)
         if self._revocation is not None:
             api.set_revocation(self._revocation)
+        if self._identify is not None:
+            api.set_identify(self._identify, self._identify_seconds)
 
 
 def _revocation(given: object, max_lifetime: float, *, endpoints: bool) -> RevocationOptions | None:

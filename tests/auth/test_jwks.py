@@ -11,7 +11,7 @@ import jwt
 import pytest
 
 from tidings.auth import JwksClient, TokenVerifier
-from tidings.errors import AuthenticationError
+from tidings.errors import KeysUnavailable, RequestError
 
 pytestmark = pytest.mark.anyio
 
@@ -39,9 +39,14 @@ def encode(key, algorithm="RS256", **headers) -> str:
 
 
 async def code_of(verifying) -> str:
-    with pytest.raises(AuthenticationError) as caught:
+    with pytest.raises(RequestError) as caught:
         await verifying
     return caught.value.code
+
+
+async def fetched() -> None:
+    """Wait for the fetch that goes on while keys are used."""
+    await asyncio.gather(*(one for one in asyncio.all_tasks() if one.get_name() == "tidings-jwks"))
 
 
 async def test_verify_with_published_keys_of_each_type(keys, jwks_server):
@@ -137,9 +142,39 @@ async def test_keys_are_fetched_again_after_max_age(keys, jwks_server, client, c
     assert jwks_server.hits == 1
     jwks_server.serve(keys.jwk(keys.rsa_2, kid="new"))
     clock.now += 1
+    assert await client.find("old"), "it is used while the new ones are fetched"
+    await fetched()
     assert not await client.find("old")
-    assert jwks_server.hits == 2, "keys just fetched are not fetched again for a missing id"
+    assert jwks_server.hits == 3
     assert await client.find("new")
+
+
+async def test_whoever_has_a_key_does_not_wait_for_a_fetch(keys, jwks_server, client, clock):
+    jwks_server.serve(keys.jwk(keys.rsa, kid="1"))
+    assert await client.find("1")
+    jwks_server.gate.clear()
+    clock.now += 600
+    for _ in range(3):
+        assert await client.find("1")
+    await next_request(jwks_server)
+    jwks_server.gate.set()
+    await fetched()
+    assert jwks_server.hits == 2
+
+
+async def test_keys_verify_nothing_when_they_are_too_old(keys, jwks_server, client, clock):
+    jwks_server.serve(keys.jwk(keys.rsa, kid="1"))
+    assert await client.find("1")
+    jwks_server.status = 500
+    clock.now += 24 * 3600 - 1
+    assert await client.find("1")
+    await fetched()
+    clock.now += 1
+    with pytest.raises(KeysUnavailable):
+        await client.find("1")
+    jwks_server.status = 200
+    clock.now += 30
+    assert await client.find("1")
 
 
 async def test_an_unknown_kid_fetches_once_per_cooldown(keys, jwks_server, client, clock):
@@ -268,11 +303,13 @@ async def test_old_keys_stay_in_use_when_a_fetch_fails(
     fault(jwks_server)
     clock.now += 601
     assert await client.find("1")
+    await fetched()
     assert [(r.levelno, r.name) for r in caplog.records] == [(logging.WARNING, "tidings.auth")]
     assert await client.find("1")
     assert len(caplog.records) == 1
     clock.now += 31
     assert await client.find("1")
+    await fetched()
     assert len(caplog.records) == 2
 
 
@@ -281,7 +318,7 @@ async def test_verify_is_refused_while_there_never_were_keys(fault, keys, jwks_s
     jwks_server.serve(keys.jwk(keys.rsa, kid="1"))
     fault(jwks_server)
     verifier = TokenVerifier(jwks_url=jwks_server.url)
-    with pytest.raises(AuthenticationError, match="cannot be verified at present") as caught:
+    with pytest.raises(KeysUnavailable, match="cannot be verified at present") as caught:
         await verifier.verify(encode(keys.rsa, kid="1"))
     assert caught.value.code == "KEYS_UNAVAILABLE"
 
@@ -302,6 +339,8 @@ async def test_an_emptied_document_takes_all_keys_away(keys, jwks_server, client
     assert await client.find("1")
     jwks_server.serve()
     clock.now += 601
+    assert await client.find("1")
+    await fetched()
     assert await client.find("1") == ()
     assert "no usable key" in caplog.text
 
@@ -315,6 +354,44 @@ async def test_a_fetch_ends_at_its_timeout(drip, keys, jwks_server, clock):
     jwks_server.drip = drip
     async with asyncio.timeout(3):
         assert await code_of(client.find("1")) == "KEYS_UNAVAILABLE"
+
+
+STALLS = {
+    "a drop now and then of headers": (b"HTTP/1.1 200 OK\r\n", b"X-A: 1\r\n"),
+    "a drop of a header": (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+    "a status line without end": (b"HTTP/1.1 200 ", b"O"),
+    "continue without end": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "a body without end": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+}
+
+
+@pytest.mark.parametrize("stall", STALLS)
+async def test_a_fetch_ends_whatever_the_server_does(stall, clock):
+    """The time-out of a socket begins anew with each byte."""
+    first, drop = STALLS[stall]
+    closed = asyncio.Event()
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(first)
+        try:
+            while not reader.at_eof():
+                writer.write(drop)
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        except ConnectionError:
+            pass
+        writer.close()
+        closed.set()
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        client = JwksClient(f"http://127.0.0.1:{port}/", timeout=0.2, clock=clock)
+        async with asyncio.timeout(30):
+            assert await code_of(client.find("1")) == "KEYS_UNAVAILABLE"
+            await closed.wait()
+            while any(one.name == "tidings-download" for one in threading.enumerate()):
+                await asyncio.sleep(0.01)
 
 
 async def test_a_client_outlives_the_event_loop_it_was_first_used_on(keys, jwks_server, client):

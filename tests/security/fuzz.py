@@ -599,8 +599,9 @@ class RequestClient:
                 is_open = True
                 while requests > 0 and is_open:
                     batch = [self._fuzzer.request() for _ in range(min(requests, PIPELINED))]
-                    requests -= len(batch)
-                    is_open = await self._batch(reader, writer, batch)
+                    answered, is_open = await self._batch(reader, writer, batch)
+                    # What stood behind one that ended the connection was not answered.
+                    requests -= answered
             finally:
                 writer.close()
                 with contextlib.suppress(OSError):
@@ -608,15 +609,16 @@ class RequestClient:
 
     async def _batch(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, batch: list[bytes]
-    ) -> bool:
+    ) -> tuple[int, bool]:
+        """How many have been answered, and whether the connection is still open."""
         is_broken = self._fuzzer.r.random() < 0.05
         with contextlib.suppress(ConnectionError):
             writer.write(b"".join(batch))
             await writer.drain()
-        for request in batch:
+        for number, request in enumerate(batch, 1):
             self._result.requests += 1
             if not await self._answer(reader, request):
-                return False
+                return number, False
         if is_broken:
             with contextlib.suppress(ConnectionError):
                 writer.write(self._fuzzer.r.choice(BROKEN))
@@ -627,8 +629,8 @@ class RequestClient:
                     if re.search(rb"HTTP/1.1 5\d\d", rest):
                         raise Failure(f"5xx for what is not HTTP: {rest[:500]!r}")
             self._result.requests += 1
-            return False
-        return True
+            return len(batch), False
+        return len(batch), True
 
     async def _answer(self, reader: asyncio.StreamReader, request: bytes) -> bool:
         """Read one answer and hold it against what must be; False where the server ends it."""

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from tidings.api.asgi import ApiApp, attach_sockets, install_into
 from tidings.api.authority import Authority
 from tidings.api.feeds import FeedLink, feed_name, link, make_feed
+from tidings.api.identities import Identify, Identities
 from tidings.api.internals import Internals
 from tidings.api.logs import set_log_level
 from tidings.api.parts import (
@@ -255,6 +256,10 @@ class Api:
         """Say how tokens become identities (authentication plugins call this)."""
         self._authority.verifier = verifier
 
+    def set_identify(self, identify: Identify, seconds: float) -> None:
+        """Say what is known of somebody beyond their token, and for how long it may be kept."""
+        self._authority.identities = Identities(identify, seconds, self._check_timeout)
+
     def set_revocation(self, options: RevocationOptions) -> None:
         """Say how tokens are revoked (authentication plugins call this)."""
         self._authority.options = options
@@ -376,10 +381,10 @@ class Api:
     ) -> None:
         """Check live subscriptions anew: those of a user (or of everybody), on a resource (or all).
 
-        Call it when what rules, ``check_permissions`` or ``subscription_filters`` hooks go by has
-        changed; all processes that share the feed check theirs. A subscription that may see other
-        records now is told to refetch (``subscription.resync``, reason ``permission``); one that
-        is refused ends.
+        Call it when what rules, ``check_permissions``, ``subscription_filters`` hooks or
+        ``identify`` go by has changed; all processes that share the feed check theirs. A
+        subscription that may see other records now is told to refetch (``subscription.resync``,
+        reason ``permission``); one that is refused ends.
 
         From the moment of the call nothing more is told by the old rights in this process, and
         nothing that is committed after it has returned in any other: until somebody has been
@@ -399,6 +404,7 @@ class Api:
 
     def _forget_rights(self) -> None:
         """Ask policies and permissions anew from now on."""
+        self._authority.forget_identities()
         self._assembled.operations.policies.forget()
         if self._sockets is not None:
             self._sockets.forget_rights()
@@ -548,6 +554,7 @@ class Api:
                 settle=self._linked.settle,
                 leeway=self._authority.leeway,
                 is_revoked=self._authority.is_revoked,
+                identify=self._authority.identify,
                 tracer=self._tracing,
             )
         return self._sockets

@@ -49,6 +49,15 @@ class ApiApp:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
             return
+        try:
+            await self._serve(scope, receive, send)
+        except RuntimeError as error:
+            # uvloop says so of a client that has gone, before uvicorn can know.
+            if "the handler is closed" not in str(error):
+                raise
+            _log.debug("a client left before it was answered")
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         api = self.api
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         endpoint = api.endpoint_at(path) if scope["type"] == "http" else None

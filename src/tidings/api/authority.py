@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Table
 
 from tidings.api import sessions
+from tidings.api.identities import Identities
 from tidings.api.parts import RevocationOptions
 from tidings.api.revocations import SqlRevocations
 from tidings.api.sessions import Verifier
@@ -30,6 +31,8 @@ class Authority:
     def __init__(self) -> None:
         self.verifier: Verifier | None = None
         self.options: RevocationOptions | None = None
+        self.identities: Identities | None = None
+        """Where the application says more of somebody than the token does."""
         self.store: RevocationStore | None = None
         """Made when the database is known, where tokens can be revoked."""
         self._is_local = False
@@ -85,6 +88,22 @@ class Authority:
             return ANONYMOUS
         return await self._of_token(token)
 
+    async def identify(self, identity: Identity) -> Identity:
+        """The identity as the application knows it now.
+
+        Raises:
+            AuthenticationError: it is not to be accepted any more.
+            IdentityUnavailable: the application does not say.
+        """
+        if self.identities is None or not identity.is_authenticated:
+            return identity
+        return await self.identities.load(identity)
+
+    def forget_identities(self) -> None:
+        """Ask the application anew from now on."""
+        if self.identities is not None:
+            self.identities.forget()
+
     def is_revoked(self, identity: Identity) -> bool:
         """Whether the identity's token has been revoked."""
         return self.store is not None and self.store.is_revoked(identity)
@@ -126,7 +145,7 @@ class Authority:
         identity = await self.verifier.verify(token)
         if self.is_revoked(identity):
             raise AuthenticationError("Token revoked", code="TOKEN_REVOKED")
-        return identity
+        return await self.identify(identity)
 
     async def _revoke(self, entry: Revocation) -> None:
         assert self.store is not None  # there are options for it

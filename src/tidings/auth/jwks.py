@@ -7,27 +7,18 @@ import logging
 import time
 from collections.abc import Callable
 from http.client import HTTPException
-from typing import Any
-from urllib.error import HTTPError
+from typing import Any, Final
 from urllib.parse import urlsplit
-from urllib.request import (
-    HTTPDefaultErrorHandler,
-    HTTPErrorProcessor,
-    HTTPHandler,
-    HTTPSHandler,
-    OpenerDirector,
-    ProxyHandler,
-    Request,
-)
 
 import msgspec
 
+from tidings.auth.download import download
 from tidings.auth.keys import VerificationKey, from_jwk
-from tidings.errors import AuthenticationError, ConfigurationError
+from tidings.errors import ConfigurationError, KeysUnavailable
 
 logger = logging.getLogger("tidings.auth")
 
-MAX_BYTES = 1024 * 1024
+MAX_BYTES: Final = 1024 * 1024
 _NEVER = float("-inf")
 _FIRST_RETRY = 1.0
 _FAILURES = (OSError, HTTPException, ValueError, msgspec.MsgspecError, RecursionError)
@@ -40,11 +31,11 @@ class _Document(msgspec.Struct):
 class JwksClient:
     """Fetches a JWKS document without blocking the event loop, and keeps its keys.
 
-    Keys are fetched at the first use and again when they are older than ``max_age`` seconds. A key
-    id that is not among them causes one fetch at most per ``cooldown`` seconds. Whoever needs keys
-    while a fetch is under way waits for that one. Where a fetch fails, the keys of the last good
-    one stay in use; the next attempt follows after ``cooldown`` seconds (one second while there
-    are no keys at all).
+    Keys are fetched at the first use and again when they are older than ``max_age`` seconds:
+    whoever needs one meanwhile gets it from those that there are. A key id that is not among them
+    causes one fetch at most per ``cooldown`` seconds, for which all who ask for it wait. Where a
+    fetch fails, the keys of the last good one stay in use, but for ``keep`` seconds at most after
+    it; the next attempt follows after ``cooldown`` seconds (one second while there are no keys).
 
     A fetch has ``timeout`` seconds; redirects are not followed, a body over 1 MiB is refused, and
     the proxies of the environment are used.
@@ -58,16 +49,19 @@ class JwksClient:
         url: str,
         *,
         max_age: float = 600.0,
+        keep: float = 24 * 3600.0,
         cooldown: float = 30.0,
         timeout: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = _checked_url(url)
         self._max_age = max_age
+        self._keep = keep
         self._cooldown = cooldown
         self._timeout = timeout
         self._clock = clock
         self._keys: tuple[VerificationKey, ...] | None = None
+        self._fetched_at = _NEVER
         self._due = _NEVER
         self._unknown_kid_due = _NEVER
         self._fetching: asyncio.Task[None] | None = None
@@ -86,14 +80,17 @@ class JwksClient:
         Without an id the only usable key is meant; where there are several, none is.
 
         Raises:
-            AuthenticationError: KEYS_UNAVAILABLE, no keys could be fetched so far.
+            KeysUnavailable: no keys could be fetched so far, or not for too long.
         """
         if self._clock() >= self._due:
-            await self._fetch_shared()
+            self._start_fetch()
+        if not self._has_keys():
+            await self._fetched()
             return self._matching(kid)
         found = self._matching(kid)
         if not found and kid is not None and self._may_fetch_for_unknown_kid():
-            await self._fetch_shared()
+            self._start_fetch()
+            await self._fetched()
             found = self._matching(kid)
         return found
 
@@ -101,12 +98,15 @@ class JwksClient:
         """Fetch the document now, whatever has been kept; gives how many usable keys it has.
 
         Raises:
-            AuthenticationError: KEYS_UNAVAILABLE, with the reason.
+            KeysUnavailable: with the reason.
         """
         try:
-            return len(_usable_keys(await asyncio.to_thread(_download, self._url, self._timeout)))
+            return len(await self._download())
         except _FAILURES as error:
-            raise AuthenticationError(str(error), code="KEYS_UNAVAILABLE") from error
+            raise KeysUnavailable(str(error)) from error
+
+    def _has_keys(self) -> bool:
+        return self._keys is not None and self._clock() - self._fetched_at < self._keep
 
     def _may_fetch_for_unknown_kid(self) -> bool:
         if self._fetching is not None and not self._fetching.done():
@@ -118,32 +118,37 @@ class JwksClient:
         return True
 
     def _matching(self, kid: str | None) -> tuple[VerificationKey, ...]:
-        if self._keys is None:
-            raise AuthenticationError(
-                "Token cannot be verified at present", code="KEYS_UNAVAILABLE"
-            )
+        if self._keys is None or not self._has_keys():
+            raise KeysUnavailable("Token cannot be verified at present")
         if kid is None:
             return self._keys if len(self._keys) == 1 else ()
         return tuple(key for key in self._keys if key.kid == kid)
 
-    async def _fetch_shared(self) -> None:
+    def _start_fetch(self) -> None:
         if self._fetching is None or self._fetching.done():
-            self._fetching = asyncio.create_task(self._fetch())
-        # One caller that goes away must not take the fetch from the others.
-        await asyncio.shield(self._fetching)
+            self._fetching = asyncio.create_task(self._fetch(), name="tidings-jwks")
+
+    async def _fetched(self) -> None:
+        """Wait for the fetch that is under way, if one is."""
+        if self._fetching is not None:
+            # One caller that goes away must not take the fetch from the others.
+            await asyncio.shield(self._fetching)
 
     async def _fetch(self) -> None:
         try:
-            body = await asyncio.to_thread(_download, self._url, self._timeout)
-            self._keys = _usable_keys(body)
+            self._keys = await self._download()
         except _FAILURES as error:
-            wait = _FIRST_RETRY if self._keys is None else self._cooldown
+            wait = self._cooldown if self._has_keys() else _FIRST_RETRY
             self._due = self._clock() + wait
             logger.warning("JWKS from %s not fetched: %s", self.shown_url, error)
             return
-        self._due = self._clock() + self._max_age
+        self._fetched_at = self._clock()
+        self._due = self._fetched_at + self._max_age
         if not self._keys:
             logger.warning("JWKS from %s has no usable key", self.shown_url)
+
+    async def _download(self) -> tuple[VerificationKey, ...]:
+        return _usable_keys(await download(self._url, seconds=self._timeout, max_bytes=MAX_BYTES))
 
 
 def _checked_url(url: object) -> str:
@@ -163,35 +168,3 @@ def _usable_keys(body: bytes) -> tuple[VerificationKey, ...]:
     document = msgspec.json.decode(body, type=_Document)
     keys = (from_jwk(jwk) for jwk in document.keys)
     return tuple(key for key in keys if key is not None)
-
-
-def _download(url: str, timeout: float) -> bytes:
-    """Runs in a thread; the socket's timeout alone would let a dripping server hold it forever."""
-    deadline = time.monotonic() + timeout
-    # Some providers turn the default User-Agent of urllib away.
-    headers = {"Accept": "application/json", "User-Agent": "tidings"}
-    body = bytearray()
-    try:
-        request = Request(url, headers=headers)  # noqa: S310 - the scheme was checked
-        with _opener().open(request, timeout=timeout) as response:
-            while chunk := response.read1(65536):
-                body += chunk
-                if len(body) > MAX_BYTES:
-                    raise ValueError(f"the document is larger than {MAX_BYTES} bytes")
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"not complete after {timeout:g} s")
-    except HTTPError as error:
-        error.close()
-        raise ValueError(f"the server answered with status {error.code}") from None
-    return bytes(body)
-
-
-def _opener() -> OpenerDirector:
-    # Without the handlers for redirects, files and FTP: only the configured URL is ever asked.
-    opener = OpenerDirector()
-    opener.add_handler(ProxyHandler())
-    opener.add_handler(HTTPHandler())
-    opener.add_handler(HTTPSHandler())
-    opener.add_handler(HTTPDefaultErrorHandler())
-    opener.add_handler(HTTPErrorProcessor())
-    return opener

@@ -122,8 +122,9 @@ class TokenVerifier:
         Raises:
             AuthenticationError: with the code AUTHENTICATION_REQUIRED (None or an empty string),
                 TOKEN_EXPIRED, TOKEN_NOT_YET_VALID, TOKEN_AUDIENCE, TOKEN_ISSUER,
-                TOKEN_ALGORITHM, KEYS_UNAVAILABLE, or INVALID_TOKEN for everything else. The
-                messages are fixed and hold nothing of the token.
+                TOKEN_ALGORITHM, or INVALID_TOKEN for everything else. The messages are fixed and
+                hold nothing of the token.
+            KeysUnavailable: the keys at ``jwks_url`` cannot be fetched.
         """
         if token is None or token == "":
             raise AuthenticationError("Authentication required", code="AUTHENTICATION_REQUIRED")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
 from tidings.auth.keys import VerificationKey
+from tidings.cache import Cache
 from tidings.identity import Identity
 
 MAX_BYTES: Final = 8_000_000
@@ -33,9 +33,7 @@ class VerifiedTokens:
 
     def __init__(self, leeway: float, *, max_bytes: int = MAX_BYTES) -> None:
         self._leeway = leeway
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._kept: OrderedDict[bytes, Verified] = OrderedDict()
+        self._kept: Cache[bytes, Verified] = Cache(max_bytes, lambda _, verified: verified.size)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -43,29 +41,18 @@ class VerifiedTokens:
     def find(self, token: str) -> Verified | None:
         """What is known of a token; None where it has ended, or was never seen."""
         digest = _digest(token)
-        found = self._kept.get(digest)
+        found = self._kept.find(digest)
         if found is None:
             return None
         ends_at = found.identity.expires_at
         if ends_at is not None and ends_at + self._leeway <= time.time():
-            self._drop(digest)
+            self._kept.drop(digest)
             return None
-        self._kept.move_to_end(digest)
         return found
 
     def put(self, token: str, identity: Identity, key: VerificationKey, key_id: str | None) -> None:
         """Remember a token."""
-        digest = _digest(token)
-        self._drop(digest)
-        self._kept[digest] = Verified(identity, key, key_id, len(token))
-        self._bytes += len(token)
-        while self._bytes > self._max_bytes:
-            self._drop(next(iter(self._kept)))
-
-    def _drop(self, digest: bytes) -> None:
-        dropped = self._kept.pop(digest, None)
-        if dropped is not None:
-            self._bytes -= dropped.size
+        self._kept.put(_digest(token), Verified(identity, key, key_id, len(token)))
 
 
 def _digest(token: str) -> bytes:

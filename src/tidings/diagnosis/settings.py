@@ -10,7 +10,7 @@ from tidings.api import Api
 from tidings.api.internals import Internals
 from tidings.auth import TokenVerifier
 from tidings.diagnosis.finding import Finding, Findings, failed, ok, reason, warning
-from tidings.errors import AuthenticationError
+from tidings.errors import KeysUnavailable
 from tidings.realtime import DEFAULT_CORS
 
 FILES: Final = 4096
@@ -37,7 +37,7 @@ async def check_keys(internals: Internals, seconds: float) -> Findings:
         yield warning("jwks", message, "use its https address")
     try:
         count = await client.check()
-    except AuthenticationError as error:
+    except KeysUnavailable as error:
         message = f"{client.shown_url}: {reason(error, seconds)}"
         yield failed("jwks", message, "see jwks_url, and that this machine may reach it")
         return

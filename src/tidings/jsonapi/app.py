@@ -15,11 +15,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tidings.errors import (
     AuthenticationError,
-    DatabaseBusy,
     MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
     RequestError,
+    Unavailable,
 )
 from tidings.feed import Cursor
 from tidings.identity import Identity
@@ -304,6 +304,6 @@ def _error_response(error: RequestError, pointers: dict[str, str]) -> Response:
         response.headers["www-authenticate"] = "Bearer"
     elif isinstance(error, MethodNotAllowed):
         response.headers["allow"] = ", ".join(error.allowed)
-    elif isinstance(error, DatabaseBusy):
+    elif isinstance(error, Unavailable):
         response.headers["retry-after"] = "1"
     return response

@@ -94,9 +94,14 @@ class Dispatcher:
         self._late.clear()
 
     async def caught_up(self) -> None:
-        """Wait until what the feed holds now has been handed over."""
+        """Wait until what the feed holds now has been handed over, and what waits for answers."""
         until = self._feed.position
-        while self.delivered.epoch == until.epoch and self.delivered.offset < until.offset:  # noqa: ASYNC110  it is waited for once, at the end
+
+        def is_behind() -> bool:
+            delivered = self.delivered
+            return delivered.epoch == until.epoch and delivered.offset < until.offset
+
+        while is_behind() or len(self.lines):  # noqa: ASYNC110  it is waited for once, at the end
             await asyncio.sleep(0.005)
 
     async def _run(self, service: SubscriptionService) -> None:

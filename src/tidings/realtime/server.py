@@ -35,7 +35,7 @@ from tidings.realtime.notifications import Notification, Resync, timestamp, with
 from tidings.realtime.packets import event_frame, packets_of, text_frame
 from tidings.realtime.replay import Replayer
 from tidings.realtime.requests import readable
-from tidings.realtime.service import Subscribed, SubscriptionService
+from tidings.realtime.service import Identify, Subscribed, SubscriptionService
 from tidings.realtime.sessions import IsRevoked, Sessions, moment
 from tidings.realtime.statistics import DeliveryTracer, SocketStatistics
 from tidings.realtime.subscriptions import Message, Subscriber, Subscription
@@ -80,6 +80,7 @@ class SocketServer:
         permission_seconds: float = 5.0,
         limits: SocketLimits | None = None,
         is_revoked: IsRevoked = lambda identity: False,
+        identify: Identify | None = None,
         tracer: DeliveryTracer | None = None,
         drain_seconds: float = 5.0,
         settle: Drain | None = None,
@@ -98,6 +99,7 @@ class SocketServer:
             self._matcher,
             position,
             Replayer(feed, position),
+            identify=identify,
             limit=limit,
         )
         self._explainer = Explainer(operations, feed)
@@ -110,7 +112,8 @@ class SocketServer:
         self._recheck_turns = asyncio.Semaphore(_AT_ONCE)
         self._rechecks: set[asyncio.Task[None]] = set()
         self._allowances: dict[str, Allowance] = {}
-        self._admitted: dict[str, Identity] = {}
+        self._admitted: dict[str, tuple[Identity, int]] = {}
+        self._changes_of_rights = 0
         self._subscribers: dict[str, Subscriber] = {}
         self._settle = settle
         self._draining = Draining(self, self._flush, drain_seconds)
@@ -314,6 +317,7 @@ class SocketServer:
         Until a socket has been checked, what comes for it waits: nothing is told by old rights.
         """
         self.forget_rights()
+        self._changes_of_rights += 1
         everybody = changed.user_id is None
         sockets = self._sessions.all() if everybody else self._sessions.of_user(changed.user_id)
         return [self._start_recheck(one, changed.resource) for one in sockets]
@@ -333,6 +337,8 @@ class SocketServer:
             async with self._recheck_turns:
                 done = await self._service.recheck(subscriber, resource=resource)
             self._tell(subscriber, done.moved, done.ended)
+        except AuthenticationError as error:
+            self._end(subscriber, "auth.revoked", error.message)
         except Exception:  # noqa: BLE001  who cannot be checked is told nothing by old rights
             _log.exception("%s could not be checked anew, and is disconnected", subscriber.id)
             subscriber.connection.finish([])  # it comes back, and is checked then
@@ -390,6 +396,7 @@ class SocketServer:
 
     async def _connect(self, sid: str, environ: Any, auth: Any) -> None:
         token = auth.get("token") if isinstance(auth, dict) else None
+        rights = self._changes_of_rights
         try:
             identity = await self._authenticate(token)
         except AuthenticationError as error:
@@ -402,7 +409,7 @@ class SocketServer:
         if not self._connections.enter(environ, identity.user_id, address):
             _log.debug("%s refused: too many connections of %s", sid, identity.user_id)
             raise socketio.exceptions.ConnectionRefusedError("Too many connections")
-        self._admitted[sid] = identity
+        self._admitted[sid] = identity, rights
 
     def _upgraded(self, engine_id: str) -> None:
         guest = guest_of(self.io.environ.get(engine_id))
@@ -419,10 +426,11 @@ class SocketServer:
         guest = guest_of(self.io.environ.get(engine_id))
         if guest is not None:
             guest.has_connected()
-        identity = self._admitted.pop(sid, None)
+        admitted = self._admitted.pop(sid, None)
         engine_socket = self.io.eio.sockets.get(engine_id)
-        if identity is None or engine_socket is None or engine_socket.closed:
+        if admitted is None or engine_socket is None or engine_socket.closed:
             return
+        identity, rights = admitted
         self._allowances[sid] = Allowance(self._limits)
         connection = WireConnection(
             engine_socket.queue,
@@ -439,6 +447,8 @@ class SocketServer:
         }
         connection.send(event_frame("connected", greeting))
         self._sessions.add(subscriber)
+        if rights != self._changes_of_rights:  # while it was asked who this is
+            self._start_recheck(subscriber, None)
         _log.debug("%s connected as %s", sid, identity.user_id)
 
     def _disconnect(self, sid: str, reason: str = "") -> None:

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +23,9 @@ from tidings.realtime.freezer import Freezer
 from tidings.realtime.replay import Replay, Replayer, Told
 from tidings.realtime.requests import SubscribeRequest, parse_id, readable
 from tidings.realtime.subscriptions import Subscriber, Subscription
+
+Identify = Callable[[Identity], Awaitable[Identity]]
+"""Gives an identity as the application knows it now."""
 
 _log = logging.getLogger("tidings.realtime")
 Data = dict[str, Any]
@@ -69,12 +72,14 @@ class SubscriptionService:
         position: Callable[[], Cursor],
         replayer: Replayer,
         *,
+        identify: Identify | None = None,
         limit: int = 100,
     ) -> None:
         self._admission = admission
         self._replayer = replayer
         self._matcher = matcher
         self._position = position
+        self._identify = identify
         self._limit = limit
         self._members: dict[Node, dict[str, dict[Subscription, None]]] = {}
         self._freezer = Freezer()
@@ -177,10 +182,18 @@ class SubscriptionService:
 
         Subscriptions stay as they are until everything has been asked; what follows is one step,
         so that every change is matched once, before it or after it. In that step the socket takes
-        on ``identity``, where it is given.
+        on ``identity``, where it is given, as the application knows it now.
+
+        Raises:
+            AuthenticationError: the application does not accept the identity any more.
+            IdentityUnavailable: it does not say.
         """
         subscriber.checks += 1
         async with subscriber.checking:
+            if self._identify is not None:
+                identity = await self._identify(identity or subscriber.identity)
+                if identity != subscriber.identity:
+                    resource = None
             checked = [
                 (subscription, await self._admit_again(subscription, identity))
                 for subscription in list(subscriber.subscriptions.values())

@@ -10,10 +10,10 @@ from types import MappingProxyType
 from typing import Any
 
 from tidings.errors import (
-    DatabaseBusy,
     PermissionDenied,
     RelatedNotFound,
     RequestError,
+    Unavailable,
     ValidationFailed,
 )
 from tidings.feed import Action
@@ -403,7 +403,7 @@ class Operations:
         try:
             await check_permission(view.resource, context)
         except RequestError as error:
-            if isinstance(error, DatabaseBusy):
+            if isinstance(error, Unavailable):
                 raise
             return False
         return True

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tidings.cache import Cache
-from tidings.errors import AuthenticationError, DatabaseBusy, PermissionDenied
+from tidings.errors import AuthenticationError, PermissionDenied, Unavailable
 from tidings.identity import Asker, Identity, Trusted
 from tidings.resources.context import OperationContext, operation_context
 from tidings.schema import ResourceRegistry, ResourceType
@@ -44,7 +44,7 @@ async def check_permission(resource: ResourceType, context: OperationContext) ->
     Raises:
         AuthenticationError: it is not, and nobody is signed in.
         PermissionDenied: it is not.
-        DatabaseBusy: the check could not look, so that trying again may help.
+        Unavailable: the check could not look, so that trying again may help.
     """
     try:
         allowed = await _allowed(resource, context)
@@ -148,7 +148,7 @@ class QueryPermissions:
         resource = self._registry[name]
         try:
             await check_permission(resource, operation_context(resource, "query", identity))
-        except (PermissionDenied, AuthenticationError, DatabaseBusy):
+        except (PermissionDenied, AuthenticationError, Unavailable):
             return False
         return True
 
@@ -157,7 +157,7 @@ async def _allowed(resource: ResourceType, context: OperationContext) -> bool:
     try:
         async with asyncio.timeout(resource.check_seconds) as limit:
             return await _answer(resource, context)
-    except (PermissionDenied, DatabaseBusy):
+    except (PermissionDenied, Unavailable):
         raise
     except TimeoutError as error:
         if not limit.expired():
