@@ -26,7 +26,7 @@ from tidings.auth import MemoryRevocations, RevocationStore, TokenVerifier
 from tidings.errors import ConfigurationError, MissingExtraError
 from tidings.feed.postgres import PostgresLog
 from tidings.feed.redis import redis_log
-from tidings.realtime import SocketLimits
+from tidings.realtime import Origins, SocketLimits
 from tidings.storage import CoreDatabase, Database, SqliteDatabase, own_engine
 from tidings.storage.bounds import STATEMENT_SECONDS
 
@@ -313,6 +313,7 @@ class SocketIOPlugin:
             _check_seconds("permission_seconds", permission_seconds)
         if drain_seconds != 0:
             _check_seconds("drain_seconds", drain_seconds)
+        Origins(cors)  # whatever is wrong with them is said here
         self._options = SocketOptions(
             path,
             cors,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +20,7 @@ class Wire:
     """A connection that keeps what it was given."""
 
     frames: list[Frame] = field(default_factory=list)
+    ended: bool = False
 
     def send(self, frame: Frame) -> None:
         self.frames.append(frame)
@@ -27,11 +28,16 @@ class Wire:
     def notify(self, subscription: Subscription, message: Message) -> None:
         self.send(message.frame(subscription))
 
+    def finish(self, last: Sequence[Frame]) -> None:
+        self.frames.extend(last)
+        self.ended = True
+
     def forget(self) -> None:
         pass
 
     def events(self, name: str = "subscription.update") -> list[dict[str, Any]]:
-        packets = [json.loads(str(frame.encode())[2:]) for frame in self.frames]
+        texts = [str(frame.encode())[2:] for frame in self.frames]
+        packets = [json.loads(text) for text in texts if text]
         return [payload for event, payload in packets if event == name]
 
 

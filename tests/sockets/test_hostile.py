@@ -810,7 +810,15 @@ async def test_any_origin_by_default() -> None:
     async with served(live_api(cors=None)) as url, polling(url) as http:
         url = "/socket.io/?EIO=4&transport=polling"
         response = await http.options(url, headers={"origin": "https://any.example"})
-        assert response.headers["access-control-allow-origin"] == "https://any.example"
+        assert response.headers["access-control-allow-origin"] == "*"
+        assert "access-control-allow-credentials" not in response.headers
+
+
+async def test_an_empty_list_lets_only_the_servers_own_pages_in() -> None:
+    path = "/socket.io/?EIO=4&transport=polling"
+    async with served(live_api(cors={"origin": []})) as url, polling(url) as http:
+        assert (await http.get(path, headers={"origin": url})).status_code == 200
+        assert (await http.get(path, headers={"origin": "https://a.example"})).status_code == 400
 
 
 # Fuzzing

@@ -16,6 +16,7 @@ from tidings.auth import MemoryRevocations, Revocation, RevocationStore
 from tidings.errors import AuthenticationError, ConfigurationError, MissingDependencyError
 from tidings.identity import ANONYMOUS, Identity
 from tidings.storage import Database
+from tidings.values import without_values
 
 _log = logging.getLogger("tidings.auth")
 Ended = Callable[[set[str], set[str]], None]
@@ -105,8 +106,15 @@ class Authority:
             self.identities.forget()
 
     def is_revoked(self, identity: Identity) -> bool:
-        """Whether the identity's token has been revoked."""
-        return self.store is not None and self.store.is_revoked(identity)
+        """Whether the identity's token has been revoked, or nobody can tell."""
+        try:
+            return self.store is not None and self.store.is_revoked(identity)
+        except Exception as error:  # noqa: BLE001  a store of the application's: what cannot be told denies
+            _log.error(
+                "the revocation store failed, so that a token is taken for revoked",
+                exc_info=without_values(error),
+            )
+            return True
 
     async def log_out(self, identity: Identity) -> None:
         """Revoke the identity's own token."""

@@ -20,8 +20,33 @@ _log = logging.getLogger("tidings.auth")
 _PAGE: Final = 1000
 _OVERLAP: Final = 1000
 _SETTLED: Final = 10.0
-"""After so many seconds no row comes whose id is lower than one that has been read."""
+"""After so many seconds a row hardly comes whose id is lower than one that has been read."""
+_LATE: Final = 3600.0
+"""After so many none does: no transaction lasts that long."""
 _SWEEP_SECONDS: Final = 60.0
+
+
+class _Horizon:
+    """The highest id that had been read so many seconds ago.
+
+    Transactions may commit in another order than that of their ids; so each reading looks again
+    at what is beyond it.
+    """
+
+    def __init__(self, seconds: float, start: int) -> None:
+        self.id = start
+        self._seconds = seconds
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._marks)
+
+    def note(self, last: int) -> None:
+        """Say that everything up to an id has been read that could be."""
+        now = time.monotonic()
+        self._marks.append((now, last))
+        while self._marks[0][0] < now - self._seconds:
+            self.id = self._marks.popleft()[1]
 
 
 class SqlRevocations:
@@ -38,8 +63,8 @@ class SqlRevocations:
         self._poll = poll
         self._task: asyncio.Task[None] | None = None
         self._seen = 0
-        self._settled = 0
-        self._marks: deque[tuple[float, int]] = deque()
+        self._settled = _Horizon(_SETTLED, 0)
+        self._late = _Horizon(_LATE, 0)
         self._is_failing = False
 
     def __len__(self) -> int:
@@ -53,7 +78,7 @@ class SqlRevocations:
     async def open(self, notify: Notify) -> None:
         """Load what has been revoked and begin to follow it."""
         try:
-            await self._refresh()
+            await self._refresh(0)
         except TidingsError:
             raise
         except Exception as error:
@@ -61,7 +86,8 @@ class SqlRevocations:
                 f"the table {self.table.name!r} cannot be read: create it with "
                 "api.create_tables() or SqlAlchemyPlugin(..., create_tables=True)"
             ) from error
-        self._settled = max(0, self._seen - _OVERLAP)
+        start = max(0, self._seen - _OVERLAP)
+        self._settled, self._late = _Horizon(_SETTLED, start), _Horizon(_LATE, start)
         await self._memory.open(notify)
         self._task = asyncio.create_task(self._run(), name="tidings-revocations")
 
@@ -90,10 +116,13 @@ class SqlRevocations:
         while True:
             await asyncio.sleep(pause)
             try:
+                is_long_ago = time.monotonic() - swept >= _SWEEP_SECONDS
                 if not self._database.in_memory:
-                    await self._refresh()
-                if time.monotonic() - swept >= _SWEEP_SECONDS:
+                    await self._refresh(self._late.id if is_long_ago else self._settled.id)
+                    self._settled.note(self._seen)
+                if is_long_ago:
                     swept = time.monotonic()
+                    self._late.note(self._seen)
                     await self._rows.sweep(time.time(), _PAGE)
                 self._is_failing = False
             except Exception as error:  # noqa: BLE001  it is tried again; what is known still holds
@@ -101,8 +130,7 @@ class SqlRevocations:
                     _log.warning("the revocations of other processes cannot be read: %s", error)
                 self._is_failing = True
 
-    async def _refresh(self) -> None:
-        beyond = self._settled
+    async def _refresh(self, beyond: int) -> None:
         while True:
             rows = await self._rows.newer(beyond, time.time(), _PAGE)
             self._memory.add([_revocation(row) for row in rows])
@@ -110,17 +138,7 @@ class SqlRevocations:
                 beyond = rows[-1]["id"]
             if len(rows) < _PAGE:
                 break
-        self._mark(beyond)
-
-    def _mark(self, last: int) -> None:
-        """Note what has been read. Transactions may commit in another order than that of their
-        ids, so that for a while each poll looks again beyond where an earlier one has been.
-        """
-        now = time.monotonic()
-        self._seen = max(self._seen, last)
-        self._marks.append((now, self._seen))
-        while self._marks[0][0] < now - _SETTLED:
-            self._settled = self._marks.popleft()[1]
+        self._seen = max(self._seen, beyond)
 
 
 def _row(revocation: Revocation) -> Row:

@@ -47,8 +47,12 @@ def of_id(token_id: str, expires_at: float | None, leeway: float, lifetime: floa
 def of_user(
     user_id: str, issued_before: float | None, leeway: float, lifetime: float
 ) -> Revocation:
-    """The revocation of a user's tokens, kept for as long as a token may live."""
-    before = time.time() if issued_before is None else issued_before
+    """The revocation of a user's tokens, kept for as long as a token may live.
+
+    A token is accepted though it was issued ``leeway`` seconds from now, since clocks differ: so
+    those that there are now may say that they are so new.
+    """
+    before = time.time() + leeway if issued_before is None else issued_before
     ends = min(before + lifetime + leeway + _MARGIN, FOREVER)
     return Revocation(ends, user_id=user_id, issued_before=before)
 

@@ -11,7 +11,7 @@ from tidings.api.internals import Internals
 from tidings.auth import TokenVerifier
 from tidings.diagnosis.finding import Finding, Findings, failed, ok, reason, warning
 from tidings.errors import KeysUnavailable
-from tidings.realtime import DEFAULT_CORS
+from tidings.realtime import Origins
 
 FILES: Final = 4096
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
@@ -52,7 +52,7 @@ def check_settings(api: Api, internals: Internals) -> Iterator[Finding]:
     options = internals.socket_options
     if options is None:
         yield warning("sockets", "no SocketIOPlugin is in use: nobody is told of changes")
-    elif (options.cors or DEFAULT_CORS).get("origin", "*") == "*":
+    elif Origins(options.cors).allows_any:
         advice = "name yours: SocketIOPlugin(cors={'origin': ['https://example.org']})"
         yield warning("origin", "sockets are open to pages of any origin", advice)
     limit = _open_files()

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tidings.realtime.cors import Origins
 from tidings.realtime.limits import SocketLimits, address_of
 from tidings.realtime.lobby import Lobby, LobbyFull, receive_guest
 from tidings.realtime.upgrades import Upgrades
@@ -33,18 +34,30 @@ def is_well_formed(frame: Any) -> bool:
 class EngineGuard:
     """Wraps the Engine.IO ASGI app; ``upgrades`` are those of its sessions.
 
-    A request that asks for a new session passes the lobby first.
+    A page must be of an origin that may connect. A request that asks for a new session passes the
+    lobby then.
     """
 
     def __init__(
-        self, app: ASGIApp, limits: SocketLimits, lobby: Lobby, upgrades: Upgrades
+        self,
+        app: ASGIApp,
+        limits: SocketLimits,
+        origins: Origins,
+        lobby: Lobby,
+        upgrades: Upgrades,
     ) -> None:
         self._app = app
         self._limits = limits
+        self._origins = origins
         self._lobby = lobby
         self._upgrades = upgrades
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            send = _with_headers(send, self._origins.headers(scope))
+        if not self._origins.allows(scope) and scope.get("method") != "OPTIONS":
+            await _refuse(scope, receive, send, "Pages of this origin may not connect", 400)
+            return
         session = _session_of(scope)
         if session is not None:
             await self._serve(scope, receive, send, session)
@@ -69,9 +82,9 @@ class EngineGuard:
         if scope["type"] == "websocket":
             await self._websocket(scope, receive, send, session)
         elif scope["method"] == "POST":
-            await self._post(scope, receive, _lower_case(send))
+            await self._post(scope, receive, send)
         else:
-            await self._get(scope, receive, _lower_case(send))
+            await self._get(scope, receive, send)
 
     async def _websocket(
         self, scope: Scope, receive: Receive, send: Send, session: str | None
@@ -168,16 +181,18 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-def _lower_case(send: Send) -> Send:
-    """Header names as ASGI wants them: middleware that replaces a header would double it else."""
+def _with_headers(send: Send, more: list[tuple[bytes, bytes]]) -> Send:
+    """Header names as ASGI wants them (middleware that replaces a header would double it else),
+    and more of them.
+    """
 
-    async def send_lower_case(message: Message) -> None:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = [(name.lower(), value) for name, value in message["headers"]]
-            message = {**message, "headers": headers}
+            headers = [(name.lower(), value) for name, value in message.get("headers", ())]
+            message = {**message, "headers": [*headers, *more]}
         await send(message)
 
-    return send_lower_case
+    return send_with_headers
 
 
 async def _read(receive: Receive, most: int) -> bytes | None:

@@ -14,7 +14,6 @@ from starlette.types import Receive, Scope, Send
 
 from tidings.errors import (
     AuthenticationError,
-    ConfigurationError,
     InvalidRequest,
     PermissionDenied,
 )
@@ -24,6 +23,7 @@ from tidings.matching import Matcher
 from tidings.realtime.admission import Admission
 from tidings.realtime.backlog import SlowCounters
 from tidings.realtime.connection import Pace, WireConnection
+from tidings.realtime.cors import Origins
 from tidings.realtime.delivery import Dispatcher
 from tidings.realtime.draining import Drain, Draining, is_new, offer, refuse
 from tidings.realtime.errors import error_payload, refusal_payload
@@ -52,8 +52,6 @@ Then = Callable[[], None]
 _AT_ONCE: Final = 16
 """So many sockets are checked anew side by side."""
 _DISCONNECT: Final = text_frame("1")
-
-DEFAULT_CORS: Final[Mapping[str, Any]] = {"origin": "*", "methods": ["GET", "POST"]}
 
 
 class SocketServer:
@@ -117,8 +115,7 @@ class SocketServer:
         self._subscribers: dict[str, Subscriber] = {}
         self._settle = settle
         self._draining = Draining(self, self._flush, drain_seconds)
-        origins = _origins(cors or DEFAULT_CORS)
-        self._allows_any_origin = origins == "*"
+        self._origins = Origins(cors)
         # The libraries report every bad frame with a traceback; what matters is reported here.
         quiet = logging.getLogger("tidings.realtime.wire")
         quiet.setLevel(logging.CRITICAL + 1)
@@ -131,7 +128,7 @@ class SocketServer:
             async_mode="asgi",
             client_manager=WireManager(self._accepted),
             serializer=packets_of(self._limits.message_size),
-            cors_allowed_origins=origins,
+            cors_allowed_origins=[],  # the guard sees to it
             max_http_buffer_size=self._limits.frame_size,
             logger=quiet,
             engineio_logger=quiet,
@@ -140,7 +137,7 @@ class SocketServer:
         self.io.on("disconnect", self._disconnect)
         self._upgrades = Upgrades(self.io.eio.sockets, connect_deadline, self._upgraded)
         engine = socketio.ASGIApp(self.io, socketio_path=None)
-        self._app = EngineGuard(engine, self._limits, self._lobby, self._upgrades)
+        self._app = EngineGuard(engine, self._limits, self._origins, self._lobby, self._upgrades)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         offer(scope, self.drain)
@@ -176,7 +173,7 @@ class SocketServer:
         self._draining.reset()
         self._recheck_turns = asyncio.Semaphore(_AT_ONCE)
         self._dispatcher.start(self._service, self.begin_recheck)
-        if self._allows_any_origin and not _log.isEnabledFor(logging.DEBUG):
+        if self._origins.allows_any and not _log.isEnabledFor(logging.DEBUG):
             _log.warning(
                 "sockets are open to pages of any origin: name yours with "
                 "SocketIOPlugin(cors={'origin': ['https://example.org']})"
@@ -478,18 +475,3 @@ def _nothing() -> None:
 
 def _notify(subscription: Subscription, message: Message) -> None:
     subscription.subscriber.connection.notify(subscription, message)
-
-
-def _origins(cors: Mapping[str, Any]) -> str | list[str] | None:
-    unknown = set(cors) - {"origin", "methods"}
-    if unknown:
-        raise ConfigurationError(
-            f"cors: unknown option {sorted(unknown)[0]!r}; use origin, methods"
-        )
-    origin = cors.get("origin", "*")
-    if isinstance(origin, str):
-        return origin if origin == "*" else [origin]
-    if isinstance(origin, list | tuple) and all(isinstance(item, str) for item in origin):
-        # To Engine.IO an empty list means "do not check"; None, that only its own origin may.
-        return list(origin) or None
-    raise ConfigurationError("cors: origin is '*', one origin or a list of origins")
