@@ -15,6 +15,7 @@ import os
 import random
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -154,24 +155,24 @@ def _skip_the_outbox() -> None:
 
 def _replay_one_short() -> None:
     """The first of what was missed is left out."""
-    original = Replayer.replay
-
-    async def replay(self: Replayer, resource: str, expression: Any, cursor: Any) -> Any:
-        if cursor is not None:
-            cursor = Cursor(cursor.epoch, cursor.offset + 1)
-        return await original(self, resource, expression, cursor)
-
-    Replayer.replay = replay  # type: ignore[method-assign]  # a fault, on purpose
+    _replay_from(1)
 
 
 def _replay_one_twice() -> None:
     """The last that was seen comes again."""
+    _replay_from(-1)
+
+
+def _replay_from(later: int) -> None:
     original = Replayer.replay
 
-    async def replay(self: Replayer, resource: str, expression: Any, cursor: Any) -> Any:
-        if cursor is not None:
-            cursor = Cursor(cursor.epoch, max(0, cursor.offset - 1))
-        return await original(self, resource, expression, cursor)
+    async def replay(self: Replayer, wanted: Any, afford: Any = None) -> Any:
+        moved = [
+            replace(one, cursor=Cursor(one.cursor.epoch, max(0, one.cursor.offset + later)))
+            for one in wanted
+            if one.cursor is not None
+        ]
+        return await original(self, moved if len(moved) == len(wanted) else wanted, afford)
 
     Replayer.replay = replay  # type: ignore[method-assign]  # a fault, on purpose
 

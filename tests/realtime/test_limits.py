@@ -17,6 +17,7 @@ from tests.support.server import serve
 from tidings import (
     Api,
     ConfigurationError,
+    Conflict,
     FilterLimits,
     JWTAuthPlugin,
     RateLimited,
@@ -25,7 +26,7 @@ from tidings import (
     SocketLimits,
     SqlAlchemyPlugin,
 )
-from tidings.realtime.limits import Allowance, Connections, TokenBucket
+from tidings.realtime.limits import Allowance, Allowances, Buckets, Connections, TokenBucket
 
 pytestmark = pytest.mark.anyio
 
@@ -42,13 +43,89 @@ def test_a_bucket_lets_a_burst_through_and_then_so_many_a_second() -> None:
 
 
 def test_a_restore_counts_each_entry() -> None:
-    allowance = Allowance(SocketLimits(subscribe_burst=10, subscribe_rate=1))
+    allowance = Allowance(Buckets(SocketLimits(subscribe_burst=10, subscribe_rate=1)))
     allowance.spend("restore-subscriptions", {"subscriptions": [{}] * 9})
     allowance.spend("subscribe", {})
     allowance.spend("unsubscribe", {})
     for event, payload in (("subscribe", {}), ("restore-subscriptions", {"subscriptions": [1]})):
         with pytest.raises(RateLimited):
             allowance.spend(event, payload)
+
+
+def test_a_new_connection_brings_no_fresh_allowance() -> None:
+    now = [0.0]
+    limits = SocketLimits(message_burst=10, message_rate=1, user_factor=2)
+    users = Allowances(limits, lambda: now[0])
+
+    def sent(allowance: Allowance) -> int:
+        for count in range(100):
+            try:
+                allowance.spend("unsubscribe", {})
+            except RateLimited:
+                return count
+        return 100
+
+    assert [sent(users.open("ann", "a")) for _ in range(4)] == [10, 10, 0, 0]
+    assert sent(users.open("ben", "a")) == 10
+    now[0] += 3
+    assert sent(users.open("ann", "b")) == 6, "twice what a socket may, for all of hers"
+    assert sent(users.open(None, "a")) == sent(users.open(None, "a")) == 10
+    by_address = Allowances(SocketLimits(message_burst=10, message_rate=1, user_factor=1,
+                                         connections_per_address=5), lambda: now[0])  # fmt: skip
+    assert [sent(by_address.open(None, "a")), sent(by_address.open(None, "a"))] == [10, 0]
+
+
+def test_users_are_forgotten_when_they_have_asked_nothing_for_long() -> None:
+    now = [0.0]
+    users = Allowances(SocketLimits(), lambda: now[0])
+    held = users.open("holds", None)
+    held.hold(5)
+    for number in range(1000):
+        users.open(str(number), None).spend("subscribe", {})
+    assert len(users) == 1001
+    now[0] += 1e6
+    for number in range(2000):
+        users.open(f"later{number}", None).spend("subscribe", {})
+    assert len(users) < 2010
+    now[0] += 1e6
+    users.open("one more", None)
+    held.release(5)
+
+
+def test_a_renewal_costs_what_is_checked_for_it() -> None:
+    allowance = Allowance(Buckets(SocketLimits(subscribe_burst=100, subscribe_rate=1)))
+    allowance.spend("authenticate", {"token": "x"}, 90)
+    with pytest.raises(RateLimited):
+        allowance.spend("authenticate", {"token": "x"}, 90)
+    allowance.spend("authenticate", {"token": "x"}, 5)
+
+
+async def test_filters_weigh() -> None:
+    async with running() as api:
+        service = api.socket_server._service
+        ann, _ = subscriber()
+        limits = SocketLimits(filter_bytes=1000, user_factor=2)
+        user = Buckets(limits, limits.user_factor)
+        ann.allowance = Allowance(Buckets(limits), user)
+        asked = {"resource": "posts", "filters": {"title": "x" * 400}}
+        made = [await service.subscribe(ann, asked) for _ in range(2)]
+        with pytest.raises(Conflict) as caught:
+            await service.subscribe(ann, asked)
+        assert caught.value.code == "SUBSCRIPTION_LIMIT_EXCEEDED"
+        assert caught.value.details == {"filterBytes": 1000}
+        await service.unsubscribe(ann, {"subscriptionId": made[0].subscription.id})
+        await service.subscribe(ann, asked)
+        other, _ = subscriber("s2")
+        other.allowance = Allowance(Buckets(limits), user)
+        made = [await service.subscribe(other, asked) for _ in range(2)]
+        third, _ = subscriber("s3")
+        third.allowance = Allowance(Buckets(limits), user)
+        with pytest.raises(Conflict):
+            for _ in range(2):
+                await service.subscribe(third, asked)
+        for person in (ann, other, third):
+            service.forget(person)
+        assert user.filter_bytes == 0
 
 
 def test_connections_are_counted_by_user_and_address() -> None:
@@ -91,7 +168,7 @@ async def test_too_many_messages_are_answered_and_do_nothing() -> None:
         server = api.socket_server
         ann, wire = subscriber()
         server._subscribers[ann.id] = ann
-        server._allowances[ann.id] = Allowance(SocketLimits(subscribe_burst=3, subscribe_rate=1))
+        ann.allowance = Allowance(Buckets(SocketLimits(subscribe_burst=3, subscribe_rate=1)))
         answers = [
             (await server.handle(ann.id, "subscribe", {"resource": "posts"}))[0] for _ in range(4)
         ]

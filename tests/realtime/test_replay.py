@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 
 from tests.realtime.kit import Wire, delivered, make_api, running, subscriber
 from tests.support.memory_log import MemoryLog
-from tidings import Api
+from tidings import Api, Identity, SocketLimits
 from tidings.api import FeedOptions
-from tidings.feed import Cursor, MemoryFeed
+from tidings.feed import Change, Cursor, MemoryFeed, Recheck
+from tidings.matching import Matcher
+from tidings.realtime.limits import Allowance, Buckets
 from tidings.realtime.subscriptions import Subscriber
 
 SUBSCRIBED = {"resource": "posts", "filters": {"status": "published"}}
@@ -31,7 +34,7 @@ async def api() -> AsyncIterator[Api]:
 async def restore(
     api: Api, *entries: dict[str, Any], person: Subscriber | None = None
 ) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
-    """The answer, and the events that come after it."""
+    """The answer, and what comes after it."""
     return await ask(api, "restore-subscriptions", {"subscriptions": list(entries)}, person)
 
 
@@ -48,7 +51,10 @@ async def ask(
     before = len(wire.frames)
     then()
     events = [json.loads(str(frame.encode())[2:]) for frame in wire.frames[before:]]
-    return answer, [(name, given) for name, given in events]
+    # Word that a subscription has caught up comes last; what it says is looked at where it counts.
+    told = [(name, given) for name, given in events if name != "subscription.created"]
+    assert events[: len(told)] == [list(one) for one in told]
+    return answer, told
 
 
 def entry(cursor: Cursor | str, name: str = "a", **more: Any) -> dict[str, Any]:
@@ -117,13 +123,13 @@ async def test_a_break_before_the_missed_notifications_loses_none(api: Api) -> N
     await delivered(api)
     person, wire = subscriber()
     _, first = await restore(api, entry(seen), person=person)
-    (created,) = wire.events("subscription.created")
+    created = wire.events("subscription.created")[0]
     _, again = await restore(api, created)
     assert [one["id"] for _, one in first] == [one["id"] for _, one in again] == ["1"]
 
     person, wire = subscriber()
     _, first = await restore(api, entry("other.1"), person=person)
-    (created,) = wire.events("subscription.created")
+    created = wire.events("subscription.created")[0]
     _, again = await restore(api, created)
     assert [one["reason"] for _, one in first] == [one["reason"] for _, one in again] == ["epoch"]
 
@@ -131,6 +137,212 @@ async def test_a_break_before_the_missed_notifications_loses_none(api: Api) -> N
     await restore(api, entry(api._feed.position), person=person)
     (created,) = wire.events("subscription.created")
     assert created["cursor"] == str(api._feed.position)
+
+
+@pytest.mark.parametrize("since", ["here", "other.1"])
+async def test_who_has_been_told_what_was_missed_is_not_told_again(api: Api, since: str) -> None:
+    """A client that stores what `subscription.created` gave, and nothing else, moves on."""
+    seen = str(api._feed.position) if since == "here" else since
+    for _ in range(3):
+        await api.resources.posts.post({"status": "published"})
+    await delivered(api)
+    person, wire = subscriber()
+    _, told = await restore(api, entry(seen), person=person)
+    assert len(told) == (3 if since == "here" else 1)
+    first, last = wire.events("subscription.created")
+    assert (first["cursor"], last["cursor"]) == (seen, str(api._feed.position))
+    assert {**first, "cursor": None} == {**last, "cursor": None}
+    _, again = await restore(api, last)
+    assert again == []
+
+
+async def test_one_that_is_active_is_told_what_it_missed_before_it_was(api: Api) -> None:
+    """What a client sent while it was offline overtakes its restore."""
+    seen = api._feed.position
+    for status in ("published", "draft", "published"):
+        await api.resources.posts.post({"status": status})
+    await delivered(api)
+    person, wire = subscriber()
+    await api.socket_server._service.subscribe(person, {**SUBSCRIBED, "subscriptionId": "a"})
+    await api.resources.posts.patch(1, {"status": "draft"})
+    await delivered(api)
+    assert [one["meta"]["change"] for one in wire.events()] == ["leave"]
+    answer, events = await restore(api, entry(seen), person=person)
+    assert answer["restored"] == ["a"]
+    assert ways(events) == [("3", "post", "enter")], "what it comes to by now"
+    assert wire.events("subscription.created")[-1]["cursor"] == str(api._feed.position)
+    _, again = await restore(api, entry(seen), person=person)
+    assert again == [], "it has been told by now"
+    for unknown, reason in (("other.1", "epoch"), ("nonsense", "window")):
+        _, events = await restore(api, entry(unknown), person=person)
+        assert [one["reason"] for _, one in events] == [reason]
+
+
+async def test_a_subscribe_that_is_sent_again_is_one_subscription(api: Api) -> None:
+    person, wire = subscriber()
+    asked = {**SUBSCRIBED, "subscriptionId": "a"}
+    answers = [(await ask(api, "subscribe", asked, person))[0] for _ in range(3)]
+    assert answers[0]["success"]
+    assert answers[0] == answers[1] == answers[2]
+    assert len(person.subscriptions) == 1
+    await api.resources.posts.post({"status": "published"})
+    await delivered(api)
+    assert len(wire.events()) == 1
+    for other in ({"filters": {"status": "draft"}}, {"fields": {"posts": ["title"]}}):
+        answer, _ = await ask(api, "subscribe", {**asked, **other}, person)
+        assert answer["error"]["code"] == "SUBSCRIPTION_EXISTS"
+
+
+async def test_what_has_no_place_is_not_looked_at(api: Api) -> None:
+    asked: list[str] = []
+
+    @api.hook("subscription_filters")
+    def note(context: Any) -> None:
+        asked.append(context.subscription.resource)
+
+    person, _ = subscriber()
+    many = [entry(api._feed.position, f"s{number}") for number in range(150)]
+    answer, _ = await restore(api, {"resource": 5}, *many, person=person)
+    assert len(answer["restored"]) == 100
+    assert len(asked) == 100
+    codes = [one["error"]["code"] for one in answer["failed"]]
+    assert codes == ["RESOURCE_REQUIRED", *["SUBSCRIPTION_LIMIT_EXCEEDED"] * 50]
+    answer, _ = await restore(api, many[0], many[-1], person=person)
+    assert (answer["restored"], len(answer["failed"])) == (["s0"], 1)
+
+
+async def test_a_restore_reads_the_window_once_and_lets_others_go_on(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = api._feed.position
+    changes = [
+        Change("posts", str(n % 1500), "patch", *[{"id": n % 1500, "status": "x", "views": 1}] * 2)
+        for n in range(9_000)
+    ]
+    api._feed.publish(changes)  # type: ignore[union-attr]
+    await delivered(api)
+    matched, turns = 0, 0
+    match = Matcher.match
+
+    def counted(self: Matcher, change: Change) -> Any:
+        nonlocal matched
+        matched += 1
+        return match(self, change)
+
+    async def tick() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Matcher, "match", counted)
+    others = asyncio.create_task(tick())
+    entries = [entry(seen, f"s{n}", filters={"views": n}) for n in range(100)]
+    answer, events = await restore(api, *entries)
+    others.cancel()
+    assert (len(answer["restored"]), events[:1]) == (100, events[:1])
+    assert matched == 1500, "each record once, whatever looks at it"
+    assert turns >= 9_000 / 50 + 1500 / 50
+
+
+async def test_cursors_that_differ_are_read_as_far_as_that_is_reasonable(api: Api) -> None:
+    start = api._feed.position
+    image = {"id": 1, "status": "published", "views": 1, "title": None}
+    api._feed.publish([Change("posts", "1", "patch", image, image)] * 9_000)  # type: ignore[union-attr]
+    await delivered(api)
+    entries = [entry(Cursor(start.epoch, 10 * n), f"s{n}") for n in range(20)]
+    _, events = await restore(api, *entries)
+    told = {event: sum(event == one for one, _ in events) for event, _ in events}
+    assert told == {"subscription.update": 4, "subscription.resync": 16}, "the newest ones first"
+    assert {one["subscriptionId"] for name, one in events if name == "subscription.update"} == {
+        "s19", "s18", "s17", "s16",
+    }  # fmt: skip
+
+
+async def test_whoever_has_missed_very_much_refetches(api: Api) -> None:
+    seen = api._feed.position
+    for number in range(2_100):
+        image = {"id": number, "status": "published", "views": number % 2, "title": None}
+        api._feed.publish([Change("posts", str(number), "post", None, image)])  # type: ignore[union-attr]
+    await delivered(api)
+    _, events = await restore(api, entry(seen), entry(seen, "b", filters={"views": 0}))
+    resyncs = [one for name, one in events if name == "subscription.resync"]
+    assert [(one["subscriptionId"], one["reason"]) for one in resyncs] == [("a", "overflow")]
+    assert len(events) == 1 + 1050
+
+
+async def test_reading_again_has_a_price(api: Api) -> None:
+    seen = api._feed.position
+    image = {"id": 1, "status": "published", "views": 1, "title": None}
+    api._feed.publish([Change("posts", "1", "patch", image, image)] * 400)  # type: ignore[union-attr]
+    await delivered(api)
+    person, _ = subscriber()
+    person.allowance = Allowance(Buckets(SocketLimits(replay_burst=1000, replay_rate=1)))
+    kinds = []
+    for number in range(3):
+        _, [(kind, _)] = await restore(api, entry(seen, f"s{number}"), person=person)
+        kinds.append(kind)
+    assert kinds == ["subscription.update", "subscription.update", "subscription.resync"]
+
+
+def guarded() -> Api:
+    api = make_api()
+    api.add_resource(
+        "notes",
+        schema={"text": "string", "team": "string"},
+        row_policy=lambda columns, identity: columns.team == identity.team,
+    )
+    return api
+
+
+async def gone(api: Api) -> dict[str, Any]:
+    """A subscription's entry from before a note of team red was made and deleted."""
+    await api.resources.notes.post({"text": "a", "team": "red"})
+    await delivered(api)
+    seen = str(api._feed.position)
+    await api.resources.notes.delete(1)
+    await delivered(api)
+    return {"resource": "notes", "subscriptionId": "n", "cursor": seen}
+
+
+def member(issued: float | None, team: str = "red") -> Subscriber:
+    person, _ = subscriber()
+    issued_at = None if issued is None else time.time() + issued
+    person.identity = Identity(user_id="u1", claims={"team": team}, issued_at=issued_at)
+    return person
+
+
+@pytest.mark.parametrize("issued", [5.0, 0.0, None])
+async def test_who_has_been_granted_rights_since_is_not_told_what_was_before(
+    issued: float | None,
+) -> None:
+    """The token is newer than the change, or may be: with the last one it was none of theirs."""
+    api = guarded()
+    async with running(api):
+        _, events = await restore(api, await gone(api), person=member(issued))
+        assert [one["reason"] for _, one in events] == ["permission"]
+
+
+async def test_who_had_the_same_rights_all_along_is_told_what_is_gone() -> None:
+    api = guarded()
+    async with running(api):
+        note = await gone(api)
+        _, events = await restore(api, note, person=member(-60))
+        assert ways(events) == [("1", "delete", "leave")]
+        _, events = await restore(api, note, person=member(-60, "blue"))
+        assert events == []
+
+
+async def test_rights_that_have_changed_meanwhile_are_no_reason_to_tell() -> None:
+    api = guarded()
+    async with running(api):
+        note = await gone(api)
+        for user, expected in (("u2", "subscription.update"), ("u1", "subscription.resync")):
+            api._feed.publish([Recheck(user, "notes")])  # type: ignore[union-attr]
+            await delivered(api)
+            _, [(kind, one)] = await restore(api, note, person=member(-60))
+            assert kind == expected
+            assert one.get("reason", "permission") == "permission"
 
 
 async def test_nothing_missed_is_nothing_told(api: Api) -> None:

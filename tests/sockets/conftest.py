@@ -8,12 +8,13 @@ import pytest
 from tests.http.kit import tracebacks, watched_logs
 from tests.sockets.kit import NOTHING, Socket, eventually, leftovers, live_api, served
 
-from tidings import Api
+from tidings import Api, SocketLimits
 
 
 @pytest.fixture(scope="module")
 async def api() -> Api:
-    return live_api()
+    # All of its sockets are one user's.
+    return live_api(limits=SocketLimits(user_factor=1_000_000))
 
 
 @pytest.fixture(scope="module")

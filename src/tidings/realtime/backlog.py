@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from tidings.feed import Cursor
-from tidings.realtime.notifications import Notification, Resync, folded
+from tidings.realtime.notifications import CaughtUp, Notification, Resync, folded
 from tidings.realtime.subscriptions import Message, Subscription
 
 
@@ -36,9 +36,10 @@ class Backlog:
     that is too much, all are dropped, and each of their subscriptions is told to refetch, once. A
     subscription that is to be told so is told nothing else before it.
 
-    What is next is a whole generation: the notifications held at one moment, then the resyncs,
-    with the cursor of that moment. What comes later makes up the next one, so that a record that
-    changes all the time is told of, too, and cursors only grow.
+    What is next is a whole generation: the notifications held at one moment, then the resyncs, with
+    the cursor of that moment, and then word of those that have caught up. What comes later makes
+    up the next one, so that a record that changes all the time is told of, too, and cursors only
+    grow.
     """
 
     most: int
@@ -46,10 +47,12 @@ class Backlog:
     counters: SlowCounters = field(default_factory=SlowCounters)
     _held: dict[tuple[Subscription, str], Notification] = field(default_factory=dict)
     _stale: dict[Subscription, str] = field(default_factory=dict)
+    _caught_up: dict[Subscription, CaughtUp] = field(default_factory=dict)
     _generation: list[tuple[Subscription, Message]] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self._held) + len(self._stale) + len(self._generation)
+        notices = len(self._stale) + len(self._caught_up)
+        return len(self._held) + notices + len(self._generation)
 
     def add(self, subscription: Subscription, message: Message) -> None:
         """Hold something for a subscription."""
@@ -60,6 +63,8 @@ class Backlog:
             self._stale[subscription] = message.reason
             for key in [key for key in self._held if key[0] is subscription]:
                 del self._held[key]
+        elif isinstance(message, CaughtUp):
+            self._caught_up[subscription] = message
 
     def take(self, now: float) -> tuple[Subscription, Message] | None:
         """What is to be told next, ``now`` (seconds since the epoch); None: nothing is left.
@@ -67,11 +72,13 @@ class Backlog:
         What is for a subscription that has ended, or for an identity that no longer holds, is
         dropped.
         """
-        while self._generation or self._held or self._stale:
+        while len(self):
             if not self._generation:
                 self._begin_generation()
             subscription, message = self._generation.pop()
-            if (
+            if isinstance(message, CaughtUp) and subscription in self._stale:
+                self._caught_up.setdefault(subscription, message)  # not before the resync
+            elif (
                 subscription.is_active
                 and subscription not in self._stale
                 and subscription.subscriber.ends_at > now
@@ -98,6 +105,9 @@ class Backlog:
     def _overflow(self, last: Subscription) -> None:
         self.counters.overflows += 1
         waiting = [*(key[0] for key in self._held), *(one for one, _ in self._generation), last]
+        self._caught_up.update(
+            (one, message) for one, message in self._generation if isinstance(message, CaughtUp)
+        )
         self._held.clear()
         self._generation.clear()
         stale = {**self._stale, **dict.fromkeys(waiting, "overflow")}
@@ -107,6 +117,8 @@ class Backlog:
         self._generation += [(key[0], message) for key, message in self._held.items()]
         cursor = self.position()
         self._generation += [(one, Resync(reason, cursor)) for one, reason in self._stale.items()]
+        self._generation += self._caught_up.items()
         self._generation.reverse()
         self._held.clear()
         self._stale.clear()
+        self._caught_up.clear()

@@ -128,7 +128,7 @@ class Dispatcher:
         self._recheck(Recheck(None, None))
         watching = service.active()
         for subscription in watching:
-            subscription.since = gap.resume.offset
+            subscription.begin_at(gap.resume.offset)
         await self._resync(watching, gap.reason)
 
     async def _deliver_or_resync(self, service: SubscriptionService, change: Notice) -> None:

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from ipaddress import IPv6Address, ip_address
 from math import inf
 from typing import Any, Final
 
-from tidings.errors import ConfigurationError, RateLimited
+from tidings.errors import ConfigurationError, Conflict, RateLimited
+
+_MOST_USERS: Final = 100_000
+"""Of so many users it is known what they have asked lately."""
 
 
 @dataclass(frozen=True, slots=True)
 class SocketLimits:
-    """How much sockets may do. Rates are per second and socket; a burst is what may come at once.
+    """How much sockets may do. Rates are per second; a burst is what may come at once.
 
-    ``subscribe_burst`` counts each entry of a restore; it should not be less than the number of
-    subscriptions that a socket may have.
+    Of messages, and of what subscriptions cost, a socket may have so much, and all sockets of one
+    user together ``user_factor`` times as much, however often they connect anew. Who has no user
+    id goes by the address, where ``connections_per_address`` says that addresses mean something.
+    ``subscribe_burst`` counts each entry of a restore, and for an ``authenticate`` each
+    subscription that is checked anew; it should not be less than the number of subscriptions that
+    a socket may have. ``replay_rate`` and ``replay_burst`` are changes that are read again for
+    whoever comes back; where that is too little they are told to refetch.
+
+    ``filter_bytes`` is what the filters of a socket's subscriptions may come to, as JSON.
 
     ``frame_size`` (bytes) and ``malformed_frames`` end the connection of who sends more;
     ``message_size`` (characters) is answered with ``PAYLOAD_TOO_LARGE``. A restore of a full set
@@ -39,6 +49,10 @@ class SocketLimits:
     message_burst: int = 500
     subscribe_rate: float = 20.0
     subscribe_burst: int = 1_000
+    replay_rate: float = 5_000.0
+    replay_burst: int = 50_000
+    user_factor: int = 4
+    filter_bytes: int = 262_144
     connections_per_user: int = 100
     connections_per_address: int = 0
     frame_size: int = 4_000_000
@@ -78,40 +92,150 @@ class TokenBucket:
         self._left = float(burst)
         self._seen = clock()
 
-    def take(self, cost: float = 1) -> bool:
-        """Whether so much may pass now; what may not costs nothing."""
+    @property
+    def left(self) -> float:
+        """How much may pass now."""
         now = self._clock()
         self._left = min(self._burst, self._left + (now - self._seen) * self._rate)
         self._seen = now
-        if cost > self._left:
-            return False
-        self._left -= cost
-        return True
+        return self._left
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is as if it were new."""
+        return self.left >= self._burst
+
+    def take(self, cost: float = 1) -> bool:
+        """Whether so much may pass now; what may not costs nothing."""
+        return take(cost, self)
+
+
+def take(cost: float, *buckets: TokenBucket) -> bool:
+    """Take so much from each of these, or nothing from any; tells which."""
+    if any(cost > bucket.left for bucket in buckets):
+        return False
+    for bucket in buckets:
+        bucket._left -= cost
+    return True
+
+
+class Buckets:
+    """What one socket, or all of one user's, may still ask; ``factor`` times what a socket may."""
+
+    __slots__ = ("filter_bytes", "filter_limit", "messages", "replays", "subscribes")
+
+    def __init__(
+        self, limits: SocketLimits, factor: int = 1, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        def bucket(rate: float, burst: float) -> TokenBucket:
+            return TokenBucket(rate * factor, burst * factor, clock)
+
+        self.messages = bucket(limits.message_rate, limits.message_burst)
+        self.subscribes = bucket(limits.subscribe_rate, limits.subscribe_burst)
+        self.replays = bucket(limits.replay_rate, limits.replay_burst)
+        self.filter_bytes = 0
+        self.filter_limit = limits.filter_bytes * factor
+
+    @property
+    def are_full(self) -> bool:
+        """Whether they are as if they were new."""
+        buckets = (self.messages, self.subscribes, self.replays)
+        return not self.filter_bytes and all(bucket.is_full for bucket in buckets)
 
 
 class Allowance:
-    """What one socket may still ask."""
+    """What one socket may still ask, of what is its own and of what is its user's."""
 
-    __slots__ = ("_messages", "_subscribes")
+    __slots__ = ("_buckets",)
 
-    def __init__(self, limits: SocketLimits) -> None:
-        self._messages = TokenBucket(limits.message_rate, limits.message_burst)
-        self._subscribes = TokenBucket(limits.subscribe_rate, limits.subscribe_burst)
+    def __init__(self, *buckets: Buckets) -> None:
+        self._buckets = buckets
 
-    def spend(self, event: str, payload: object) -> None:
-        """Count a message.
+    def spend(self, event: str, payload: object, subscriptions: int = 0) -> None:
+        """Count a message of a socket that has so many subscriptions.
 
         Raises:
             RateLimited: it is one too many.
         """
-        if not self._messages.take() or not self._subscribes.take(_subscribes(event, payload)):
+        price = _price(event, payload, subscriptions)
+        if not take(1, *(one.messages for one in self._buckets)) or not take(
+            price, *(one.subscribes for one in self._buckets)
+        ):
             raise RateLimited("Too many messages; try again in a moment")
 
+    def hold(self, size: int) -> None:
+        """Count filters of so many bytes that are held from now on.
 
-def _subscribes(event: str, payload: object) -> int:
+        Raises:
+            Conflict: ``SUBSCRIPTION_LIMIT_EXCEEDED``, that is too much.
+        """
+        for one in self._buckets:
+            if one.filter_bytes + size > one.filter_limit:
+                raise Conflict(
+                    f"The filters of all subscriptions may come to {one.filter_limit} bytes",
+                    code="SUBSCRIPTION_LIMIT_EXCEEDED",
+                    details={"filterBytes": one.filter_limit},
+                )
+        for one in self._buckets:
+            one.filter_bytes += size
+
+    def release(self, size: int) -> None:
+        """Filters of so many bytes are held no more."""
+        for one in self._buckets:
+            one.filter_bytes -= size
+
+    def afford_replay(self, changes: int) -> bool:
+        """Whether so many changes may be read again; if so they are paid for."""
+        return take(changes, *(one.replays for one in self._buckets))
+
+
+class Allowances:
+    """What each user may still ask, whatever connections come and go."""
+
+    def __init__(self, limits: SocketLimits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._of: OrderedDict[tuple[str, str], Buckets] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def open(self, user_id: str | None, address: str | None) -> Allowance:
+        """The allowance of a new socket."""
+        own = Buckets(self._limits, clock=self._clock)
+        if user_id is not None:
+            key = ("user", user_id)
+        elif address is not None and self._limits.connections_per_address:
+            key = ("address", address)
+        else:  # addresses may be those of a proxy, that is: of everybody
+            return Allowance(own)
+        shared = self._of.get(key)
+        if shared is None:
+            self._sweep()
+            shared = self._of[key] = Buckets(self._limits, self._limits.user_factor, self._clock)
+        self._of.move_to_end(key)
+        return Allowance(own, shared)
+
+    def _sweep(self) -> None:
+        """Forget those that are as if they were new, which those that have not come for long are.
+
+        Only where there are too many do others go; that is what their next socket gains by it.
+        """
+        for _ in range(2):
+            if self._of:
+                key, shared = next(iter(self._of.items()))
+                self._of.move_to_end(key)
+                if shared.are_full or len(self._of) >= _MOST_USERS:
+                    del self._of[key]
+
+
+def _price(event: str, payload: object, subscriptions: int) -> int:
+    """What a message costs beyond itself, in subscriptions that are to be checked for it."""
     if event == "restore-subscriptions" and isinstance(payload, dict):
         entries = payload.get("subscriptions")
         return len(entries) if isinstance(entries, list) else 0
+    if event == "authenticate":
+        return 1 + subscriptions
     return 1 if event in ("subscribe", "explain") else 0
 
 

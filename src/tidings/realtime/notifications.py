@@ -47,6 +47,20 @@ class Resync:
         return resync_frame(subscription, self.reason, self.cursor)
 
 
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """A subscription has been told of all that it had missed: its cursor moves on.
+
+    It is another ``subscription.created``, since that is what clients store.
+    """
+
+    data: Mapping[str, Any]
+
+    def frame(self, subscription: Subscription) -> Frame:
+        """The event, encoded for a subscription."""
+        return event_frame("subscription.created", self.data)
+
+
 def without_values(change: Change) -> Change:
     """A change, of which nothing but what notifications tell is kept."""
     return replace(

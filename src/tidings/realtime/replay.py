@@ -1,21 +1,61 @@
-"""Replay: what a subscription has missed since a cursor, by its net effect on each record."""
+"""Replay: what subscriptions have missed since their cursors, by its net effect on each record."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from tidings.feed import Change, Cursor, Feed, FeedGap, FeedUnavailable, Invalidation, Place, fold
-from tidings.filters import Expression, compile_predicate
-from tidings.matching import is_stale, is_told, is_unknown, way_through
+from tidings.feed import (
+    Change,
+    Cursor,
+    Feed,
+    FeedGap,
+    FeedUnavailable,
+    Invalidation,
+    Place,
+    Recheck,
+    fold,
+)
+from tidings.filters import Expression
+from tidings.identity import Identity
+from tidings.matching import Matcher, Node, Way, is_stale, is_told, is_unknown
 
 _log = logging.getLogger("tidings.realtime")
 MAX_MISSED: Final = 10_000
 """A client that has missed more changes than so many, of whatever, is told to refetch."""
-_TURN: Final = 200
+MAX_READ: Final = 4 * MAX_MISSED
+"""So many changes are read for one message, those of each of its cursors counted anew."""
+MAX_TOLD: Final = 2_000
+"""So many missed notifications are held for one message; whoever has more is told to refetch."""
+_AT_ONCE: Final = 16
+"""So many messages are replayed side by side; what they read is held meanwhile."""
+_TURN: Final = 50
+_LAST_STEP: Final = 200
+"""So many changes may be added in one step, the last: nothing comes between it and the answer."""
+_Key = tuple[str, str]
+
+Afford = Callable[[int], bool]
+"""Whether reading so many changes is within what a client may ask for; if so it is paid for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What somebody wants to be told of, and the last place they know of (None: none).
+
+    ``resources`` are all that this looks at. ``is_guarded``: not everybody may see everything.
+    """
+
+    resource: str
+    expression: Expression
+    cursor: Cursor | None
+    identity: Identity
+    resources: frozenset[str]
+    is_guarded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +65,21 @@ class Told:
     offset: int
     way: str
     change: Change
+
+
+@dataclass(slots=True)
+class Replay:
+    """What one subscription has missed, up to ``until``."""
+
+    wanted: Wanted
+    until: Cursor | None
+    reason: str | None = None
+    """Why what was missed is not known, so that the client has to refetch."""
+    _records: dict[_Key, Told] = field(default_factory=dict)
+
+    def told(self) -> list[Told]:
+        """What to tell: at most one change per record, in the order of their last ones."""
+        return sorted(self._records.values(), key=lambda told: told.offset)
 
 
 class Replayer:
@@ -38,114 +93,293 @@ class Replayer:
         self._feed = feed
         self._position = position
         self._most = most
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def replay(self, resource: str, expression: Expression, cursor: Cursor | None) -> Replay:
-        """What a subscription has missed since; without a cursor that can be read, who knows."""
-        replay = Replay(resource, expression, cursor)
-        if cursor is None:
-            replay.reason = "window"
-            return replay
+    async def replay(self, wanted: Sequence[Wanted], afford: Afford | None = None) -> Replays:
+        """What subscriptions have missed; those of one cursor are matched together.
+
+        Whoever has missed more than can be read, or than ``afford`` allows, has to refetch.
+        """
+        replays = Replays([Replay(one, one.cursor) for one in wanted], self._feed, self._position)
+        if any(replay.until is not None for replay in replays.each):
+            async with self._turns:
+                await self._read(replays, afford or _anything)
+        for replay in replays.each:
+            if replay.until is None:
+                replay.reason = replay.reason or "window"
+        return replays
+
+    async def _read(self, replays: Replays, afford: Afford) -> None:
         try:
-            places = await self._feed.since(cursor, self._most)
-            await replay.take_in(self._matched(places, cursor))
-        except FeedGap as gap:
-            replay.reason = gap.reason
+            left, most = MAX_READ, 0
+            for group in replays.groups:
+                missed = max(0, self._position().offset - group.until.offset)
+                if group.until.epoch != self._position().epoch:
+                    group.give_up("epoch")
+                elif missed > min(left, self._most) or not afford(missed):
+                    group.give_up("window")
+                else:
+                    left, most = left - missed, max(most, missed)
+            places = await self._since(replays)
+            for group in replays.groups:
+                if group.reason is None:
+                    await group.take_in(replays.matched(places))
+            await replays.follow()
         except FeedUnavailable as error:
             _log.warning("what a client has missed cannot be read: %s", error)
-            replay.reason = "window"
-        return replay
+            for group in replays.groups:
+                group.give_up("window")
 
-    def complete(self, replay: Replay) -> None:
-        """Add what has been matched meanwhile. Then the subscription has to begin at once."""
-        until, position = replay.until, self._position()
-        if replay.reason is not None or until is None:
-            return
-        try:
-            if until.epoch != position.epoch or until.offset < position.offset:
-                replay.add(self._matched(self._feed.recent(until), until))
-        except FeedGap as gap:
-            replay.reason = gap.reason
+    async def _since(self, replays: Replays) -> Sequence[Place]:
+        """All that has been missed since the oldest of the cursors that the feed remembers."""
+        groups = [group for group in replays.groups if group.reason is None]
+        here = min(self._position().offset, self._feed.position.offset)
+        for group in [one for one in groups if one.until.offset > here]:
+            # It has been told more by another process than this one has matched, or ever was.
+            groups.remove(group)
+            try:
+                await self._feed.since(group.until, self._most)
+            except FeedGap as gap:
+                group.give_up(gap.reason)
+        while groups:
+            try:
+                # More may come while it is asked for: that is not why somebody has to refetch.
+                return await self._feed.since(groups[-1].until, 2 * self._most)
+            except FeedGap as gap:
+                groups[-1].give_up(gap.reason)
+                for group in groups:
+                    if gap.reason == "epoch" or group.until.offset < gap.resume.offset:
+                        group.give_up(gap.reason)
+                groups = [group for group in groups if group.reason is None]
+        return ()
 
-    def _matched(self, places: Sequence[Place], after: Cursor) -> Sequence[Place]:
-        position = self._position()
-        if after.epoch != position.epoch:
-            raise FeedGap(position, "epoch")
-        if not places or places[-1][0] <= position.offset:
+
+class Replays:
+    """The replays of one message: brought up to date together, and completed in one step."""
+
+    def __init__(self, each: Sequence[Replay], feed: Feed, position: Callable[[], Cursor]) -> None:
+        self.each = each
+        self._feed = feed
+        self._position = position
+        self._held = 0
+        by_cursor: dict[Cursor, list[Replay]] = {}
+        for replay in each:
+            if replay.until is not None:
+                by_cursor.setdefault(replay.until, []).append(replay)
+        cursors = sorted(by_cursor, key=lambda cursor: cursor.offset, reverse=True)
+        self.groups = [_Group(by_cursor[cursor], cursor, self._hold) for cursor in cursors]
+        """Those of one cursor, the newest first."""
+
+    async def follow(self) -> None:
+        """Add what has been matched meanwhile, until what is left is little."""
+        while any(self._behind(group) > _LAST_STEP for group in self.groups):
+            for group in self.groups:
+                if self._behind(group) > 0:
+                    await group.take_in(self._recent(group))
+
+    def complete(self) -> None:
+        """Add what has been matched since; then the subscriptions have to begin at once."""
+        for group in self.groups:
+            behind = self._behind(group)
+            if behind > _LAST_STEP:
+                group.give_up("window")
+            elif behind:
+                group.add(self._recent(group))
+                group.decide()
+            group.settle()
+
+    def matched(self, places: Sequence[Place]) -> Sequence[Place]:
+        """Without those of which the subscriptions will be told when they are matched."""
+        offset = self._position().offset
+        if not places or places[-1][0] <= offset:
             return places
-        return [place for place in places if place[0] <= position.offset]
+        return places[: bisect_right(places, offset, key=_offset)]
+
+    def _behind(self, group: _Group) -> int:
+        if group.reason is not None:
+            return 0
+        position = self._position()
+        if group.until.epoch != position.epoch:
+            group.give_up("epoch")
+            return 0
+        return max(0, position.offset - group.until.offset)
+
+    def _recent(self, group: _Group) -> Sequence[Place]:
+        try:
+            return self.matched(self._feed.recent(group.until))
+        except FeedGap as gap:
+            group.give_up(gap.reason)
+            return ()
+
+    def _hold(self, count: int) -> bool:
+        """Count what is to be told; False where that is too much."""
+        self._held += count
+        return self._held <= MAX_TOLD
 
 
 @dataclass(slots=True)
 class _Record:
     offset: int
     change: Change
-    way: str | None
+    since: float
+    """When the first of the changes was committed that are folded here."""
 
 
-@dataclass(slots=True)
-class Replay:
-    """What one subscription has missed: added up, then `told`."""
+class _Group:
+    """The replays of one cursor: their changes are folded once, and matched by one index."""
 
-    resource: str
-    expression: Expression
-    until: Cursor | None
-    """The place up to which it has been added up."""
-    reason: str | None = None
-    """Why what was missed is not known, so that the client has to refetch."""
-    _records: dict[str, _Record] = field(default_factory=dict)
+    def __init__(
+        self, replays: Sequence[Replay], cursor: Cursor, hold: Callable[[int], bool]
+    ) -> None:
+        self.until = cursor
+        self.reason: str | None = None
+        self._hold = hold
+        self._replays = list(replays)
+        self._matcher = Matcher()
+        self._of: dict[Node, list[Replay]] = {}
+        for replay in replays:
+            node = self._matcher.acquire(replay.wanted.resource, replay.wanted.expression)
+            self._of.setdefault(node, []).append(replay)
+        self._names = {replay.wanted.resource for replay in replays}
+        self._records: dict[_Key, _Record] = {}
+        self._open: set[_Key] = set()
+
+    def give_up(self, reason: str) -> None:
+        """All of these have to refetch."""
+        self.reason = self.reason or reason
+        for replay in self._replays:
+            self._give_up(replay, reason)
+
+    def _give_up(self, replay: Replay, reason: str) -> None:
+        if replay.reason is None:
+            replay.reason = reason
+            self._hold(-len(replay._records))
+            replay._records.clear()
 
     async def take_in(self, places: Sequence[Place]) -> None:
-        """Add changes, giving others a turn now and then."""
-        for start in range(0, len(places), _TURN):
-            self.add(places[start : start + _TURN])
+        """Add changes, giving others a turn now and then; those known already are left out."""
+        start = bisect_right(places, self.until.offset, key=_offset)
+        for begin in range(start, len(places), _TURN):
+            self.add(places[begin : begin + _TURN])
             await asyncio.sleep(0)
+        waiting = list(self._open)
+        for begin in range(0, len(waiting), _TURN):
+            self._decide(waiting[begin : begin + _TURN])
+            await asyncio.sleep(0)
+        self._open.clear()
 
     def add(self, places: Sequence[Place]) -> None:
-        """Add the next changes."""
-        concerned = set()
+        """Add the next changes; `decide` says what they come to."""
         for offset, notice in places:
-            if isinstance(notice, Invalidation):
-                self._invalidate(notice)
-            elif isinstance(notice, Change) and notice.resource == self.resource:
-                self._fold(offset, notice)
-                concerned.add(notice.id)
-        self._decide(concerned)
-        if places and self.until is not None:
+            if isinstance(notice, Change):
+                if notice.resource in self._names:
+                    self._fold(offset, notice)
+            elif isinstance(notice, Invalidation):
+                for replay in self._replays:
+                    wanted = replay.wanted
+                    if is_stale(notice, wanted.resource, wanted.expression):
+                        self._give_up(replay, "bulk")
+            else:
+                self._change_rights(notice)
+        if places:
             self.until = Cursor(self.until.epoch, places[-1][0])
 
-    def told(self) -> list[Told]:
-        """What to tell: at most one change per record, in the order of their last ones."""
-        found = [
-            Told(record.offset, record.way, record.change)
-            for record in self._records.values()
-            if record.way is not None
-        ]
-        return sorted(found, key=lambda told: told.offset)
+    def decide(self) -> None:
+        """Match what has been added."""
+        self._decide(self._open)
+        self._open.clear()
 
-    def _invalidate(self, stale: Invalidation) -> None:
-        if is_stale(stale, self.resource, self.expression):
-            self.reason = self.reason or "bulk"
+    def settle(self) -> None:
+        """Note how far these have come."""
+        for replay in self._replays:
+            replay.until = self.until
+
+    def _change_rights(self, changed: Recheck) -> None:
+        """What somebody may see has changed: what they could see before is not known."""
+        for replay in self._replays:
+            wanted = replay.wanted
+            if (
+                wanted.is_guarded
+                and changed.user_id in (None, wanted.identity.user_id)
+                and (changed.resource is None or changed.resource in wanted.resources)
+            ):
+                self._give_up(replay, "permission")
 
     def _fold(self, offset: int, change: Change) -> None:
-        known = self._records.get(change.id)
-        folded = change if known is None else fold(known.change, change)
+        key = (change.resource, change.id)
+        known = self._records.get(key)
+        self._open.add(key)
+        if known is None:
+            self._records[key] = _Record(offset, change, change.at.timestamp())
+            return
+        folded = fold(known.change, change)
         if folded is None:
-            del self._records[change.id]
+            del self._records[key]
         else:
-            self._records[change.id] = _Record(offset, folded, None)
+            self._records[key] = _Record(offset, folded, known.since)
 
-    def _decide(self, ids: set[str]) -> None:
-        """Hold the images of records against the filter."""
-        matches = compile_predicate(self.expression)
-        for record in filter(None, map(self._records.get, ids)):
-            change = record.change
-            if is_unknown(change, self.expression):
-                self.reason = self.reason or "bulk"
+    def _decide(self, keys: Iterable[_Key]) -> None:
+        """Hold the images of records against the filters."""
+        for key in keys:
+            for replay in self._replays:
+                if replay._records.pop(key, None) is not None:
+                    self._hold(-1)
+            record = self._records.get(key)
+            if record is not None:
+                self._match(key, record)
+
+    def _match(self, key: _Key, record: _Record) -> None:
+        change = record.change
+        try:
+            found = self._matcher.match(change)
+        except Exception:  # noqa: BLE001  who refetches misses nothing
+            _log.exception("a change of %r could not be replayed", change.resource)
+            self.give_up("window")
+            return
+        for node, replays in self._of.items():
+            is_lost = change.unknown and is_unknown(change, node.expression)
+            if node.has_failed or (is_lost and node.resource == change.resource):
+                for replay in replays:
+                    self._give_up(replay, "window" if node.has_failed else "bulk")
+        ways: tuple[tuple[Way, list[Node]], ...] = (
+            ("enter", found.enter),
+            ("update", found.update),
+            ("leave", found.leave),
+        )
+        for way, nodes in ways:
+            told = Told(record.offset, way, change)
+            if not is_told(change, way):
                 continue
-            try:
-                way = way_through(change, matches)
-            except Exception:  # noqa: BLE001  a custom filter's; who refetches misses nothing
-                _log.exception("a change of %r could not be replayed", self.resource)
-                self.reason = self.reason or "window"
-                continue
-            record.way = way if is_told(change, way) else None
+            for node in nodes:
+                for replay in self._of[node]:
+                    self._tell(replay, key, told, record.since)
+
+    def _tell(self, replay: Replay, key: _Key, told: Told, since: float) -> None:
+        if replay.reason is not None:
+            return
+        if told.way == "leave" and not _could_see(replay.wanted, since):
+            self._give_up(replay, "permission")
+        elif self._hold(1):
+            replay._records[key] = told
+        else:
+            self._hold(-1)
+            self._give_up(replay, "overflow")
+
+
+def _anything(changes: int) -> bool:
+    return True
+
+
+def _offset(place: Place) -> int:
+    return place[0]
+
+
+def _could_see(wanted: Wanted, moment: float) -> bool:
+    """Whether somebody could see at that time what they could see now, so that they may be told
+    that it is gone: a token that has been issued since may say more of them than the last one did.
+    """
+    if not wanted.is_guarded or not wanted.identity.is_authenticated:
+        return True
+    issued_at = wanted.identity.issued_at
+    # In whole seconds, as a rule: it may have been issued at the end of that second.
+    return issued_at is not None and moment >= math.floor(issued_at) + 1

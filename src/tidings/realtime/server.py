@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -29,9 +30,9 @@ from tidings.realtime.draining import Drain, Draining, is_new, offer, refuse
 from tidings.realtime.errors import error_payload, refusal_payload
 from tidings.realtime.explaining import Explainer, parse_explain
 from tidings.realtime.guard import EngineGuard
-from tidings.realtime.limits import Allowance, Connections, SocketLimits, address_of
+from tidings.realtime.limits import Allowances, Connections, SocketLimits, address_of
 from tidings.realtime.lobby import Lobby, guest_of
-from tidings.realtime.notifications import Notification, Resync, timestamp, without_values
+from tidings.realtime.notifications import CaughtUp, Notification, Resync, timestamp, without_values
 from tidings.realtime.packets import event_frame, packets_of, text_frame
 from tidings.realtime.replay import Replayer
 from tidings.realtime.requests import readable
@@ -52,6 +53,15 @@ Then = Callable[[], None]
 _AT_ONCE: Final = 16
 """So many sockets are checked anew side by side."""
 _DISCONNECT: Final = text_frame("1")
+
+
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """Who may connect, from where, and how often rights had changed when that was asked."""
+
+    identity: Identity
+    address: str | None
+    rights: int
 
 
 class SocketServer:
@@ -109,8 +119,8 @@ class SocketServer:
         self._pace = Pace(self._limits, lambda: self._dispatcher.position, self.slow)
         self._recheck_turns = asyncio.Semaphore(_AT_ONCE)
         self._rechecks: set[asyncio.Task[None]] = set()
-        self._allowances: dict[str, Allowance] = {}
-        self._admitted: dict[str, tuple[Identity, int]] = {}
+        self._allowances = Allowances(self._limits)
+        self._admitted: dict[str, _Admitted] = {}
         self._changes_of_rights = 0
         self._subscribers: dict[str, Subscriber] = {}
         self._settle = settle
@@ -243,9 +253,8 @@ class SocketServer:
         self, subscriber: Subscriber, event: str, payload: object
     ) -> tuple[Any, Then]:
         try:
-            allowance = self._allowances.get(subscriber.id)
-            if allowance is not None:
-                allowance.spend(event, payload)
+            if subscriber.allowance is not None:
+                subscriber.allowance.spend(event, payload, len(subscriber.subscriptions))
             if event == "subscribe":
                 return await self._subscribe(subscriber, payload)
             if event == "restore-subscriptions":
@@ -381,6 +390,9 @@ class SocketServer:
             for told, subscription in missed:
                 cursor = Cursor(position.epoch, told.offset)
                 _notify(subscription, Notification(without_values(told.change), told.way, cursor))
+            for done in made:
+                if done.through is not None:
+                    _notify(done.subscription, CaughtUp(done.through))
 
         return tell
 
@@ -406,7 +418,7 @@ class SocketServer:
         if not self._connections.enter(environ, identity.user_id, address):
             _log.debug("%s refused: too many connections of %s", sid, identity.user_id)
             raise socketio.exceptions.ConnectionRefusedError("Too many connections")
-        self._admitted[sid] = identity, rights
+        self._admitted[sid] = _Admitted(identity, address, rights)
 
     def _upgraded(self, engine_id: str) -> None:
         guest = guest_of(self.io.environ.get(engine_id))
@@ -427,15 +439,16 @@ class SocketServer:
         engine_socket = self.io.eio.sockets.get(engine_id)
         if admitted is None or engine_socket is None or engine_socket.closed:
             return
-        identity, rights = admitted
-        self._allowances[sid] = Allowance(self._limits)
+        identity = admitted.identity
         connection = WireConnection(
             engine_socket.queue,
             self._pace,
             lambda: self._drop(engine_id),
             lambda: self.io.finish(engine_id),
         )
-        subscriber = self._subscribers[sid] = Subscriber(sid, identity, connection)
+        allowance = self._allowances.open(identity.user_id, admitted.address)
+        subscriber = Subscriber(sid, identity, connection, allowance=allowance)
+        self._subscribers[sid] = subscriber
         now = timestamp(datetime.now(UTC))
         greeting = {
             "socketId": sid,
@@ -444,7 +457,7 @@ class SocketServer:
         }
         connection.send(event_frame("connected", greeting))
         self._sessions.add(subscriber)
-        if rights != self._changes_of_rights:  # while it was asked who this is
+        if admitted.rights != self._changes_of_rights:  # while it was asked who this is
             self._start_recheck(subscriber, None)
         _log.debug("%s connected as %s", sid, identity.user_id)
 
@@ -459,7 +472,6 @@ class SocketServer:
 
     def _forget(self, subscriber: Subscriber) -> None:
         self._subscribers.pop(subscriber.id, None)
-        self._allowances.pop(subscriber.id, None)
         self._sessions.discard(subscriber)
         self._service.forget(subscriber)
         subscriber.connection.forget()

@@ -15,12 +15,13 @@ import msgspec
 
 from tidings.errors import Conflict, InvalidRequest, RequestError
 from tidings.feed import Cursor
+from tidings.filters import EVERYTHING
 from tidings.identity import Identity
 from tidings.matching import Matcher, Node
 from tidings.realtime.admission import Admission, Admitted
 from tidings.realtime.errors import error_payload
 from tidings.realtime.freezer import Freezer
-from tidings.realtime.replay import Replay, Replayer, Told
+from tidings.realtime.replay import Replay, Replayer, Replays, Told, Wanted
 from tidings.realtime.requests import SubscribeRequest, parse_id, readable
 from tidings.realtime.subscriptions import Subscriber, Subscription
 
@@ -37,14 +38,16 @@ _RESTORE_FACTOR: Final = 10
 class Subscribed:
     """A subscription that now is active: what to tell the client, and what it has missed.
 
-    With ``resync_reason`` that is not known. ``is_new`` is False where a restored one had been
-    active all along, so that it has missed nothing.
+    With ``resync_reason`` that is not known. ``through`` is what to tell when all of that has
+    come: ``data`` with the cursor that counts then. ``is_new`` is False where it had been active
+    all along, so that it has missed nothing.
     """
 
     subscription: Subscription
     data: Data
     missed: list[Told]
     resync_reason: str | None = None
+    through: Data | None = None
     is_new: bool = True
 
 
@@ -110,9 +113,12 @@ class SubscriptionService:
         while checks != subscriber.checks:  # what was allowed a moment ago may not be any more
             checks = subscriber.checks
             admitted = await self._admission.admit(subscriber.identity, payload)
-            replay = await self._replay(admitted) if admitted.request.has_cursor else None
+            wants = [admitted] if admitted.request.has_cursor else []
+            replays = await self._replay(subscriber, wants)
         # From here on nothing waits, so that limit, id and activation are one step.
-        return self._subscribed(self._activate(admitted, subscriber), admitted.request, replay)
+        replays.complete()
+        replay = replays.each[0] if replays.each else None
+        return self._begin(admitted, subscriber, replay)
 
     async def unsubscribe(self, subscriber: Subscriber, payload: object) -> None:
         """End a subscription.
@@ -147,11 +153,12 @@ class SubscriptionService:
         while checks != subscriber.checks:
             checks = subscriber.checks
             admitted, failed = await self._admit_all(subscriber, entries)
-            replays = [await self._replay(one) for one in admitted]
+            replays = await self._replay(subscriber, admitted)
         # From here on nothing waits: no notification comes between two of them, or before the ack.
-        for one, replay in zip(admitted, replays, strict=True):
+        replays.complete()
+        for one, replay in zip(admitted, replays.each, strict=True):
             try:
-                restored.append(self._reactivate(one, subscriber, replay))
+                restored.append(self._begin(one, subscriber, replay))
             except RequestError as error:
                 failed.append(_failure({"subscriptionId": one.request.id}, error))
         return restored, failed
@@ -159,13 +166,19 @@ class SubscriptionService:
     async def _admit_all(
         self, subscriber: Subscriber, entries: list[object]
     ) -> tuple[list[Admitted], list[Data]]:
+        """Those that may be, as far as there is room for them, and the others' errors."""
         admitted: list[Admitted] = []
         failed: list[Data] = []
+        free = self._limit - len(subscriber.subscriptions)
         for entry in entries:
+            is_active = isinstance(entry, dict) and _is_active(subscriber, entry)
             try:
+                if free <= 0 and not is_active:
+                    raise self._limit_exceeded()
                 one = await self._admission.admit(subscriber.identity, entry)
                 parse_id(one.request.id)
                 admitted.append(one)
+                free -= not is_active
             except Exception as error:  # noqa: BLE001  one bad entry must not touch the others
                 failed.append(_failure(entry, error))
             await asyncio.sleep(0)
@@ -243,7 +256,7 @@ class SubscriptionService:
             return was_refused
         self._leave_room(subscription)
         subscription.node = self._matcher.acquire(subscription.resource, expression)
-        subscription.since = self._position().offset
+        subscription.begin_at(self._position().offset)
         self._enter_room(subscription)
         self._matcher.release(old)
         return True
@@ -254,17 +267,55 @@ class SubscriptionService:
         for subscription in list(subscriber.subscriptions.values()):
             self._deactivate(subscription)
 
-    async def _replay(self, admitted: Admitted) -> Replay:
-        request = admitted.request
-        return await self._replayer.replay(
-            request.resource.name, admitted.expression, request.cursor
-        )
+    async def _replay(self, subscriber: Subscriber, admitted: list[Admitted]) -> Replays:
+        wanted = [
+            Wanted(
+                one.request.resource.name,
+                one.expression,
+                one.request.cursor if self._has_missed(subscriber, one.request) else None,
+                subscriber.identity,
+                one.resources,
+                bool(one.asked) or one.clauses != EVERYTHING,
+            )
+            for one in admitted
+        ]
+        allowance = subscriber.allowance
+        afford = None if allowance is None else allowance.afford_replay
+        return await self._replayer.replay(wanted, afford)
 
-    def _reactivate(self, admitted: Admitted, subscriber: Subscriber, replay: Replay) -> Subscribed:
-        request = admitted.request
+    def _has_missed(self, subscriber: Subscriber, request: SubscribeRequest) -> bool:
+        """Whether there can be anything since a request's cursor that has not been told."""
         active = subscriber.subscriptions.get(request.id or "")
-        if active is None:
-            return self._subscribed(self._activate(admitted, subscriber), request, replay)
+        cursor = request.cursor
+        if active is None or cursor is None:
+            return active is None or request.has_cursor
+        return cursor.epoch != self._position().epoch or cursor.offset < active.told_from
+
+    def _begin(
+        self, admitted: Admitted, subscriber: Subscriber, replay: Replay | None
+    ) -> Subscribed:
+        """Make a subscription, or go on with the one that there is."""
+        request = admitted.request
+        has_missed = replay is not None and self._has_missed(subscriber, request)
+        subscription = subscriber.subscriptions.get(request.id or "")
+        is_new = subscription is None
+        if subscription is None:
+            subscription = self._activate(admitted, subscriber)
+            _log.debug("%s subscribed %s %s", subscriber.id, subscription.id, subscription.filters)
+        else:
+            self._check_same(subscription, admitted)
+        if replay is not None and has_missed:
+            return self._told(subscription, request, replay, is_new=is_new)
+        data = subscription.data(str(self._position()))
+        return Subscribed(subscription, data, [], is_new=is_new)
+
+    def _check_same(self, active: Subscription, admitted: Admitted) -> None:
+        """Whoever asks again (its answer may have been lost) asks for the same.
+
+        Raises:
+            Conflict: ``SUBSCRIPTION_EXISTS``, it is another one.
+        """
+        request = admitted.request
         same = (active.resource, active.include, dict(active.fields), dict(active.filters)) == (
             request.resource.name,
             request.include,
@@ -273,33 +324,25 @@ class SubscriptionService:
         )
         if not same or active.node is not self._matcher.find(active.resource, admitted.expression):
             raise _exists(active.id)
-        return Subscribed(active, active.data(str(self._position())), [], is_new=False)
 
-    def _subscribed(
-        self, subscription: Subscription, request: SubscribeRequest, replay: Replay | None
+    def _told(
+        self, subscription: Subscription, request: SubscribeRequest, replay: Replay, *, is_new: bool
     ) -> Subscribed:
-        cursor = self._position()
-        _log.debug(
-            "%s subscribed %s %s",
-            subscription.subscriber.id,
-            subscription.id,
-            subscription.filters,
-        )
-        data = subscription.data(str(cursor))
-        if replay is None:
-            return Subscribed(subscription, data, [])
-        self._replayer.complete(replay)
+        """A subscription with what it has missed before this moment."""
+        position, asked = self._position(), request.cursor
         missed = [] if replay.reason is not None else replay.told()
-        if request.cursor is not None and (missed or replay.reason is not None):
-            # Should the connection break before it has come, it must be asked for again.
-            data["cursor"] = str(request.cursor)
-        if replay.reason is not None:
-            return Subscribed(subscription, data, [], replay.reason)
-        if replay.until is not None and replay.until.offset > cursor.offset:
-            # It has been told more by another process than this one has matched.
-            subscription.since = replay.until.offset
-            data["cursor"] = str(replay.until)
-        return Subscribed(subscription, data, missed)
+        data = subscription.data(str(position))
+        if replay.reason is None and replay.until is not None and asked is not None:
+            subscription.told_from = min(subscription.told_from, asked.offset)
+            if replay.until.offset > position.offset:
+                # It has been told more by another process than this one has matched.
+                subscription.since = max(subscription.since, replay.until.offset)
+                data["cursor"] = str(replay.until)
+        if asked is None or not (missed or replay.reason):
+            return Subscribed(subscription, data, missed, replay.reason, is_new=is_new)
+        # Should the connection break before it has come, it must be asked for again.
+        first = {**data, "cursor": str(asked)}
+        return Subscribed(subscription, first, missed, replay.reason, data, is_new=is_new)
 
     def _activate(self, admitted: Admitted, subscriber: Subscriber) -> Subscription:
         request = admitted.request
@@ -309,6 +352,9 @@ class SubscriptionService:
             raise self._limit_exceeded()
         if request.id is not None and request.id in subscriber.subscriptions:
             raise _exists(request.id)
+        size = _size(admitted)
+        if subscriber.allowance is not None:
+            subscriber.allowance.hold(size)
         node = self._matcher.acquire(request.resource.name, admitted.expression)
         subscription_id = request.id or self._new_id(admitted, subscriber, node)
         subscription = Subscription(
@@ -320,8 +366,9 @@ class SubscriptionService:
             request.fields,
             node,
             self._position().offset,
-            admitted.asked,
-            admitted.resources,
+            asked=admitted.asked,
+            resources=admitted.resources,
+            size=size,
         )
         subscriber.subscriptions[subscription_id] = subscription
         self._enter_room(subscription)
@@ -334,6 +381,8 @@ class SubscriptionService:
         self._leave_room(subscription)
         self._matcher.release(subscription.node)
         self._freezer.removed()
+        if subscription.subscriber.allowance is not None:
+            subscription.subscriber.allowance.release(subscription.size)
 
     def _enter_room(self, subscription: Subscription) -> None:
         rooms = self._members.setdefault(subscription.node, {})
@@ -368,6 +417,17 @@ class SubscriptionService:
             code="SUBSCRIPTION_LIMIT_EXCEEDED",
             details={"limit": self._limit},
         )
+
+
+def _size(admitted: Admitted) -> int:
+    """What a subscription's filters come to, in bytes of JSON."""
+    request = admitted.request
+    return len(msgspec.json.encode([admitted.filters, request.include, request.fields]))
+
+
+def _is_active(subscriber: Subscriber, entry: Data) -> bool:
+    name = entry.get("subscriptionId")
+    return isinstance(name, str) and name in subscriber.subscriptions
 
 
 def _exists(subscription_id: str) -> Conflict:

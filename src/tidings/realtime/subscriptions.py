@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from tidings.errors import ConfigurationError, InvalidRequest, NotFound, PermissionDenied
 from tidings.identity import Identity
 from tidings.matching import Node
+from tidings.realtime.limits import Allowance
 
 
 class Connection(Protocol):
@@ -65,6 +66,8 @@ class Subscriber:
     checks: int = 0
     """How often its subscriptions have been, or are being, checked anew."""
     checking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    allowance: Allowance | None = None
+    """What it may still ask; None: anything."""
 
     def named(self, payload: object) -> Subscription:
         """The subscription that a message names.
@@ -96,6 +99,10 @@ class Subscription:
     node: Node
     since: int = 0
     """The offset of the last change before it."""
+    size: int = 0
+    """What its filters come to, in bytes."""
+    told_from: int = field(init=False)
+    """It has been told of everything beyond this offset: earlier than ``since`` by a replay."""
     asked: tuple[str, ...] = ()
     """The resources that it looks at, of which somebody may be denied to query them."""
     resources: frozenset[str] = frozenset()
@@ -103,6 +110,13 @@ class Subscription:
     is_permitted: bool = True
     """Whether its identity was allowed to query the resource when that was last asked."""
     is_active: bool = True
+
+    def __post_init__(self) -> None:
+        self.told_from = self.since
+
+    def begin_at(self, offset: int) -> None:
+        """Be told of what comes from here on; of what was before, the client knows otherwise."""
+        self.since = self.told_from = offset
 
     def data(self, cursor: str) -> dict[str, Any]:
         """What the ack and ``subscription.created`` carry (see WIRE.md)."""
