@@ -144,6 +144,74 @@ async def test_the_check_for_get_decides_who_reads_too() -> None:
         assert [one["action"] for one in found] == ["patch"]
 
 
+async def test_what_policies_add_to_a_filter_is_not_shown() -> None:
+    api = make_api()
+    api.add_resource(
+        "projects",
+        {"name": "string", "owner_id": "string"},
+        row_policy=lambda columns, identity: columns.owner_id == identity.user_id,
+    )
+    api.add_resource(
+        "tasks",
+        {"title": "string", "project_id": {"type": "id", "belongs_to": "projects"}},
+        search_schema={"project_name": {"type": "string", "actual_field": "project.name"}},
+    )
+    async with running(api):
+        await api.resources.projects.post({"name": "a", "owner_id": SECRET})
+        ann, _ = subscriber()
+        server = api.socket_server
+        asking = {"resource": "tasks", "filters": {"project_name": "a"}, "subscriptionId": "t"}
+        await server._service.subscribe(ann, asking)
+        await api.resources.tasks.post({"title": "x", "project_id": 1})
+        await delivered(api)
+        answer = await asked(api, ann, {"subscriptionId": "t", "id": "1"})
+        [change] = answer["data"]["changes"]
+        assert change["reason"] == "filter 'project_name' does not hold: project.name = 'a'"
+
+
+async def test_what_was_gone_before_the_subscription_is_not_told_of() -> None:
+    """Who could read it then is not known: rights may have been granted since."""
+    async with running(guarded()) as api:
+        seen = await api.resources.posts.post({"title": "a", "status": "u1"})
+        gone = await api.resources.posts.post({"title": "b", "status": "u1"})
+        await api.resources.posts.delete(gone["id"])
+        await delivered(api)
+        ann, _ = subscriber()
+        subscription = await subscribed(api, ann)
+        assert await changes(api, ann, subscription, gone) == []
+        assert len(await changes(api, ann, subscription, seen)) == 1
+        await api.resources.posts.delete(seen["id"])
+        await delivered(api)
+        told = await changes(api, ann, subscription, seen)
+        assert [(action, way) for action, way, _ in told] == [("delete", "leave")]
+
+
+async def test_a_check_of_its_own_is_asked_with_the_record_as_it_is() -> None:
+    """Changes carry only what filters look at, so that a checker could be asked for less."""
+    api = make_api()
+
+    def is_writer(context: OperationContext, _: object) -> bool:
+        return context.record is None or context.record["writer"] == context.auth.user_id
+
+    api.add_checker("is_writer", is_writer)
+    api.add_resource(
+        "notes",
+        {"text": "string", "writer": "string"},
+        auth={"query": ["public"], "get": ["is_writer"], "*": ["public"]},
+    )
+    async with running(api):
+        ann, _ = subscriber()
+        await api.socket_server._service.subscribe(
+            ann, {"resource": "notes", "subscriptionId": "n"}
+        )
+        for writer in ("u1", "u2"):
+            await api.resources.notes.post({"text": SECRET, "writer": writer})
+        await delivered(api)
+        for record, count in (("1", 1), ("2", 0)):
+            answer = await asked(api, ann, {"subscriptionId": "n", "id": record})
+            assert len(answer["data"]["changes"]) == count
+
+
 async def test_who_may_no_longer_subscribe_learns_nothing() -> None:
     options: dict[str, Any] = {"injects": False}
     api = make_api()

@@ -9,6 +9,7 @@ from typing import Any
 
 from tidings.errors import ConfigurationError, FilterError, PermissionDenied, RequestError
 from tidings.filters import (
+    EVERYTHING,
     ClientFilters,
     Expression,
     all_of,
@@ -31,12 +32,21 @@ _log = logging.getLogger("tidings.realtime")
 class Admitted:
     """A request that may become a subscription: what the client asked, and what the server adds."""
 
+    identity: Identity
     request: SubscribeRequest
+    own: ClientFilters
+    """What the client asked."""
     client: ClientFilters
+    """The same, as far as it may look at what its filters go through."""
     clauses: Expression
     """The row policy, and what the hooks require."""
     asked: tuple[str, ...] = ()
     """The resources that this looks at, of which somebody may be denied to query them."""
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether not everybody may see everything of what this looks at."""
+        return bool(self.asked) or self.clauses != EVERYTHING or self.client.terms != self.own.terms
 
     @property
     def filters(self) -> dict[str, Any]:
@@ -87,11 +97,12 @@ class Admission:
                 resource=resource.name,
             )
         policies = self._visibility.policies
-        client = client.changed(lambda term: policies.guarded(resource, term, identity))
+        guarded = client.changed(lambda term: policies.guarded(resource, term, identity))
         policy = self._visibility.condition(view)
         names = (resource.name, *sorted(looked_at))
         asked = tuple(name for name in names if is_guarded(registry[name]))
-        return Admitted(request, client, all_of([policy, *clauses]), asked)
+        clause = all_of([policy, *clauses])
+        return Admitted(identity, request, client, guarded, clause, asked)
 
     async def _clauses(
         self, resource: ResourceType, context: SubscriptionContext

@@ -16,13 +16,13 @@ from tidings.errors import (
     ConfigurationError,
     FilterError,
     InvalidRequest,
+    NotFound,
     PermissionDenied,
 )
 from tidings.feed import Change, Cursor, Feed
 from tidings.filters import (
     AllOf,
     Atom,
-    ClientFilters,
     Expression,
     all_of,
     build_clause,
@@ -34,11 +34,18 @@ from tidings.filters import (
 )
 from tidings.identity import ANONYMOUS, Asker, Identity, Trusted
 from tidings.matching import is_told, is_unknown, way_through
-from tidings.realtime.admission import Admission
+from tidings.realtime.admission import Admission, Admitted
 from tidings.realtime.notifications import timestamp
 from tidings.realtime.requests import readable
 from tidings.realtime.subscriptions import Subscriber, Subscription
-from tidings.resources import Operations, check_permission, not_found, operation_context
+from tidings.resources import (
+    OperationContext,
+    Operations,
+    check_permission,
+    is_guarded,
+    not_found,
+    operation_context,
+)
 from tidings.schema import ResourceType, ValueProblem, describe
 
 MAX_CHANGES: Final = 10
@@ -98,11 +105,16 @@ class Explainer:
         try:
             admitted = await self._admission.admit(identity, asked)
             found = await self._feed.changes_of(resource.name, record_id, MAX_CHANGES)
+            is_there = bool(found) and await self._may_get(resource, identity, record_id)
             for offset, change in found:
-                images = await self._readable(resource, identity, admitted.clauses, change)
+                # Of what is gone, or may not be read now, it is known only since the subscription
+                # was made (or checked anew) who could read it.
+                if not is_there and admitted.is_guarded and offset <= subscription.since:
+                    continue
+                images = await self._readable(resource, admitted, change, is_there=is_there)
                 if images:
                     cursor = str(Cursor(self._feed.position.epoch, offset))
-                    way, reason = _outcome(subscription, admitted.client, change, images, offset)
+                    way, reason = _outcome(subscription, admitted, change, images, offset)
                     explained.append(_entry(cursor, change, way, reason))
         except (PermissionDenied, AuthenticationError):
             explained = []
@@ -114,24 +126,43 @@ class Explainer:
             "message": None if explained else NOTHING_TO_TELL,
         }
 
+    async def _may_get(self, resource: ResourceType, identity: Identity, record_id: str) -> bool:
+        """Whether there is such a record, for this client."""
+        try:
+            await self._operations.get(resource.name, record_id, auth=identity)
+        except (NotFound, PermissionDenied, AuthenticationError):
+            return False
+        return True
+
     async def _readable(
-        self, resource: ResourceType, identity: Identity, clauses: Expression, change: Change
+        self, resource: ResourceType, admitted: Admitted, change: Change, *, is_there: bool
     ) -> list[Record]:
-        """The images of a change that this client may read, the newer one first."""
-        is_visible = compile_predicate(clauses)
+        """The images of a change that this client may read, the newer one first.
+
+        Changes need not carry all columns: then that it may read the record now has to do.
+        """
+        is_visible = compile_predicate(admitted.clauses)
         images = []
         for image in (change.after, change.before):
             if image is None or not is_visible(image):
                 continue
-            context = operation_context(
-                resource, "get", identity, record_id=change.id, record=dict(image)
-            )
-            try:
-                await check_permission(resource, context)
-            except (PermissionDenied, AuthenticationError):
-                continue
+            if resource.fields.keys() <= image.keys():
+                context = operation_context(
+                    resource, "get", admitted.identity, record_id=change.id, record=dict(image)
+                )
+                if not await self._may_read(resource, context):
+                    continue
+            elif not is_there and is_guarded(resource):
+                continue  # a check could look at what is not there
             images.append(image)
         return images
+
+    async def _may_read(self, resource: ResourceType, context: OperationContext) -> bool:
+        try:
+            await check_permission(resource, context)
+        except (PermissionDenied, AuthenticationError):
+            return False
+        return True
 
     async def record(
         self,
@@ -241,7 +272,7 @@ def parse_explain(payload: object, subscriber: Subscriber) -> tuple[Subscription
 
 def _outcome(
     subscription: Subscription,
-    client: ClientFilters,
+    admitted: Admitted,
     change: Change,
     images: list[Record],
     offset: int,
@@ -257,9 +288,10 @@ def _outcome(
         if not is_told(change, way):
             return None, "only a related record has changed, and this one still matches"
         return way, None
-    for name, term in client.terms.items():
+    for name, term in admitted.client.terms.items():
         if not compile_predicate(term)(images[0]):
-            return None, f"filter {name!r} does not hold: {in_words(term)}"
+            # In the client's own words: what policies add to it is not shown.
+            return None, f"filter {name!r} does not hold: {in_words(admitted.own.terms[name])}"
     return None, "it does not match"
 
 

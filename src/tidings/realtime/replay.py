@@ -359,11 +359,11 @@ class _Group:
             return
         if told.way == "leave" and not _could_see(replay.wanted, since):
             self._give_up(replay, "permission")
-        elif self._hold(1):
-            replay._records[key] = told
-        else:
-            self._hold(-1)
-            self._give_up(replay, "overflow")
+            return
+        replay._records[key] = told
+        if not self._hold(1):
+            most = max(self._replays, key=lambda one: len(one._records))
+            self._give_up(most, "overflow")
 
 
 def _anything(changes: int) -> bool:

@@ -15,7 +15,6 @@ import msgspec
 
 from tidings.errors import Conflict, InvalidRequest, RequestError
 from tidings.feed import Cursor
-from tidings.filters import EVERYTHING
 from tidings.identity import Identity
 from tidings.matching import Matcher, Node
 from tidings.realtime.admission import Admission, Admitted
@@ -275,7 +274,7 @@ class SubscriptionService:
                 one.request.cursor if self._has_missed(subscriber, one.request) else None,
                 subscriber.identity,
                 one.resources,
-                bool(one.asked) or one.clauses != EVERYTHING,
+                one.is_guarded,
             )
             for one in admitted
         ]
