@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from tests.http.kit import SECRET, bearer, token
 from tests.realtime.kit import Wire, delivered, make_api, running, subscriber
 from tests.sockets.kit import (
     NOTHING,
+    Closed,
     Polling,
     Socket,
     eventually,
@@ -30,6 +32,7 @@ from tidings import (
     PermissionDenied,
     RestApiPlugin,
     SocketIOPlugin,
+    SocketLimits,
     SqlAlchemyPlugin,
 )
 from tidings.realtime.deadlines import Deadlines
@@ -120,16 +123,46 @@ async def test_a2_17_sockets_end_when_their_tokens_expire() -> None:
             assert socket.frames[-2:] == ["41", "1"]
             [warning] = [data for name, data in socket.events if name == "auth.expiring"]
             assert warning["expiresAt"].endswith("Z")
-        assert await answered(url, exp=time.time() - 1) == "Token expired"
+        assert await answered(url, exp=time.time() - 1) == ("Token expired", "TOKEN_EXPIRED")
         await eventually(lambda: leftovers(api) == NOTHING and not len(api.socket_server._sessions))
         assert not len(api.socket_server._sessions._deadlines)
 
 
-async def answered(url: str, **claims: Any) -> str:
-    """The message of a refused connect."""
+async def answered(url: str, **claims: Any) -> tuple[str, str]:
+    """The message and the code of a refused connect."""
     async with await Socket.open(url) as socket:
         await socket.send('40{"token":"' + token(**claims) + '"}')
-        return str((await socket.receive()).removeprefix('44{"message":"').removesuffix('"}'))
+        error = json.loads((await socket.receive()).removeprefix("44"))
+        return error["message"], error["data"]["code"]
+
+
+async def test_a_token_that_lives_shortly_is_not_warned_of_without_end() -> None:
+    async with served(session_api(expiry_warning=60)) as url:
+        begin = time.time()
+        async with await Socket.connected(url, exp=begin + 2) as socket:
+            while (await socket.event())[0] != "auth.expiring":
+                pass
+            assert time.time() - begin >= 0.5, "not before about half of what is left has passed"
+
+
+async def test_a_refusal_that_may_pass_closes_the_connection() -> None:
+    """After a CONNECT_ERROR Socket.IO never tries again by itself."""
+    api = session_api(limits=SocketLimits(connections_per_user=1))
+    async with (
+        served(api) as url,
+        await Socket.connected(url),
+        await Socket.open(url) as second,
+    ):
+        await second.send('40{"token":"' + token() + '"}')
+        with pytest.raises(Closed):
+            while not (await second.receive()).startswith("44"):
+                pass
+
+
+async def test_a_namespace_that_does_not_exist() -> None:
+    async with served(session_api()) as url, await Socket.open(url) as socket:
+        await socket.send("40/nothing,{}")
+        assert await socket.receive() == '44/nothing,{"message":"Invalid namespace"}'
 
 
 async def test_a2_17_leeway_counts_and_the_warning_is_configurable() -> None:
@@ -395,7 +428,7 @@ async def test_a2_17_a_revoked_token_is_out_at_once_and_so_are_its_sockets() -> 
             assert received(socket)
             assert all(began[one] <= revoked for one in received(socket))
             assert socket.events[-1] == ("auth.revoked", {"message": "Token revoked"})
-        assert await answered(url, **mine) == "Token revoked"
+        assert await answered(url, **mine) == ("Token revoked", "TOKEN_REVOKED")
         assert (await http.get("/api/posts", headers=bearer(**other))).status_code == 200
         await delivered(api)
         await staying.call("unsubscribe", {})

@@ -8,7 +8,10 @@ is ended in order.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import parse_qs
@@ -24,11 +27,25 @@ from tidings.realtime.upgrades import Upgrades
 # OPEN 0, CLOSE 1, PING 2, PONG 3, UPGRADE 5, NOOP 6; MESSAGE 4 carries a Socket.IO text packet.
 _ENGINE_FRAME = re.compile(r"[1356]|[23](?:probe)?|4[0-4].*", re.DOTALL)
 _SEPARATOR: Final = "\x1e"
+MAX_READING: Final = 64_000_000
+"""The bodies that are being read at one time may come to so many bytes."""
+READ_SECONDS: Final = 30.0
+"""So long a body may take."""
+_log = logging.getLogger("tidings.realtime")
 
 
 def is_well_formed(frame: Any) -> bool:
     """Tell whether a frame is an Engine.IO packet with, if any, a Socket.IO text packet in it."""
     return isinstance(frame, str) and _ENGINE_FRAME.fullmatch(frame) is not None
+
+
+class _Refused(Exception):
+    """A body is not taken in; ``status`` is HTTP's."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
 
 
 class EngineGuard:
@@ -45,12 +62,16 @@ class EngineGuard:
         origins: Origins,
         lobby: Lobby,
         upgrades: Upgrades,
+        most_bytes: Callable[[str], int | None],
     ) -> None:
         self._app = app
         self._limits = limits
         self._origins = origins
         self._lobby = lobby
         self._upgrades = upgrades
+        self._most_bytes = most_bytes
+        self._reading: Counter[str] = Counter()
+        self._has_hinted = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -58,13 +79,21 @@ class EngineGuard:
         if not self._origins.allows(scope) and scope.get("method") != "OPTIONS":
             await _refuse(scope, receive, send, "Pages of this origin may not connect", 400)
             return
-        session = _session_of(scope)
+        query = _query(scope)
+        session = query.get("sid")
+        problem = self._problem(scope, query)
+        if problem is not None:
+            await _refuse(scope, receive, send, problem, 400)
+            return
         if session is not None:
             await self._serve(scope, receive, send, session)
             return
         polls = scope["type"] == "http"
         if polls and scope["method"] != "GET":
-            await self._serve(scope, receive, send, None)
+            if scope["method"] == "POST":
+                await _refuse(scope, receive, send, "A POST needs the 'sid' of a session", 400)
+            else:
+                await self._serve(scope, receive, send, None)
             return
         try:
             guest = self._lobby.enter(address_of(scope), polls=polls)
@@ -81,8 +110,8 @@ class EngineGuard:
     async def _serve(self, scope: Scope, receive: Receive, send: Send, session: str | None) -> None:
         if scope["type"] == "websocket":
             await self._websocket(scope, receive, send, session)
-        elif scope["method"] == "POST":
-            await self._post(scope, receive, send)
+        elif scope["method"] == "POST" and session is not None:
+            await self._post(scope, receive, send, session)
         else:
             await self._get(scope, receive, send)
 
@@ -121,21 +150,70 @@ class EngineGuard:
         if not serving.cancelled():
             serving.result()
 
-    async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await _read(receive, self._limits.frame_size)
-        problem = "too large" if body is None else None if _is_payload(body) else "malformed"
-        if problem is not None:
-            status = 413 if body is None else 400
-            await JSONResponse({"message": f"The payload is {problem}"}, status)(
-                scope, receive, send
+    def _problem(self, scope: Scope, query: Mapping[str, str]) -> str | None:
+        """What is wrong with a request, whoever it comes from."""
+        if scope["type"] == "http" and query.get("transport") == "websocket":
+            if not self._has_hinted:
+                self._has_hinted = True
+                _log.warning(
+                    "a WebSocket came as a plain request: a proxy has to pass the headers "
+                    "'Upgrade' and 'Connection: upgrade' on (see docs/processes.md)"
+                )
+            return "This is no WebSocket: the headers Upgrade and Connection are missing"
+        if "sid" not in query and scope.get("method") in (None, "GET") and query.get("EIO") != "4":
+            return (
+                "Engine.IO protocol 4 is spoken here: use a client of Socket.IO 3 or later, "
+                f"not one of protocol {query.get('EIO', '?')[:10]}"
             )
+        return None
+
+    async def _post(self, scope: Scope, receive: Receive, send: Send, session: str) -> None:
+        most = self._most_bytes(session)
+        if most is None:
+            await _refuse(scope, receive, send, "There is no such session", 400)
+        elif self._reading[session]:
+            await _refuse(scope, receive, send, "Another POST of this session is under way", 400)
+        else:
+            try:
+                body = await self._read(receive, session, most)
+            except _Refused as refused:
+                await _refuse(scope, receive, send, refused.message, refused.status)
+                return
+            await self._take(scope, receive, send, body)
+
+    async def _read(self, receive: Receive, session: str, most: int) -> bytes:
+        """A body of so many bytes at most; it has to come within `READ_SECONDS`."""
+        body = bytearray()
+        self._reading[session] = 1
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                while True:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        return b""
+                    body += message.get("body", b"")
+                    if len(body) > most:
+                        raise _Refused("The payload is too large", 413)
+                    self._reading[session] = 1 + len(body)
+                    if self._reading.total() > MAX_READING:
+                        raise _Refused("Too much is being read at the moment", 503)
+                    if not message.get("more_body", False):
+                        return bytes(body)
+        except TimeoutError:
+            raise _Refused("The payload has not come in time", 408) from None
+        finally:
+            del self._reading[session]
+
+    async def _take(self, scope: Scope, receive: Receive, send: Send, body: bytes) -> None:
+        if not _is_payload(body):
+            await _refuse(scope, receive, send, "The payload is malformed", 400)
             return
         waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
             return waiting.pop() if waiting else await receive()
 
-        await self._app(_with_length(scope, body or b""), replay, send)
+        await self._app(_with_length(scope, body), replay, send)
 
     def _well_formed(self, receive: Receive) -> Receive:
         """Let malformed frames not through, and end the connection at one too many."""
@@ -159,13 +237,14 @@ class EngineGuard:
         return receive_well_formed
 
 
-def _session_of(scope: Scope) -> str | None:
-    """The session that a request belongs to, read as Engine.IO reads it."""
-    found = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("sid")
-    return found[0] if found else None
+def _query(scope: Scope) -> dict[str, str]:
+    """The parameters of a request, read as Engine.IO reads them."""
+    text = scope.get("query_string", b"").decode("latin-1")
+    return {name: values[0] for name, values in parse_qs(text).items()}
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, message: str, status: int) -> None:
+    _log.debug("refused: %s", message)
     if scope["type"] == "websocket":
         # Servers make a 403 of it. To answer with another status is an extension of ASGI, for
         # which uvicorn writes a line into the log each time.
@@ -195,24 +274,9 @@ def _with_headers(send: Send, more: list[tuple[bytes, bytes]]) -> Send:
     return send_with_headers
 
 
-async def _read(receive: Receive, most: int) -> bytes | None:
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return b""
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > most:
-            return None
-        if not message.get("more_body", False):
-            return b"".join(chunks)
-
-
-def _is_payload(body: bytes | None) -> bool:
+def _is_payload(body: bytes) -> bool:
     try:
-        text = (body or b"").decode()
+        text = body.decode()
     except UnicodeDecodeError:
         return False
     return all(is_well_formed(frame) for frame in text.split(_SEPARATOR))

@@ -86,6 +86,14 @@ def folded(first: Notification, second: Notification) -> Notification | None:
     return Notification(change, way, second.cursor)
 
 
+def seen_already(entering: Notification) -> Notification:
+    """What lets a record enter a view, for a client that has it there by now: an update."""
+    change = entering.change
+    if change.before is None:
+        change = replace(change, action="patch", before=_NO_VALUES)
+    return Notification(change, "update", entering.cursor)
+
+
 def resync_frame(subscription: Subscription, reason: str, cursor: Cursor) -> Frame:
     """Tell a subscription's client that its view may be stale."""
     payload = {

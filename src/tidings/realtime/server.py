@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import socketio
 from starlette.types import Receive, Scope, Send
@@ -53,6 +53,10 @@ Then = Callable[[], None]
 _AT_ONCE: Final = 16
 """So many sockets are checked anew side by side."""
 _DISCONNECT: Final = text_frame("1")
+
+
+_FIRST_BYTES: Final = 65_536
+"""A client that has not shown a token yet has no more to say than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +151,9 @@ class SocketServer:
         self.io.on("disconnect", self._disconnect)
         self._upgrades = Upgrades(self.io.eio.sockets, connect_deadline, self._upgraded)
         engine = socketio.ASGIApp(self.io, socketio_path=None)
-        self._app = EngineGuard(engine, self._limits, self._origins, self._lobby, self._upgrades)
+        self._app = EngineGuard(
+            engine, self._limits, self._origins, self._lobby, self._upgrades, self._most_bytes
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         offer(scope, self.drain)
@@ -410,20 +416,35 @@ class SocketServer:
             identity = await self._authenticate(token)
         except AuthenticationError as error:
             _log.debug("%s refused: %s", sid, error.code)
-            raise socketio.exceptions.ConnectionRefusedError(error.message) from None
-        except Exception as error:  # noqa: BLE001  logged; the client learns its number
+            raise socketio.exceptions.ConnectionRefusedError(
+                error.message, {"code": error.code}
+            ) from None
+        except Exception as error:  # noqa: BLE001  logged; the client comes again
             payload = error_payload(error)
-            raise socketio.exceptions.ConnectionRefusedError(payload["message"]) from None
+            self._put_off(sid, f"{payload['code']}: {payload['message']}")
         address = address_of(environ["asgi.scope"])
         if not self._connections.enter(environ, identity.user_id, address):
-            _log.debug("%s refused: too many connections of %s", sid, identity.user_id)
-            raise socketio.exceptions.ConnectionRefusedError("Too many connections")
+            self._put_off(sid, f"too many connections of {identity.user_id!r} or its address")
         self._admitted[sid] = _Admitted(identity, address, rights)
+
+    def _put_off(self, sid: str, reason: str) -> NoReturn:
+        """Refuse a client in a way after which it tries again by itself."""
+        _log.debug("%s is to come again: %s", sid, reason)
+        self.io.put_off(sid)
+        raise socketio.exceptions.ConnectionRefusedError
 
     def _upgraded(self, engine_id: str) -> None:
         guest = guest_of(self.io.environ.get(engine_id))
         if guest is not None:
             guest.has_upgraded()
+
+    def _most_bytes(self, engine_id: str) -> int | None:
+        """How much a session may send in one body; None where there is no such session."""
+        if engine_id not in self.io.eio.sockets:
+            return None
+        most = self._limits.frame_size
+        is_known = self.io.manager.sid_from_eio_sid(engine_id, "/") in self._subscribers
+        return most if is_known else min(_FIRST_BYTES, most)
 
     def _left(self, environ: Any) -> None:
         self._connections.leave(environ)

@@ -29,7 +29,8 @@ class Sessions:
     """The sockets of one process, by user, until their identities expire or are revoked.
 
     What decides over a notification is `Subscriber.ends_at`, which delivery looks at: that holds
-    to the moment, however late a timer comes. ``warning`` seconds before it the client is told;
+    to the moment, however late a timer comes. ``warning`` seconds before it the client is told, but
+    not before half of what is left has passed;
     ``leeway`` is for how long a token is accepted beyond its ``exp``.
     """
 
@@ -115,7 +116,11 @@ class Sessions:
         elif subscriber.ends_at == _REVOKED or not self._warning:
             self._deadlines.set(subscriber, subscriber.ends_at)
         else:
-            self._deadlines.set(subscriber, expires_at - self._warning)
+            # A token that lives shorter than the warning would be renewed without a pause.
+            now = time.time()
+            self._deadlines.set(
+                subscriber, max(expires_at - self._warning, now + (expires_at - now) / 2)
+            )
 
     def _due(self, subscriber: Subscriber) -> None:
         now = time.time()

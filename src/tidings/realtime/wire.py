@@ -81,6 +81,7 @@ class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio
         self._most_unsent = 2 * queue_bytes
         self._message_size = 0
         self._malformed: dict[str, int] = {}
+        self._put_off: set[str] = set()
         self._inboxes: dict[str, _Inbox] = {}
         self._connect_seconds = connect_deadline
         self._connect_deadlines: Deadlines[str] = Deadlines(self._end_unless_connected)
@@ -104,6 +105,31 @@ class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio
             if self._malformed[eio_sid] > self._most_malformed:
                 _log.debug("%s disconnected: too many malformed packets", eio_sid)
                 await self.end(eio_sid)
+
+    def put_off(self, sid: str) -> None:
+        """Have a client that cannot be let in now come again: its connection is closed.
+
+        After a CONNECT_ERROR it would never try again by itself.
+        """
+        self._put_off.add(self.manager.eio_sid_from_sid(sid, "/"))
+
+    async def _handle_connect(self, eio_sid: str, namespace: Any, data: Any) -> None:
+        if namespace not in (None, "/") and namespace not in self.handlers:
+            _log.debug("%s refused: there is no namespace %.100r", eio_sid, namespace)
+            error = {"message": "Invalid namespace"}
+            await self._send_packet(
+                eio_sid, self.packet_class(packet_type=4, data=error, namespace=namespace)
+            )
+            return
+        await super()._handle_connect(eio_sid, namespace, data)
+        if eio_sid in self._put_off:
+            self._put_off.discard(eio_sid)
+            await self.end(eio_sid)
+
+    async def _send_packet(self, eio_sid: str, pkt: Any) -> None:
+        if pkt.packet_type == 4 and eio_sid in self._put_off:
+            return
+        await super()._send_packet(eio_sid, pkt)
 
     async def end(self, eio_sid: str) -> None:
         """Disconnect a client; the library's own way waits until it has read everything, and
