@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from tidings.api.asgi import ApiApp, attach_sockets, install_into
 from tidings.api.authority import Authority
 from tidings.api.feeds import FeedLink, feed_name, link, make_feed
+from tidings.api.gate import Gate
 from tidings.api.identities import Identify, Identities
 from tidings.api.internals import Internals
 from tidings.api.logs import set_log_level
@@ -40,7 +41,7 @@ from tidings.feed.redis import redis_log
 from tidings.hooks import Handler, HookRegistry
 from tidings.identity import TRUSTED, Asker, Identity, asker
 from tidings.jsonapi import JsonApiApp
-from tidings.realtime import Explainer, Explanation, SocketServer
+from tidings.realtime import Explainer, Explanation, Origins, SocketServer
 from tidings.resources import Operations, ResourceHandle, ResourceHandles
 from tidings.schema import FilterLimits, ResourceRegistry, ResourceType, declare_resource
 from tidings.schema.resource import CheckPermissions, RowPolicy
@@ -113,12 +114,15 @@ class Api:
         self._rest = RestOptions()
         self._socket_options: SocketOptions | None = None
         self._sockets: SocketServer | None = None
+        self._socket_app: ASGIApp | None = None
         self._parts: Parts | None = None
         self._feed: MemoryFeed | SharedFeed = MemoryFeed()
         self._feed_options = FeedOptions()
         self._link: FeedLink | None = None
         self._opened = 0
         self._state: State = "closed"
+        self._has_been_closed = False
+        self._gate = Gate(self)
         self._endpoints: dict[str, ASGIApp] = {}
         self._wraps: list[Wrap] = []
         self._tracing: Tracing | None = None
@@ -444,6 +448,7 @@ class Api:
             if self._socket_options is not None or self._sockets is not None:
                 await self.socket_server.open()
             self._state = "open"
+            self._has_been_closed = False
         except BaseException:
             self._opened -= 1
             await self._close_parts()
@@ -457,6 +462,7 @@ class Api:
         if self._opened:
             return
         self._state = "closing"
+        self._has_been_closed = True
         try:
             if self._sockets is not None:
                 await self._sockets.close()
@@ -517,6 +523,7 @@ class Api:
             raise ConfigurationError("the socket server is started already")
         if redis is not None:
             self.set_feed(FeedOptions(redis_log(redis, feed_name(self.name)), outbox=True))
+        Origins(cors)  # whatever is wrong with them is said here
         options = self._socket_options
         self._socket_options = replace(
             options,
@@ -598,6 +605,11 @@ class Api:
         return "closing" if self._state == "open" and self.is_draining else self._state
 
     @property
+    def has_been_closed(self) -> bool:
+        """Whether it was open, and is not to be opened by a request again."""
+        return self._has_been_closed
+
+    @property
     def internals(self) -> Internals:
         """What it is made of, for those who watch over it; may differ from version to version."""
         return Internals(
@@ -616,6 +628,13 @@ class Api:
         if "rest-api" not in self._plugins:
             raise MissingDependencyError("serving resources needs the RestApiPlugin: use it")
         return self._assembled.rest
+
+    @property
+    def socket_app(self) -> ASGIApp:
+        """The ASGI app of the sockets alone."""
+        if self._socket_app is None:
+            self._socket_app = self._gate.guard(self.socket_server)
+        return self._socket_app
 
     # Private
 
@@ -647,6 +666,7 @@ class Api:
             )
             for wrap in self._wraps:
                 rest = wrap(rest, self._registry)
+            rest = self._gate.guard(rest)
             self._parts = Parts(self._registry, self._database, tables, operations, rest)
         return self._parts
 

@@ -29,6 +29,8 @@ class Servable(Protocol):
     @property
     def socket_server(self) -> SocketServer: ...
     @property
+    def socket_app(self) -> ASGIApp: ...
+    @property
     def rest_app(self) -> ASGIApp: ...
     def endpoint_at(self, path: str) -> ASGIApp | None: ...
     async def open(self) -> None: ...
@@ -62,7 +64,7 @@ class ApiApp:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         endpoint = api.endpoint_at(path) if scope["type"] == "http" else None
         if api.has_sockets and api.socket_server.serves(path):
-            await api.socket_server(scope, receive, send)
+            await api.socket_app(scope, receive, send)
         elif endpoint is not None:
             await endpoint(scope, receive, send)
         elif self._beside is not None:
@@ -157,7 +159,7 @@ class _SocketRoute(BaseRoute):
         raise NoMatchFound(name, path_params)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._api.socket_server(scope, receive, send)
+        await self._api.socket_app(scope, receive, send)
 
 
 def install_into(app: Any, api: Servable, prefix: str) -> None:
