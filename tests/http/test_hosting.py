@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import warnings
 from collections.abc import AsyncIterator
 from typing import Any
@@ -23,7 +22,6 @@ from tests.http.kit import (
     WITHOUT_LOG,
     Client,
     check_document,
-    document,
     make_api,
     token,
     tracebacks,
