@@ -14,7 +14,20 @@ from typing import Any
 import pytest
 
 from tidings.feed import Change
-from tidings.filters import Atom, Expression, Not, Opaque, all_of, any_of, compile_predicate
+from tidings.filters import (
+    AllOf,
+    AnyOf,
+    Atom,
+    Expression,
+    Not,
+    Opaque,
+    all_of,
+    any_of,
+    compile_predicate,
+    element_keys,
+    predicate,
+)
+from tidings.filters.text import has_element
 from tidings.matching import Matcher, Node
 from tidings.matching.access import ByRange, ByText, ByValues, choose
 from tidings.matching.node import Entry
@@ -251,3 +264,63 @@ def test_columns_with_many_values_are_found_by_each_of_them() -> None:
     for node in [tagged, listed, one, *many]:
         matcher.release(node)
     assert not matcher._indexes
+
+
+def test_a_match_takes_steps_that_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much is looked for in however long a value: counted in letters, not in seconds."""
+    looked = 0
+    contains = predicate._contains
+
+    def counted(found: str, part: str) -> bool:
+        nonlocal looked
+        looked += len(found)
+        return contains(found, part)
+
+    monkeypatch.setattr(predicate, "_contains", counted)
+    matcher = Matcher()
+    for number in range(20):
+        words = tuple(Atom("text", "like", f"w{number}x{word}") for word in range(60))
+        matcher.acquire("posts", AnyOf(words))
+    text = "w" * 2_000 + "x" + "lorem ipsum w3x7 " * 1_000
+    assert matcher.match(Change("posts", "1", "post", None, {"text": text})).enter
+    most, steps = 0, matcher.steps(Change("posts", "1", "post", None, {"text": text}))
+    while True:
+        looked = 0
+        try:
+            next(steps)
+        except StopIteration:
+            break
+        most = max(most, looked)
+    assert most <= len(text), "one of them at a time"
+
+
+def test_filters_may_come_and_go_between_the_steps() -> None:
+    matcher = Matcher()
+    nodes = [matcher.acquire("posts", Atom("text", "like", f"a{number}")) for number in range(30)]
+    others = [
+        matcher.acquire("posts", AllOf((Atom("tag", "in", (1, 2), some=True), Atom("n", "=", n))))
+        for n in range(30)
+    ]
+    image = {"text": " ".join(f"a{n}" for n in range(30)) + "x" * 9_000, "n": 3, "tag": [1] * 9_000}
+    steps = matcher.steps(Change("posts", "1", "post", None, image))
+    found = None
+    for number in range(10_000):
+        try:
+            next(steps)
+        except StopIteration as end:
+            found = end.value
+            break
+        if number < 20:
+            matcher.release(nodes[number])
+            matcher.release(others[number])
+            matcher.acquire("posts", Atom("text", "like", f"xx{number}"))
+    assert found is not None
+    assert {node.key for node in nodes[20:]} <= {node.key for node in found.enter}
+
+
+def test_arrays_are_looked_up_once_and_by_type() -> None:
+    long = [True, 0, None, "a", [1], {"b": 1}, 2.0, *range(100, 300)]
+    for elements in (long, long[:7]):
+        wanted = ["a", 2, 0, True, False, 1, "b", None, 2.5]
+        assert [one for one in wanted if has_element(elements, [one])] == ["a", 2, 0, True]
+    assert element_keys(long) is element_keys(long)

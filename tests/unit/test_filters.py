@@ -780,7 +780,12 @@ def test_filters_that_come_to_too_much_are_refused() -> None:
     def filters(parts: int) -> ResourceType:
         split = {"filter_operator": "like", "one_of": ["a", "b"], "split_by": " "}
         search = {f"f{number}": split for number in range(parts)}
-        return declare_resource("big", {"a": "string", "b": "string"}, search_schema=search)
+        return declare_resource(
+            "big",
+            {"a": "string", "b": "string"},
+            search_schema=search,
+            filter_limits=FilterLimits(searches=3_000),
+        )
 
     words = " ".join(f"w{number}" for number in range(250))
     three = filters(3)
@@ -829,6 +834,12 @@ def _nested(columns: Any, value: Any) -> Any:
             {"ids": ["a", "b"], "like": "c"},
             {"ids": ["a", "b"], "also": ["c", "d"]},
             "more than 3 comparisons",
+        ),
+        (
+            {"searches": 4},
+            {"words": "a b", "ids": ["a", "b", "c"]},
+            {"words": "a b", "like": "c"},
+            "more than 4 texts",
         ),
         ({"depth": 7}, {"deep": "x"}, {"deep": "x", "like": "x"}, "deeper than 7"),
     ],

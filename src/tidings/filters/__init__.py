@@ -20,7 +20,7 @@ from tidings.filters.expression import (
     opaque_without_record_test,
 )
 from tidings.filters.predicate import comparison, compile_predicate
-from tidings.filters.text import fold
+from tidings.filters.text import element_key, element_keys, fold
 from tidings.filters.trusted import Both, Either, build_clause, read_clause
 from tidings.filters.words import in_words, value_in_words
 
@@ -46,6 +46,8 @@ __all__ = [
     "columns_used",
     "comparison",
     "compile_predicate",
+    "element_key",
+    "element_keys",
     "fold",
     "in_words",
     "is_too_large",

@@ -30,6 +30,7 @@ from tidings.filters.expression import (
     all_of,
     any_of,
     is_too_large,
+    searches,
 )
 from tidings.filters.reading import stub_columns
 from tidings.filters.trusted import read_answer
@@ -95,6 +96,9 @@ def build_filters(
             f"The filters come to more than {limits.comparisons} comparisons, or are nested "
             f"deeper than {limits.depth}"
         )
+        raise FilterError(message, resource=resource.name)
+    if searches(expression) > limits.searches:
+        message = f"The filters look for more than {limits.searches} texts within others"
         raise FilterError(message, resource=resource.name)
     return ClientFilters(normalised, terms, expression)
 

@@ -187,6 +187,14 @@ def is_too_large(expression: Expression, *, comparisons: int, depth: int) -> boo
     )
 
 
+def searches(expression: Expression) -> int:
+    """How many texts an expression looks for within others."""
+    return sum(
+        isinstance(leaf, TextMatch) or (isinstance(leaf, Atom) and leaf.operator == "like")
+        for leaf in leaves(expression)
+    )
+
+
 def _comparisons(leaf: Expression) -> int:
     return len(leaf.value) or 1 if isinstance(leaf, Atom) and leaf.operator == "in" else 1
 

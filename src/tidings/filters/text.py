@@ -22,9 +22,23 @@ _BEYOND_CASE: Final = 0x20000
 _NEVER: Final = r"a\Ab"
 
 
+_LONG: Final = 64
+"""What is as long is remembered: many filters look at the same value, one after the other."""
+_recent_texts: tuple[tuple[str, str], ...] = ()
+
+
 def fold(text: str) -> str:
     """The text as it is compared when case does not matter."""
-    return text.lower() if text.isascii() else text.translate(_table("fold"))
+    global _recent_texts
+    if len(text) < _LONG:
+        return text.lower() if text.isascii() else text.translate(_table("fold"))
+    recent = _recent_texts
+    for known, folded in recent:
+        if known is text or known == text:
+            return folded
+    folded = text.lower() if text.isascii() else text.translate(_table("fold"))
+    _recent_texts = ((text, folded), *recent[:3])
+    return folded
 
 
 def lower(text: str) -> str:
@@ -198,12 +212,37 @@ def has_element(elements: Any, wanted: Any) -> bool:
 
     To JSON ``1`` and ``1.0`` are one number.
     """
-    return any(
-        item == one and isinstance(item, bool) == isinstance(one, bool)
-        for item in elements
-        if item is not None and not isinstance(item, list | dict)
-        for one in wanted
+    keys = element_keys(elements)
+    return any(element_key(one) in keys for one in wanted)
+
+
+_TRUE: Final = object()
+_FALSE: Final = object()
+_recent_elements: tuple[tuple[Any, frozenset[Any]], ...] = ()
+
+
+def element_key(element: Any) -> Any:
+    """An element as it is looked up: to Python True is 1, to JSON it is not."""
+    if isinstance(element, bool):
+        return _TRUE if element else _FALSE
+    return element
+
+
+def element_keys(elements: Any) -> frozenset[Any]:
+    """The elements that can be looked up: not null, nor the arrays and objects among them."""
+    global _recent_elements
+    if not elements:
+        return frozenset()
+    recent = _recent_elements
+    for known, keys in recent:
+        if known is elements:
+            return keys
+    keys = frozenset(
+        element_key(one) for one in elements if one is not None and not isinstance(one, list | dict)
     )
+    if len(elements) >= _LONG:
+        _recent_elements = ((elements, keys), *recent[:3])
+    return keys
 
 
 SQLITE_FUNCTIONS: Final[dict[str, tuple[int, Callable[..., Any]]]] = {

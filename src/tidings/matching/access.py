@@ -14,7 +14,7 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any, Final
 
-from tidings.filters import Atom, fold
+from tidings.filters import Atom, element_key, fold
 
 MAX_SHAPE: Final = 3
 """How many equalities make one key: more columns would only make more shapes to look up."""
@@ -120,7 +120,7 @@ def _by_elements(atoms: tuple[Atom, ...]) -> ByElements | None:
     if best is None:
         return None
     atom, keys = best
-    return ByElements(atom.column, tuple(dict.fromkeys(keys)), (atom,))
+    return ByElements(atom.column, tuple(dict.fromkeys(map(element_key, keys))), (atom,))
 
 
 def _ranges(atoms: tuple[Atom, ...]) -> Iterator[ByRange]:

@@ -6,7 +6,7 @@ index of their own over the atoms that their place has not used yet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Final, Protocol
 
 from tidings.matching.access import Access, choose
@@ -19,8 +19,19 @@ SPLIT_AT: Final = 24
 
 BEFORE: Final = 1
 AFTER: Final = 2
-Found = dict[Node, int]
-"""Nodes, each with the images that it matches: ``BEFORE``, ``AFTER`` or both, added."""
+
+
+class Found(dict[Node, int]):
+    """Nodes, each with the images that it matches: ``BEFORE``, ``AFTER`` or both, added.
+
+    ``late`` is what has still to be done to find more of them, in steps that are short each.
+    """
+
+    __slots__ = ("late",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late: list[Callable[[Found], Iterator[None]]] = []
 
 
 class Nested(Protocol):

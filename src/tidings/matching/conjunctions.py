@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any, Final
 
-from tidings.filters import AllOf, AnyOf, Atom, Expression, comparison, compile_predicate
+from tidings.filters import AllOf, AnyOf, Atom, Expression, Not, comparison, compile_predicate
 
 MAX_CONJUNCTIONS: Final = 64
 """A filter that would come to more keeps its ORs as checks."""
@@ -44,6 +44,18 @@ def _joined(
             for part, term in zip(parts, whole.terms, strict=True)
         ]
     return [tuple(term for part in choice for term in part) for choice in product(*parts)]
+
+
+def is_heavy(term: Expression) -> bool:
+    """Whether the check of a term takes longer for a longer value, or nobody knows how long."""
+    match term:
+        case Atom(operator=operator, some=some):
+            return some or operator == "like"
+        case AllOf(terms) | AnyOf(terms):
+            return any(map(is_heavy, terms))
+        case Not(inner):
+            return is_heavy(inner)
+    return True
 
 
 def check_of(term: Expression) -> Check:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Any, Final
 
+from tidings.filters import element_keys
 from tidings.matching.access import Access, ByElements, ByRange, ByText, ByValues, position
 from tidings.matching.buckets import AFTER, BEFORE, Bucket, Buckets, Found, Nest
 from tidings.matching.conjunctions import Check, Record
@@ -15,7 +16,10 @@ from tidings.matching.ranges import Ranges
 from tidings.matching.texts import Texts
 
 _log = logging.getLogger("tidings.matching")
-_NONE: Final[frozenset[Any]] = frozenset()
+_SHORT: Final = 5_000
+"""Texts of so many letters, and arrays of so many elements, are looked at in one step."""
+Work = Callable[[Found], Iterator[None]]
+"""Finds nodes, in steps that are short each."""
 
 KeyOf = Callable[[Record], Any]
 Lookup = Callable[[Any], Bucket | None]
@@ -110,13 +114,8 @@ class Index:
             if now is not None:
                 _take(now, before, after, AFTER, found)
         for column, buckets in self._elements.items():
-            old_keys = _elements_of(before[column]) if images & BEFORE else _NONE
-            new_keys = _elements_of(after[column]) if images & AFTER else _NONE
-            for key in old_keys | new_keys:
-                bucket = buckets.table.get(key)
-                if bucket is not None:
-                    which = BEFORE * (key in old_keys) + AFTER * (key in new_keys)
-                    _take(bucket, before, after, which, found)
+            values = _images_of(column, before, after, images)
+            _now_or_late(_take_elements(buckets, values, before, after), values, found)
         for column, ranges in self._ranges.items():
             old = position(before[column]) if images & BEFORE else None
             new = position(after[column]) if images & AFTER else None
@@ -126,20 +125,64 @@ class Index:
                 _take_around(ranges, old, before, after, BEFORE, found)
                 _take_around(ranges, new, before, after, AFTER, found)
         for column, texts in self._texts.items():
-            old_runs = texts.runs_in(before[column]) if images & BEFORE else _NONE
-            new_runs = texts.runs_in(after[column]) if images & AFTER else _NONE
-            for run in old_runs | new_runs:
-                which = BEFORE * (run in old_runs) + AFTER * (run in new_runs)
-                _take(texts.buckets.table[run], before, after, which, found)
+            values = _images_of(column, before, after, images)
+            _now_or_late(_take_texts(texts, values, before, after), values, found)
         for entry in self._rest:
             _keep(entry, entry.checks, before, after, images, found)
 
 
-def _elements_of(values: Any) -> frozenset[Any]:
-    """What of a column's many values can be a key: not the arrays and objects in an array."""
-    return frozenset(
-        value for value in values or () if value is not None and not isinstance(value, list | dict)
-    )
+def _images_of(column: str, before: Record, after: Record, images: int) -> tuple[Any, Any]:
+    """A column's values in the images that count."""
+    was = before[column] if images & BEFORE else None
+    return was, after[column] if images & AFTER else None
+
+
+def _now_or_late(work: Work, values: tuple[Any, Any], found: Found) -> None:
+    """Do what is short at once; the rest is done step by step."""
+    if all(value is None or len(value) <= _SHORT for value in values):
+        for _ in work(found):
+            pass
+    else:
+        found.late.append(work)
+
+
+def _take_elements(
+    buckets: Buckets, values: tuple[Any, Any], before: Record, after: Record
+) -> Work:
+    def work(found: Found) -> Iterator[None]:
+        old = element_keys(values[0])
+        yield
+        new = element_keys(values[1])
+        yield
+        for key in _present(buckets.table, old) | _present(buckets.table, new):
+            which = BEFORE * (key in old) + AFTER * (key in new)
+            _take(buckets.table[key], before, after, which, found)
+
+    return work
+
+
+def _present(table: dict[Any, Bucket], keys: frozenset[Any]) -> set[Any]:
+    """Those of the keys that a table has."""
+    if len(keys) > len(table):
+        return {key for key in table if key in keys}
+    return {key for key in keys if key in table}
+
+
+def _take_texts(
+    texts: Texts, values: tuple[str | None, str | None], before: Record, after: Record
+) -> Work:
+    def work(found: Found) -> Iterator[None]:
+        old_runs: set[str] = set()
+        new_runs: set[str] = set()
+        yield from texts.collect_runs(values[0], old_runs)
+        yield from texts.collect_runs(values[1], new_runs)
+        for run in old_runs | new_runs:
+            bucket = texts.buckets.table.get(run)
+            if bucket is not None:  # the last of them may have gone meanwhile
+                which = BEFORE * (run in old_runs) + AFTER * (run in new_runs)
+                _take(bucket, before, after, which, found)
+
+    return work
 
 
 def _behind(get: Lookup, key_of: KeyOf, record: Record) -> Bucket | None:
@@ -190,6 +233,35 @@ def _keep(
     found: Found,
 ) -> None:
     """Note the entry's node for those of the images that pass the checks."""
+    if entry.is_heavy and checks:
+        found.late.append(lambda found: _check(entry, checks, before, after, images, found))
+    else:
+        _decide(entry, checks, before, after, images, found)
+
+
+def _check(
+    entry: Entry,
+    checks: tuple[Check, ...],
+    before: Record,
+    after: Record,
+    images: int,
+    found: Found,
+) -> Iterator[None]:
+    """The same, an image in a step."""
+    for image in (BEFORE, AFTER):
+        if images & image and entry.node.holders:  # the last one may have gone meanwhile
+            _decide(entry, checks, before, after, image, found)
+            yield
+
+
+def _decide(
+    entry: Entry,
+    checks: tuple[Check, ...],
+    before: Record,
+    after: Record,
+    images: int,
+    found: Found,
+) -> None:
     if checks:
         if images & BEFORE and not _passes(entry, checks, before):
             images -= BEFORE

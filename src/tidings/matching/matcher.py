@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Generator
+from typing import cast
 
 from tidings.feed import Change
 from tidings.filters import Atom, Expression, canonical
 from tidings.matching.access import Access, ByRange, ByValues, can_nest, choose
 from tidings.matching.buckets import AFTER, BEFORE, Found
-from tidings.matching.conjunctions import check_of, conjunctions
+from tidings.matching.conjunctions import check_of, conjunctions, is_heavy
 from tidings.matching.index import Index
 from tidings.matching.node import Entry, Node, Transitions
 
@@ -58,20 +60,33 @@ class Matcher:
 
     def match(self, change: Change) -> Transitions:
         """The filters that the change concerns, by its way through them."""
-        ways: tuple[list[Node], ...] = ([], [], [], [])
+        steps = self.steps(change)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return cast("Transitions", end.value)
+
+    def steps(self, change: Change) -> Generator[None, None, Transitions]:
+        """The same in steps that are short each, between which filters may come and go: those that
+        come meanwhile are not found, those that go may be.
+        """
         before, after = change.before, change.after
+        found = Found()
         index = self._indexes.get(change.resource)
         if index is not None:
-            found: Found = {}
             if before is not None and after is not None:
                 index.collect(before, after, BEFORE | AFTER, found)
             elif before is not None:
                 index.collect(before, before, BEFORE, found)
             elif after is not None:
                 index.collect(after, after, AFTER, found)
-            for node, images in found.items():
-                ways[images].append(node)
+            for work in found.late:  # it grows meanwhile
+                yield from work(found)
             _log.debug("%s %s: matched %d", change.resource, change.id, len(found))
+        ways: tuple[list[Node], ...] = ([], [], [], [])
+        for node, images in found.items():
+            ways[images].append(node)
         return Transitions(ways[AFTER], ways[BEFORE | AFTER], ways[BEFORE])
 
     def _add(self, node: Node) -> None:
@@ -103,7 +118,8 @@ def _entry(
         # A place truly inside the range answers for its atoms, too.
         open_checks = zip(open_terms, checks, strict=True)
         inner = tuple(check for term, check in open_checks if term not in innermost.used)
-    return Entry(node, left if nested else (), checks, inner)
+    heavy = any(map(is_heavy, open_terms))
+    return Entry(node, left if nested else (), checks, inner, heavy)
 
 
 def _digest(expression: Expression) -> bytes:

@@ -33,12 +33,15 @@ class Entry(msgspec.Struct, eq=False, gc=False):
     ``atoms`` are those that its place in the index does not answer for and that a nested index
     could use; ``checks`` decide everything that the place leaves open. Of an entry that is found
     by a range, ``inner`` are the checks that are left for values truly inside that range.
+    ``is_heavy``: the checks may take long, since they look through texts or arrays, or call the
+    application's code.
     """
 
     node: Node
     atoms: tuple[Atom, ...]
     checks: tuple[Check, ...]
     inner: tuple[Check, ...]
+    is_heavy: bool = False
 
 
 class Transitions(NamedTuple):

@@ -7,6 +7,7 @@ are kept under); a value looks up its own runs of the lengths in use.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 
 from tidings.filters import fold
@@ -16,6 +17,10 @@ from tidings.matching.node import Entry
 
 LENGTHS: Final = (1, 2, 3, 5, 8)
 """Few, so that a value has few runs; growing, so that a run says nearly as much as its text."""
+
+
+_STEP: Final = 20_000
+"""So many runs are looked up in one step."""
 
 
 class Texts:
@@ -44,15 +49,21 @@ class Texts:
             del self._lengths[len(run)]
         self.buckets.discard(run, entry)
 
-    def runs_in(self, value: str | None) -> set[str]:
-        """The runs of the value's letters under which there are texts."""
+    def collect_runs(self, value: str | None, found: set[str]) -> Iterator[None]:
+        """Add the runs of the value's letters under which there are texts, in steps that are short
+        each.
+        """
         if value is None:
-            return set()
+            return
         text, runs = fold(value), self.buckets.table.keys()
-        found: set[str] = set()
-        for length in self._lengths:
-            found |= runs & {text[i : i + length] for i in range(len(text) - length + 1)}
-        return found
+        yield
+        for length in list(self._lengths):
+            end = len(text) - length + 1
+            for start in range(0, end, _STEP):
+                found |= runs & {
+                    text[i : i + length] for i in range(start, min(start + _STEP, end))
+                }
+                yield
 
 
 def _length(part: str) -> int:

@@ -8,9 +8,9 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from tidings.feed import Change, Cursor, Feed, FeedGap, Invalidation, Notice, Recheck
 from tidings.identity import Identity
@@ -148,7 +148,7 @@ class Dispatcher:
             await self._resync(touched, "window")
 
     async def _deliver(self, service: SubscriptionService, change: Change) -> None:
-        transitions = _told(change, self._match(change))
+        transitions = _told(change, await self._match(change))
         # Who is concerned is settled before anything is sent, since sending gives others a turn.
         packets = [
             (way, subscription_id, members)
@@ -167,15 +167,19 @@ class Dispatcher:
             await self._invalidate(service, Invalidation(change.resource, change.unknown))
         await self._give_way()
 
-    def _match(self, change: Change) -> Transitions:
-        begin = time.perf_counter()
-        if self._tracer is None:
-            found = self._matcher.match(change)
-        else:
-            with self._tracer.matching():
-                found = self._matcher.match(change)
-        self.counters.matching.observe(time.perf_counter() - begin)
-        return found
+    async def _match(self, change: Change) -> Transitions:
+        """The filters that a change concerns; others get a turn while that takes long."""
+        with nullcontext() if self._tracer is None else self._tracer.matching():
+            steps, spent = self._matcher.steps(change), 0.0
+            while True:
+                begin = time.perf_counter()
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    self.counters.matching.observe(spent + time.perf_counter() - begin)
+                    return cast("Transitions", end.value)
+                spent += time.perf_counter() - begin
+                await self._give_way()
 
     async def _ask(self, rooms: Iterable[list[Subscription]]) -> Answers:
         """Ask whether those who are guarded may still query what they look at.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,7 +24,7 @@ from tidings.feed import (
 )
 from tidings.filters import Expression
 from tidings.identity import Identity
-from tidings.matching import Matcher, Node, Way, is_stale, is_told, is_unknown
+from tidings.matching import Matcher, Node, Transitions, Way, is_stale, is_told, is_unknown
 
 _log = logging.getLogger("tidings.realtime")
 MAX_MISSED: Final = 10_000
@@ -35,8 +36,13 @@ MAX_TOLD: Final = 2_000
 _AT_ONCE: Final = 16
 """So many messages are replayed side by side; what they read is held meanwhile."""
 _TURN: Final = 50
+_TURN_SECONDS: Final = 0.005
 _LAST_STEP: Final = 200
 """So many changes may be added in one step, the last: nothing comes between it and the answer."""
+_LAST_HEAVY: Final = 2
+"""The same, where filters look through texts and arrays."""
+_ROUNDS: Final = 20
+"""So often it is tried to come up with what is matched meanwhile."""
 _Key = tuple[str, str]
 
 Afford = Callable[[int], bool]
@@ -172,16 +178,18 @@ class Replays:
 
     async def follow(self) -> None:
         """Add what has been matched meanwhile, until what is left is little."""
-        while any(self._behind(group) > _LAST_STEP for group in self.groups):
-            for group in self.groups:
-                if self._behind(group) > 0:
-                    await group.take_in(self._recent(group))
+        for _ in range(_ROUNDS):
+            behind = [group for group in self.groups if self._behind(group) > group.last_step]
+            if not behind:
+                break
+            for group in behind:
+                await group.take_in(self._recent(group))
 
     def complete(self) -> None:
         """Add what has been matched since; then the subscriptions have to begin at once."""
         for group in self.groups:
             behind = self._behind(group)
-            if behind > _LAST_STEP:
+            if behind > group.last_step:
                 group.give_up("window")
             elif behind:
                 group.add(self._recent(group))
@@ -240,6 +248,8 @@ class _Group:
         for replay in replays:
             node = self._matcher.acquire(replay.wanted.resource, replay.wanted.expression)
             self._of.setdefault(node, []).append(replay)
+        heavy = any(entry.is_heavy for node in self._of for entry in node.entries)
+        self.last_step = _LAST_HEAVY if heavy else _LAST_STEP
         self._names = {replay.wanted.resource for replay in replays}
         self._records: dict[_Key, _Record] = {}
         self._open: set[_Key] = set()
@@ -262,10 +272,14 @@ class _Group:
         for begin in range(start, len(places), _TURN):
             self.add(places[begin : begin + _TURN])
             await asyncio.sleep(0)
-        waiting = list(self._open)
-        for begin in range(0, len(waiting), _TURN):
-            self._decide(waiting[begin : begin + _TURN])
-            await asyncio.sleep(0)
+        turn_ends = time.monotonic() + _TURN_SECONDS
+        for number, key in enumerate(list(self._open)):
+            for _ in self._decide(key):
+                if time.monotonic() > turn_ends:
+                    await asyncio.sleep(0)
+                    turn_ends = time.monotonic() + _TURN_SECONDS
+            if number % _TURN == 0:
+                await asyncio.sleep(0)
         self._open.clear()
 
     def add(self, places: Sequence[Place]) -> None:
@@ -286,7 +300,9 @@ class _Group:
 
     def decide(self) -> None:
         """Match what has been added."""
-        self._decide(self._open)
+        for key in self._open:
+            for _ in self._decide(key):
+                pass
         self._open.clear()
 
     def settle(self) -> None:
@@ -318,24 +334,24 @@ class _Group:
         else:
             self._records[key] = _Record(offset, folded, known.since)
 
-    def _decide(self, keys: Iterable[_Key]) -> None:
-        """Hold the images of records against the filters."""
-        for key in keys:
-            for replay in self._replays:
-                if replay._records.pop(key, None) is not None:
-                    self._hold(-1)
-            record = self._records.get(key)
-            if record is not None:
-                self._match(key, record)
-
-    def _match(self, key: _Key, record: _Record) -> None:
-        change = record.change
-        try:
-            found = self._matcher.match(change)
-        except Exception:  # noqa: BLE001  who refetches misses nothing
-            _log.exception("a change of %r could not be replayed", change.resource)
-            self.give_up("window")
+    def _decide(self, key: _Key) -> Iterator[None]:
+        """Hold the images of a record against the filters, in steps that are short each."""
+        for replay in self._replays:
+            if replay._records.pop(key, None) is not None:
+                self._hold(-1)
+        record = self._records.get(key)
+        if record is None:
             return
+        try:
+            found = yield from self._matcher.steps(record.change)
+        except Exception:  # noqa: BLE001  who refetches misses nothing
+            _log.exception("a change of %r could not be replayed", record.change.resource)
+            self.give_up("window")
+        else:
+            self._note(key, record, found)
+
+    def _note(self, key: _Key, record: _Record, found: Transitions) -> None:
+        change = record.change
         for node, replays in self._of.items():
             is_lost = change.unknown and is_unknown(change, node.expression)
             if node.has_failed or (is_lost and node.resource == change.resource):
