@@ -24,6 +24,7 @@ from tidings.api import (
 from tidings.api.identities import Identify, check_identify
 from tidings.auth import MemoryRevocations, RevocationStore, TokenVerifier
 from tidings.errors import ConfigurationError, MissingExtraError
+from tidings.feed import WINDOW_BYTES
 from tidings.feed.postgres import PostgresLog
 from tidings.feed.redis import redis_log
 from tidings.realtime import Origins, SocketLimits
@@ -112,23 +113,29 @@ class RedisFeedPlugin:
     ``redis`` is a mapping (``{"host": ..., "port": ..., "password": ..., "db": ...}``) or a URL;
     see ``docs/redis.md``. With the outbox, a table in the api's database, nothing that was
     committed is lost with a process, or while Redis is away; without it changes wait in memory.
-    ``window`` is how many changes a process remembers for clients that come back.
+    ``window`` is how many changes a process remembers for clients that come back, and
+    ``window_bytes`` what those may weigh.
     """
 
     name: ClassVar[str] = "redis-feed"
     dependencies: ClassVar[tuple[str, ...]] = ("sqlalchemy",)
 
     def __init__(
-        self, redis: Mapping[str, Any] | str, *, outbox: bool = True, window: int = 10_000
+        self,
+        redis: Mapping[str, Any] | str,
+        *,
+        outbox: bool = True,
+        window: int = 10_000,
+        window_bytes: int = WINDOW_BYTES,
     ) -> None:
         redis_log(redis)  # what is wrong with it shows here
         self._redis = redis
         self._outbox = outbox
-        self._window = _check_window(window)
+        self._window = _check_window(window, window_bytes)
 
     def install(self, api: Api) -> None:
         log = redis_log(self._redis, feed_name(api.name))
-        api.set_feed(FeedOptions(log, self._outbox, self._window))
+        api.set_feed(FeedOptions(log, self._outbox, *self._window))
 
 
 class PostgresFeedPlugin:
@@ -152,16 +159,17 @@ class PostgresFeedPlugin:
         max_age: float | None = 24 * 3600.0,
         outbox: bool = True,
         window: int = 10_000,
+        window_bytes: int = WINDOW_BYTES,
     ) -> None:
         self._log = partial(PostgresLog, url, max_length=max_length, max_age=max_age)
         self._log(name or "feed")  # what is wrong with it shows here
         self._name = name
         self._outbox = outbox
-        self._window = _check_window(window)
+        self._window = _check_window(window, window_bytes)
 
     def install(self, api: Api) -> None:
         log = self._log(self._name or feed_name(api.name))
-        api.set_feed(FeedOptions(log, self._outbox, self._window))
+        api.set_feed(FeedOptions(log, self._outbox, *self._window))
 
 
 class MemoryFeedPlugin:
@@ -175,17 +183,23 @@ class MemoryFeedPlugin:
     name: ClassVar[str] = "memory-feed"
     dependencies: ClassVar[tuple[str, ...]] = ("sqlalchemy",)
 
-    def __init__(self, *, window: int = 10_000, outbox: bool = False) -> None:
-        self._options = FeedOptions(None, outbox, _check_window(window))
+    def __init__(
+        self, *, window: int = 10_000, window_bytes: int = WINDOW_BYTES, outbox: bool = False
+    ) -> None:
+        self._options = FeedOptions(None, outbox, *_check_window(window, window_bytes))
 
     def install(self, api: Api) -> None:
         api.set_feed(self._options)
 
 
-def _check_window(window: object) -> int:
+def _check_window(window: object, max_bytes: object) -> tuple[int, int]:
     if isinstance(window, bool) or not isinstance(window, int) or window < 1:
         raise ConfigurationError(f"window must be a number of changes, 1 or more, not {window!r}")
-    return window
+    if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1_000_000:
+        raise ConfigurationError(
+            f"window_bytes must be a number of bytes, 1,000,000 or more, not {max_bytes!r}"
+        )
+    return window, max_bytes
 
 
 class JWTAuthPlugin:

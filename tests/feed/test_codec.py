@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tidings.feed import Change, Invalidation, decode_notice, encode_notice
+from tidings.feed import Change, Invalidation, Notice, Recheck, decode_notice, encode_notice
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -42,7 +42,7 @@ changes = st.builds(
     at=st.datetimes(timezones=st.just(UTC)).map(lambda value: value.replace(fold=0)),
     derived=st.booleans(),
     unknown=st.frozensets(st.text(max_size=5), max_size=2),
-)
+).filter(lambda change: (change.before, change.after) != (None, None))
 invalidations = st.builds(
     Invalidation, st.none() | st.text(), st.none() | st.frozensets(st.text(max_size=5), max_size=3)
 )
@@ -123,3 +123,66 @@ def test_moments_keep_their_microseconds() -> None:
     assert (found.at, found.after) == (at, image)
     assert found.after is not None
     assert str(found.after["price"]) == "1.10"
+
+
+SAMPLES = [
+    Change("posts", "1", "patch", {"id": 1, "t": "a", "d": Decimal("1.50")}, {"id": 1, "t": "b"}),
+    Change("posts", "1", "post", None, {"id": 1, "when": date(2024, 1, 2), "many": (1, "x")}),
+    Invalidation("posts", frozenset({"a.b"})),
+    Recheck("7", None),
+]
+
+
+@given(st.binary(max_size=200))
+def test_whatever_bytes_there_are_stand_for_something(entry: bytes) -> None:
+    assert isinstance(decode_notice(entry), Change | Invalidation | Recheck)
+
+
+@given(st.sampled_from(SAMPLES), st.data())
+def test_a_spoiled_entry_is_never_an_error(notice: Notice, data: st.DataObject) -> None:
+    entry = bytearray(encode_notice(notice))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(entry) - 1))
+        entry[place] = data.draw(st.integers(0, 255))
+    assert isinstance(decode_notice(bytes(entry)), Change | Invalidation | Recheck)
+
+
+@given(st.sampled_from(SAMPLES), st.data())
+def test_fields_of_other_kinds_are_never_believed(notice: Notice, data: st.DataObject) -> None:
+    fields = msgspec.msgpack.decode(encode_notice(notice))
+    values = st.one_of(
+        st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.text(max_size=5),
+        st.lists(st.integers(0, 3), max_size=3), st.dictionaries(st.text(max_size=2), st.none()),
+    )  # fmt: skip
+    place = data.draw(st.integers(1, len(fields)))
+    fields[place:place] = [data.draw(values)]
+    if data.draw(st.booleans()):
+        del fields[place + 1 : place + 2]
+    found = decode_notice(msgspec.msgpack.encode(fields))
+    if isinstance(found, Change):
+        assert isinstance(found.resource, str)
+        assert isinstance(found.id, str)
+        assert found.action in ("post", "update", "patch", "delete")
+        assert isinstance(found.at, datetime)
+        for image in (found.before, found.after):
+            assert image is None or isinstance(image, dict)
+        assert (found.before, found.after) != (None, None)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda fields: fields.__setitem__(4, 2**62),
+        lambda fields: fields.__setitem__(8, {"d": msgspec.msgpack.Ext(3, b"1.5.0")}),
+        lambda fields: fields.__setitem__(8, {"d": msgspec.msgpack.Ext(3, b"\xff")}),
+        lambda fields: fields.__setitem__(8, {"d": msgspec.msgpack.Ext(5, b"[" * 100_000)}),
+        lambda fields: fields.insert(3, "one too many"),
+    ],
+)
+def test_what_cannot_be_read_is_told_as_a_change_of_everything(
+    spoil: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    fields = msgspec.msgpack.decode(encode_notice(SAMPLES[0]))
+    spoil(fields)
+    assert decode_notice(msgspec.msgpack.encode(fields)) == Invalidation(None)
+    assert len(caplog.records) == 1

@@ -57,7 +57,6 @@ async def test_the_owner_is_carried() -> None:
     "options",
     [
         {"row_policy": lambda columns, identity: columns.status == "public"},
-        {"check_permissions": lambda context: True},
         {"hook": lambda context: None},
         {
             "search_schema": {
@@ -68,10 +67,15 @@ async def test_the_owner_is_carried() -> None:
             }
         },
     ],
-    ids=["row policy", "check", "hook", "function"],
+    ids=["row policy", "hook", "function"],
 )
 async def test_where_code_decides_everything_is_carried(options: dict[str, Any]) -> None:
     assert await carried(**options) == EVERYTHING
+
+
+async def test_a_check_costs_no_columns() -> None:
+    """It is asked of somebody, or with the record as it is."""
+    assert await carried(check_permissions=lambda context: True) < EVERYTHING
 
 
 async def test_a_hook_that_comes_late_costs_a_refetch_and_no_secret() -> None:

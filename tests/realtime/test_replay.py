@@ -222,12 +222,12 @@ async def test_a_restore_reads_the_window_once_and_lets_others_go_on(
     api._feed.publish(changes)  # type: ignore[union-attr]
     await delivered(api)
     matched, turns = 0, 0
-    match = Matcher.match
+    steps = Matcher.steps
 
     def counted(self: Matcher, change: Change) -> Any:
         nonlocal matched
         matched += 1
-        return match(self, change)
+        return steps(self, change)
 
     async def tick() -> None:
         nonlocal turns
@@ -235,7 +235,7 @@ async def test_a_restore_reads_the_window_once_and_lets_others_go_on(
             turns += 1
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(Matcher, "match", counted)
+    monkeypatch.setattr(Matcher, "steps", counted)
     others = asyncio.create_task(tick())
     entries = [entry(seen, f"s{n}", filters={"views": n}) for n in range(100)]
     answer, events = await restore(api, *entries)

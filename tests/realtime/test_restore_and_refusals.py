@@ -11,7 +11,14 @@ import socketio
 
 from tests.realtime.kit import SECRET, delivered, make_api, running, subscriber
 from tests.support.server import serve
-from tidings import Api, ConfigurationError, Identity, InvalidRequest, PermissionDenied
+from tidings import (
+    Api,
+    ConfigurationError,
+    FilterLimits,
+    Identity,
+    InvalidRequest,
+    PermissionDenied,
+)
 from tidings.feed import Change
 from tidings.filters import Atom
 from tidings.matching import Matcher
@@ -133,13 +140,13 @@ async def test_what_cannot_be_delivered_is_told_as_resync(
     async with running() as api:
         person, wire = subscriber()
         await api.socket_server._service.subscribe(person, {"resource": "posts"})
-        match = api.socket_server._matcher.match
+        steps = api.socket_server._matcher.steps
 
         def fail_once(change: Change) -> Any:
-            api.socket_server._matcher.match = match  # type: ignore[method-assign]
+            api.socket_server._matcher.steps = steps  # type: ignore[method-assign]
             raise RuntimeError("broken")
 
-        api.socket_server._matcher.match = fail_once  # type: ignore[method-assign]
+        api.socket_server._matcher.steps = fail_once  # type: ignore[method-assign]
         await api.resources.posts.post({"title": "lost"})
         await api.resources.posts.post({"title": "told"})
         await delivered(api)
@@ -259,7 +266,7 @@ def test_ranges_too_narrow_for_a_grid_are_found() -> None:
 
 
 async def test_long_lists_of_words_are_bounded_by_what_a_statement_takes() -> None:
-    api = make_api()
+    api = make_api(filter_limits=FilterLimits(searches=3_000))
     api.add_resource(
         "texts",
         schema={"a": "text", "b": "text", "c": "text"},

@@ -12,7 +12,7 @@ from tests.security.differential import Prover
 from tidings import Api, Identity, JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
 from tidings import policies as ready
 from tidings.filters import EVERYTHING
-from tidings.matching import Matcher, Transitions
+from tidings.matching import Matcher
 from tidings.realtime import SocketServer, delivery
 from tidings.realtime.admission import Admission
 from tidings.realtime.delivery import Dispatcher
@@ -105,10 +105,10 @@ def policy_is_dropped_from_query(patch: pytest.MonkeyPatch) -> None:
 
 
 def leave_is_sent_for_what_was_not_seen(patch: pytest.MonkeyPatch) -> None:
-    match = Matcher.match
+    steps = Matcher.steps
 
-    def careless(self: Matcher, change: Any) -> Transitions:
-        found = match(self, change)
+    def careless(self: Matcher, change: Any) -> Any:
+        found = yield from steps(self, change)
         told = {node for nodes in found for node in nodes}
         others = [
             node
@@ -118,17 +118,17 @@ def leave_is_sent_for_what_was_not_seen(patch: pytest.MonkeyPatch) -> None:
         ]
         return found._replace(leave=[*found.leave, *others])
 
-    patch.setattr(Matcher, "match", careless)
+    patch.setattr(Matcher, "steps", careless)
 
 
 def before_is_taken_for_after(patch: pytest.MonkeyPatch) -> None:
-    match = Matcher.match
+    steps = Matcher.steps
 
-    def careless(self: Matcher, change: Any) -> Transitions:
-        found = match(self, change)
+    def careless(self: Matcher, change: Any) -> Any:
+        found = yield from steps(self, change)
         return found._replace(leave=[], enter=[*found.enter, *found.leave])
 
-    patch.setattr(Matcher, "match", careless)
+    patch.setattr(Matcher, "steps", careless)
 
 
 def permission_is_not_asked_at_delivery(patch: pytest.MonkeyPatch) -> None:

@@ -113,8 +113,8 @@ def feed_name(api_name: str) -> str:
 def make_feed(options: FeedOptions) -> MemoryFeed | SharedFeed:
     """The feed that the options ask for."""
     if options.log is None:
-        return MemoryFeed(options.window)
-    return SharedFeed(options.log, options.window)
+        return MemoryFeed(options.window, options.window_bytes)
+    return SharedFeed(options.log, options.window, options.window_bytes)
 
 
 def link(

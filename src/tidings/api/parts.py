@@ -10,7 +10,7 @@ from sqlalchemy import Table
 from starlette.types import ASGIApp
 
 from tidings.auth import RevocationStore
-from tidings.feed import Log
+from tidings.feed import WINDOW_BYTES, Log
 from tidings.hooks import HookRegistry
 from tidings.realtime import DeliveryTracer, SocketLimits
 from tidings.resources import Operations
@@ -60,12 +60,13 @@ class RevocationOptions:
 class FeedOptions:
     """How changes reach other processes: by the log that they share (None: not at all), and whether
     what is committed is kept in an outbox until it is published. ``window`` is how many changes a
-    process remembers for clients that come back.
+    process remembers for clients that come back, ``window_bytes`` what those may weigh.
     """
 
     log: Log | None = None
     outbox: bool = False
     window: int = 10_000
+    window_bytes: int = WINDOW_BYTES
 
 
 @dataclass(frozen=True, slots=True)

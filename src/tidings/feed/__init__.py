@@ -8,9 +8,12 @@ from tidings.feed.log import Batch, Entry, Log
 from tidings.feed.memory import MemoryFeed
 from tidings.feed.net_changes import fold, net_changes
 from tidings.feed.shared import SharedFeed
-from tidings.feed.window import FeedGap, Place, new_epoch
+from tidings.feed.weight import MAX_VALUE, bounded, weight
+from tidings.feed.window import WINDOW_BYTES, FeedGap, Place, new_epoch
 
 __all__ = [
+    "MAX_VALUE",
+    "WINDOW_BYTES",
     "Action",
     "Batch",
     "Change",
@@ -27,9 +30,11 @@ __all__ = [
     "Place",
     "Recheck",
     "SharedFeed",
+    "bounded",
     "decode_notice",
     "encode_notice",
     "fold",
     "net_changes",
     "new_epoch",
+    "weight",
 ]

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tidings.feed.change import Change, Invalidation, Notice, Recheck
+from tidings.feed.change import Action, Change, Invalidation, Notice, Recheck
 
 _log = logging.getLogger("tidings.feed")
 _CHANGE, _INVALIDATION, _RECHECK = 1, 2, 3
@@ -64,45 +64,50 @@ def decode_notice(entry: bytes) -> Notice:
     try:
         form, *fields = msgspec.msgpack.decode(entry, ext_hook=_value)
         if form == _CHANGE:
-            return _change(*fields)
+            return _change(msgspec.convert(fields, _Fields, from_attributes=False))
         if form == _INVALIDATION:
-            resource, paths = fields
+            resource, paths = msgspec.convert(fields[:2], tuple[str | None, list[str] | None])
             return Invalidation(resource, None if paths is None else frozenset(paths))
         if form == _RECHECK:
-            return Recheck(*fields)
-    except (msgspec.MsgspecError, ValueError, TypeError) as error:
+            return Recheck(*msgspec.convert(fields[:2], tuple[str | None, str | None]))
+    except Exception as error:  # noqa: BLE001  whatever it is, everybody is told to refetch
         _log.error("an entry of the feed cannot be read: %s", error)
         return EVERYTHING_CHANGED
     _log.error("an entry of the feed has the unknown form %r", form)
     return EVERYTHING_CHANGED
 
 
-def _change(
-    resource: str,
-    record_id: str,
-    action: Any,
-    at: int,
-    derived: bool,
-    unknown: list[str],
-    is_short: bool,
-    before: dict[str, Any] | None,
-    after: dict[str, Any] | None,
-    trace: object = None,
-    *_unknown_yet: object,
-) -> Change:
-    if is_short and before is not None and after is not None:
+class _Fields(msgspec.Struct, array_like=True):
+    """The fields of a change, in their order; what follows them an older process does not know."""
+
+    resource: str
+    record_id: str
+    action: Action
+    at: int
+    derived: bool
+    unknown: list[str]
+    is_short: bool
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    trace: Any = None
+
+
+def _change(fields: _Fields) -> Change:
+    before, after = fields.before, fields.after
+    if before is None and after is None:
+        raise ValueError("a change with neither image")
+    if fields.is_short and before is not None and after is not None:
         after = {**before, **after}
-    moment = _START + at * _MICROSECOND
     return Change(
-        resource,
-        record_id,
-        action,
+        fields.resource,
+        fields.record_id,
+        fields.action,
         before,
         after,
-        moment,
-        derived,
-        frozenset(unknown),
-        trace if isinstance(trace, str) else None,
+        _START + fields.at * _MICROSECOND,
+        fields.derived,
+        frozenset(fields.unknown),
+        fields.trace if isinstance(fields.trace, str) else None,
     )
 
 

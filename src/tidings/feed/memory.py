@@ -8,22 +8,28 @@ from tidings.feed.change import Change, Notice
 from tidings.feed.codec import decode_notice
 from tidings.feed.cursor import Cursor
 from tidings.feed.log import Batch
-from tidings.feed.window import FeedGap, Place, Window, new_epoch
+from tidings.feed.window import WINDOW_BYTES, FeedGap, Place, Window, new_epoch
 
 
 class MemoryFeed:
-    """The default feed: changes of this process, the newest ``window`` of them kept.
+    """The default feed: changes of this process, the newest ``window`` of them kept, and
+    ``max_bytes`` at most.
 
     Each process start is a new epoch, so that a cursor from before it is recognised.
     """
 
-    def __init__(self, window: int = 10_000) -> None:
-        self._window = Window(window, Cursor(new_epoch(), 0))
+    def __init__(self, window: int = 10_000, max_bytes: int = WINDOW_BYTES) -> None:
+        self._window = Window(window, Cursor(new_epoch(), 0), max_bytes)
 
     @property
     def position(self) -> Cursor:
         """The place of the newest change."""
         return self._window.position
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes the changes take that are remembered."""
+        return self._window.weight
 
     async def open(self) -> None:
         """Nothing has to be followed."""

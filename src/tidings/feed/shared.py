@@ -14,7 +14,7 @@ from tidings.feed.codec import decode_notice
 from tidings.feed.cursor import Cursor
 from tidings.feed.feed import FeedUnavailable
 from tidings.feed.log import Batch, Entry, Log
-from tidings.feed.window import FeedGap, Place, Window, new_epoch
+from tidings.feed.window import WINDOW_BYTES, FeedGap, Place, Window, new_epoch
 
 _log = logging.getLogger("tidings.feed")
 _BATCH: Final = 500
@@ -27,11 +27,11 @@ class SharedFeed:
     on where it was; what it has missed for good it tells its readers of as a `FeedGap`.
     """
 
-    def __init__(self, log: Log, window: int = 10_000) -> None:
+    def __init__(self, log: Log, window: int = 10_000, max_bytes: int = WINDOW_BYTES) -> None:
         self.log = log
         self._size = window
         # Until the log is there, a history of its own: whoever reads from it is told to refetch.
-        self._window = Window(window, Cursor(new_epoch(), 0))
+        self._window = Window(window, Cursor(new_epoch(), 0), max_bytes)
         self._task: asyncio.Task[None] | None = None
         self.is_connected = False
         """Whether the log has answered when it was last asked."""
@@ -42,6 +42,11 @@ class SharedFeed:
     def position(self) -> Cursor:
         """The place of the newest change that this process has read."""
         return self._window.position
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes the changes take that are remembered."""
+        return self._window.weight
 
     async def open(self) -> None:
         """Connect and begin to follow. Without the server it is tried again, and again."""
@@ -158,17 +163,17 @@ class SharedFeed:
     async def _restart(self, head: Cursor) -> None:
         """Begin anew at the head, with what the log holds before it: clients come back for it."""
         start = Cursor(head.epoch, max(0, head.offset - self._size))
-        older: list[Entry] = []
-        while start.offset + len(older) < head.offset:
-            after = Cursor(head.epoch, start.offset + len(older))
+        self._window.restart(start)
+        while self._window.position.offset < head.offset:
             try:
-                older += await self.log.between(after, head.offset, _BATCH)
+                older = await self.log.between(self._window.position, head.offset, _BATCH)
             except FeedGap as gap:  # it has been trimmed
-                start, older = gap.resume, []
+                start = gap.resume
                 if start.epoch != head.epoch or start.offset > head.offset:
                     start = head
-        self._window.restart(start)
-        self._window.extend([decode_notice(entry) for _, entry in older])
+                self._window.restart(start)
+            else:
+                self._window.extend([decode_notice(entry) for _, entry in older])
         self.on_recheck()
 
     def _take(self, entries: Sequence[Entry]) -> None:

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from tidings.feed.change import Change, Notice
 from tidings.feed.cursor import Cursor
+from tidings.feed.weight import Interned, weight
 
 _ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 Place = tuple[int, Notice]
@@ -35,12 +36,24 @@ class FeedGap(Exception):
         self.reason = reason
 
 
-class Window:
-    """The newest ``size`` notices. Their offsets have no gaps."""
+WINDOW_BYTES: Final = 64_000_000
+"""What the notices that a process remembers weigh, unless it is said otherwise."""
 
-    def __init__(self, size: int, position: Cursor) -> None:
+
+class Window:
+    """The newest notices: at most ``size``, and of ``max_bytes`` together. Their offsets have no
+    gaps.
+    """
+
+    def __init__(self, size: int, position: Cursor, max_bytes: int = WINDOW_BYTES) -> None:
         self.epoch = position.epoch
-        self._history: deque[Notice] = deque(maxlen=size)
+        self.weight = 0
+        """About how many bytes are held."""
+        self._size = size
+        self._max_bytes = max_bytes
+        self._history: deque[Notice] = deque()
+        self._weights: deque[int] = deque()
+        self._interned = Interned(max_bytes // 4)
         self._offset = position.offset
         self._waiting: set[asyncio.Future[None]] = set()
 
@@ -56,7 +69,13 @@ class Window:
 
     def extend(self, notices: Sequence[Notice]) -> None:
         """Append notices and wake the readers."""
-        self._history.extend(notices)
+        for notice in map(self._interned.share, notices):
+            self._history.append(notice)
+            self._weights.append(weight(notice))
+            self.weight += self._weights[-1]
+        while len(self._history) > self._size or self.weight > self._max_bytes:
+            self._history.popleft()
+            self.weight -= self._weights.popleft()
         self._offset += len(notices)
         self._wake()
 
@@ -64,6 +83,8 @@ class Window:
         """Begin anew, behind this place; who reads from an earlier one is told of a gap."""
         self.epoch, self._offset = position.epoch, position.offset
         self._history.clear()
+        self._weights.clear()
+        self.weight = 0
         self._wake()
 
     async def read(self, after: Cursor, limit: int) -> Sequence[Place]:

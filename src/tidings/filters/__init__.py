@@ -17,6 +17,7 @@ from tidings.filters.expression import (
     any_of,
     columns_used,
     is_too_large,
+    leaves,
     opaque_without_record_test,
 )
 from tidings.filters.predicate import comparison, compile_predicate
@@ -51,6 +52,7 @@ __all__ = [
     "fold",
     "in_words",
     "is_too_large",
+    "leaves",
     "opaque_without_record_test",
     "read_clause",
     "value_in_words",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from tidings.feed import Change, Invalidation
-from tidings.filters import Expression, columns_used
+from tidings.filters import Expression, Opaque, columns_used, leaves
 
 Way = Literal["enter", "update", "leave"]
 
@@ -27,11 +27,22 @@ def is_told(change: Change, way: Way | None) -> bool:
 
 def is_unknown(change: Change, expression: Expression) -> bool:
     """Whether it cannot be said, since the filter looks at more than the change could carry."""
-    return bool(change.unknown) and not change.unknown.isdisjoint(columns_used(expression))
+    return bool(change.unknown) and _looks_at(expression, change.unknown)
 
 
 def is_stale(stale: Invalidation, resource: str, expression: Expression) -> bool:
     """Whether the view of a filter may be stale."""
     if stale.resource not in (None, resource):
         return False
-    return stale.paths is None or not stale.paths.isdisjoint(columns_used(expression))
+    return stale.paths is None or _looks_at(expression, stale.paths)
+
+
+def _looks_at(expression: Expression, names: frozenset[str]) -> bool:
+    """Whether a filter looks at one of these, or may: code of the application's own can look at
+    any of the record's columns.
+    """
+    if not names.isdisjoint(columns_used(expression)):
+        return True
+    return any("." not in name for name in names) and any(
+        isinstance(leaf, Opaque) for leaf in leaves(expression)
+    )

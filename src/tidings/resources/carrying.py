@@ -41,7 +41,5 @@ def _declared(resource: ResourceType) -> frozenset[str] | None:
     # What a function looks at is known when it has run, and that may be different each time.
     if resource.row_policy or any(callable(entry.operator) for entry in entries):
         return None
-    if resource.check_permissions is not None:  # it is asked with a change's image by `explain`
-        return None
     columns = {column for entry in entries for column in entry.columns}
     return frozenset({"id", *columns, *resource.enforced} | {resource.owner_field or "id"})

@@ -6,18 +6,20 @@ import logging
 from collections import Counter
 from typing import Final
 
-from tidings.feed import Change, Invalidation, Notice, net_changes
+from tidings.feed import Change, Invalidation, Notice, bounded, net_changes, weight
 
 _log = logging.getLogger("tidings.storage")
 MAX_CHANGES: Final = 1_000
 """So many changes of one resource are told singly; where they are more, to refetch it."""
+MAX_BYTES: Final = 8_000_000
+"""The same for what they weigh."""
 
 
 class ChangeLog:
     """The changes of one transaction; savepoints drop their part or fold into their parent.
 
-    However many they are, it does not grow: those of a resource beyond ``most`` become one
-    `Invalidation`, within the savepoint that they came in.
+    However many and long they are, it does not grow: those of a resource beyond ``most``, or
+    `MAX_BYTES`, become one `Invalidation`, within the savepoint that they came in.
     """
 
     def __init__(self, most: int = MAX_CHANGES) -> None:
@@ -25,6 +27,7 @@ class ChangeLog:
         self._changes: list[Notice] = []
         self._marks: list[tuple[str, int]] = []
         self._counts: Counter[str | None] = Counter()
+        self._weights: Counter[str | None] = Counter()
         self._stale: set[str | None] = set()
 
     def __bool__(self) -> bool:
@@ -33,6 +36,7 @@ class ChangeLog:
     def record(self, change: Notice) -> None:
         """Hold a change until the commit."""
         if isinstance(change, Change):
+            change = bounded(change)
             _log.debug("%s %s %s: held until commit", change.action, change.resource, change.id)
         else:
             _log.debug("%s: too much for single changes; held until commit", change.resource)
@@ -40,6 +44,7 @@ class ChangeLog:
             return
         self._changes.append(change)
         self._counts[change.resource] += 1
+        self._weights[change.resource] += weight(change)
         self._compact(change.resource)
 
     def savepoint(self, name: str) -> None:
@@ -95,19 +100,23 @@ class ChangeLog:
 
     def _compact(self, resource: str | None) -> None:
         """Put one invalidation in place of too many changes, if they are in the same savepoint."""
-        if self._counts[resource] <= self._most:
+        if self._counts[resource] <= self._most and self._weights[resource] <= MAX_BYTES:
             return
         start = self._marks[-1][1] if self._marks else 0
         part = self._changes[start:]
-        if sum(change.resource == resource for change in part) <= self._most:
+        own = [change for change in part if change.resource == resource]
+        if len(own) <= self._most and sum(map(weight, own)) <= MAX_BYTES:
             return
-        _log.info("%s: more than %d changes in one transaction", resource, self._most)
+        _log.info("%s: too many or too long changes in one transaction", resource)
         others = [change for change in part if change.resource != resource]
         self._changes[start:] = [*others, Invalidation(resource)]
         self._count()
 
     def _count(self) -> None:
         self._counts = Counter(change.resource for change in self._changes)
+        self._weights = Counter()
+        for change in self._changes:
+            self._weights[change.resource] += weight(change)
         self._stale = {change.resource for change in self._changes if _is_whole(change)}
 
 
