@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.realtime.kit import SECRET, Wire, delivered
+from tests.realtime.kit import SECRET, Wire
 from tidings import (
     Api,
     Identity,
@@ -112,10 +112,10 @@ async def costs(api: Api) -> dict[str, int]:
     }
     found = {}
     for kind, change in kinds.items():
-        await delivered(api)
+        await api.socket_server._dispatcher.caught_up()
         with counted() as statements:
             await change()
-            await delivered(api)
+            await api.socket_server._dispatcher.caught_up()
         found[kind] = len(statements)
     return found
 

@@ -23,6 +23,7 @@ from tidings.filters.expression import (
 from tidings.filters.predicate import comparison, compile_predicate
 from tidings.filters.text import element_key, element_keys, fold
 from tidings.filters.trusted import Both, Either, build_clause, read_clause
+from tidings.filters.truth import Misread
 from tidings.filters.words import in_words, value_in_words
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Comparison",
     "Either",
     "Expression",
+    "Misread",
     "Not",
     "Opaque",
     "TextMatch",

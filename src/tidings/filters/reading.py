@@ -53,6 +53,7 @@ from tidings.filters.reading_values import (
     Written,
     ungrouped,
 )
+from tidings.filters.truth import Condition, strict
 from tidings.filters.values import NUMBER_KINDS, Column, Value, kind_of
 from tidings.schema import ResourceType
 from tidings.schema.types import CONTAINER_TYPES
@@ -93,6 +94,9 @@ _TYPES: Final[dict[str, TypeEngine[Any]]] = {
 }
 
 
+_STRICT: Final = {name: strict(kind) for name, kind in _TYPES.items()}
+
+
 def stub_columns(resource: ResourceType) -> ReadOnlyColumnCollection[str, Any]:
     """Columns with types, of no real table, for a custom filter to make its expression with."""
     return _stub_table(_Same(resource)).c
@@ -130,7 +134,7 @@ class _Same:
 @lru_cache(maxsize=1024)
 def _stub_table(key: _Same) -> TableClause:
     resource = key.resource
-    columns = (column(name, _TYPES[stored_type(resource, name)]) for name in resource.column_names)
+    columns = (column(name, _STRICT[stored_type(resource, name)]) for name in resource.column_names)
     return table(resource.table, *columns)
 
 
@@ -174,7 +178,7 @@ class _Reader:
             return _negated(self.condition(clause.element))
         if kind is elements.UnaryExpression and operator is operators.inv:
             return _negated(self.condition(clause.element))
-        if kind is elements.BinaryExpression:
+        if kind in (elements.BinaryExpression, Condition):
             return self._binary(clause)
         found = self._values.operand(clause)
         if isinstance(found, Written) and isinstance(found.value, bool):

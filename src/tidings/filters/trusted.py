@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 from typing import cast as typing_cast
 
+from sqlalchemy import ClauseElement
+
 from tidings.errors import ConfigurationError
 from tidings.filters.columns import (
     cast_column,
@@ -33,6 +35,7 @@ from tidings.filters.expression import (
     any_of,
 )
 from tidings.filters.reading import read, stub_columns
+from tidings.filters.truth import Misread, refusing_truth
 from tidings.identity import ClaimDict, ClaimList
 from tidings.schema import ResourceType, ValueProblem
 from tidings.schema.search import OF_ARRAYS, OPERATORS
@@ -85,9 +88,11 @@ def read_clause(resource: ResourceType, make: Callable[[Any], Any]) -> Expressio
     can be read (see ``tidings.filters.reading``), or an `Either` or `Both` of such.
 
     Raises:
-        ConfigurationError: the answer is nothing of this.
+        ConfigurationError: the answer is nothing of this (`Misread`), or not what it seems.
     """
-    return _answer(resource, make(stub_columns(resource)))
+    with refusing_truth():
+        answer = make(stub_columns(resource))
+    return _answer(resource, answer)
 
 
 def read_answer(resource: ResourceType, answer: Any) -> Expression | None:
@@ -107,10 +112,20 @@ def _answer(resource: ResourceType, answer: Any) -> Expression:
     if isinstance(answer, Both):
         return all_of(_answer(resource, one) for one in answer.answers)
     found = read_answer(resource, answer)
+    if isinstance(answer, list | tuple) and any(isinstance(one, ClauseElement) for one in answer):
+        raise Misread(
+            f"clause on {resource.name!r}: a list of conditions says nothing: join them with & or |"
+        )
     if found is None:
+        hint = (
+            "; does it compare a column with a value of another type (an integer with a user id, "
+            "which is a text)?"
+            if isinstance(answer, ClauseElement)
+            else ""
+        )
         raise ConfigurationError(
             f"clause on {resource.name!r}: expected True, False, a dict or an SQLAlchemy "
-            f"expression that tidings can read (docs/filters.md), got {type(answer).__name__}"
+            f"expression that tidings can read (docs/filters.md), got {type(answer).__name__}{hint}"
         )
     return found
 

@@ -22,6 +22,7 @@ from tidings.filters import (
     AnyOf,
     Atom,
     Expression,
+    Misread,
     Not,
     all_of,
     any_of,
@@ -222,7 +223,11 @@ def _joined_along(
 
 
 def decide(resource: ResourceType, method: Method, auth: Identity) -> Expression:
-    """Call the policy and read its answer; NOTHING where it denies or fails."""
+    """Call the policy and read its answer; NOTHING where it denies or fails.
+
+    Raises:
+        Misread: it says something else than it seems to, or nothing that can be read.
+    """
     policies = resource.row_policy
     policy = policies.get(method, policies.get("*"))
     if policy is None:
@@ -231,6 +236,9 @@ def decide(resource: ResourceType, method: Method, auth: Identity) -> Expression
         return read_clause(resource, lambda columns: policy(columns, PolicyIdentity(auth)))
     except MissingClaim as missing:
         _log.debug("row policy of %r denies: no claim %s", resource.name, missing)
+    except Misread as error:
+        # An empty list would look like the truth: whoever wrote it is told what it says.
+        raise Misread(f"row policy of {resource.name!r}: {error}") from None
     except ConfigurationError as error:
         _log.error("row policy of %r denies: %s", resource.name, error)
     except Exception:  # noqa: BLE001  a policy that fails in any way has not said yes
