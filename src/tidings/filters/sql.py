@@ -317,26 +317,24 @@ class _Builder:
                 value = self._parameter(column.type)
                 return and_(column >= value, column <= value)
             case compare:
-                return column.op(compare, is_comparison=True)(
-                    self._operand(column, ordered=compare not in ("=", "!="))
-                )
+                return column.op(compare, is_comparison=True)(self._operand(column))
 
     def _may_ignore_case(self, column: ColumnElement[Any]) -> bool:
-        return _holds_text(column) and self._dialect in ("mariadb", "mysql")
+        """Whether the column's collation may take different texts for equal.
+
+        SQLite looks at the collation that is written, and has one index for it as a rule. On
+        PostgreSQL only those do that are not deterministic; which they are is not seen from here.
+        """
+        return _holds_text(column) and self._dialect != "sqlite"
 
     def _may_round(self, column: ColumnElement[Any]) -> bool:
         """MariaDB looks up what is equal in an index by the digits that the column has."""
         return _holds(column, Numeric) and self._dialect in ("mariadb", "mysql")
 
-    def _operand(self, column: ColumnElement[Any], *, ordered: bool = True) -> ColumnElement[Any]:
-        """A parameter; for text with the collation that the comparison is to follow.
-
-        PostgreSQL's equality is exact in any collation, and would not use an index of another.
-        """
+    def _operand(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """A parameter; for text with the collation that the comparison is to follow."""
         value = self._parameter(column.type)
-        if not _holds_text(column):
-            return value
-        return value if self._dialect == "postgresql" and not ordered else self._exact(value)
+        return self._exact(value) if _holds_text(column) else value
 
     def _exact(self, value: ColumnElement[Any]) -> ColumnElement[Any]:
         return value.collate(EXACT[self._dialect])
@@ -347,7 +345,7 @@ class _Builder:
         values = [self._parameter(column.type) for _ in range(count)]
         if self._may_round(column):
             column = sql_expression.Grouping(column.op("+")(_ZERO))
-        if not _holds_text(column) or self._dialect == "postgresql":
+        if not _holds_text(column):
             return column.in_(values)
         exact = self._exact(column).in_(values)
         # The first comparison is there for the sake of an index of another collation.
