@@ -212,6 +212,25 @@ async def test_a_check_of_its_own_is_asked_with_the_record_as_it_is() -> None:
             assert len(answer["data"]["changes"]) == count
 
 
+async def test_what_a_change_was_too_long_to_carry_is_not_taken_for_null() -> None:
+    api = make_api()
+    api.add_resource(
+        "pages",
+        {"body": "text", "status": "string"},
+        row_policy=lambda columns, identity: columns.body.is_(None),
+    )
+    async with running(api):
+        ann, _ = subscriber()
+        await api.socket_server._service.subscribe(
+            ann, {"resource": "pages", "subscriptionId": "p"}
+        )
+        await api.resources.pages.post({"body": "x" * 70_000, "status": "a"})
+        await api.resources.pages.delete(1)
+        await delivered(api)
+        answer = await asked(api, ann, {"subscriptionId": "p", "id": "1"})
+        assert answer["data"]["changes"] == []
+
+
 async def test_who_may_no_longer_subscribe_learns_nothing() -> None:
     options: dict[str, Any] = {"injects": False}
     api = make_api()

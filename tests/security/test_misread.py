@@ -50,6 +50,26 @@ async def test_what_is_written_as_it_should_be_works() -> None:
     assert await asked(lambda c, i: c.owner.in_(["7"]) | (c.number > 5)) == ["x", "y"]
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        lambda columns, value: columns.title == value and columns.is_public,
+        lambda columns, value: columns.is_public or columns.title == value,
+        lambda columns, value: not columns.title == value,  # noqa: SIM201
+    ],
+)
+async def test_filters_are_held_to_the_same(condition: Any) -> None:
+    api = make_api()
+    api.add_resource(
+        "notes",
+        {"title": "string", "is_public": "boolean"},
+        search_schema={"t": {"type": "string", "filter_operator": condition}},
+    )
+    async with running(api):
+        with pytest.raises(ConfigurationError, match="used as True or False"):
+            await api.resources.notes.query({"t": "x"})
+
+
 async def asked(policy: Any) -> list[str]:
     api = make_api()
     api.add_resource(

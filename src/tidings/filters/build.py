@@ -34,6 +34,7 @@ from tidings.filters.expression import (
 )
 from tidings.filters.reading import stub_columns
 from tidings.filters.trusted import read_answer
+from tidings.filters.truth import Misread, refusing_truth
 from tidings.identity import Identity
 from tidings.numbers import decode_json
 from tidings.schema import FilterLimits, ResourceType, SearchField, ValueProblem, cast, describe
@@ -302,10 +303,15 @@ def _check_size(limits: FilterLimits, value: Any) -> None:
 
 
 def _try_out(resource: ResourceType, clause: Callable[[Any], Any]) -> Any:
-    """A ValueError from a custom filter is its way to say that it cannot use the value."""
+    """A ValueError from a custom filter is its way to say that it cannot use the value.
+
+    Raises:
+        Misread: it says less than it seems to, whatever the value.
+    """
     try:
-        return clause(stub_columns(resource))
-    except ValueProblem:
+        with refusing_truth():
+            return clause(stub_columns(resource))
+    except (ValueProblem, Misread):
         raise
     except ValueError as error:
         raise ValueProblem(str(error)) from error

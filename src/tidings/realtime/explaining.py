@@ -141,12 +141,14 @@ class Explainer:
 
         Changes need not carry all columns: then that it may read the record now has to do.
         """
+        if is_unknown(change, admitted.clauses):
+            return []  # a value that was too long is left out, and is not null for all that
         is_visible = compile_predicate(admitted.clauses)
         images = []
         for image in (change.after, change.before):
             if image is None or not is_visible(image):
                 continue
-            if resource.fields.keys() <= image.keys():
+            if resource.fields.keys() <= image.keys() - change.unknown:
                 context = operation_context(
                     resource, "get", admitted.identity, record_id=change.id, record=dict(image)
                 )
