@@ -65,10 +65,12 @@ class Identities:
         self._loading.clear()
 
     def _loaded(self, proved: Identity, done: asyncio.Task[Identity]) -> None:
+        # Looked at in any case: those who waited for it may all have gone.
+        has_failed = done.cancelled() or done.exception() is not None
         if self._loading.get(proved) is not done:
             return  # it was asked for before something changed
         del self._loading[proved]
-        if self._seconds and not done.cancelled() and done.exception() is None:
+        if self._seconds and not has_failed:
             self._kept.put(proved, (time.monotonic() + self._seconds, done.result()))
 
     async def _load(self, proved: Identity) -> Identity:

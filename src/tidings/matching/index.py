@@ -233,25 +233,17 @@ def _keep(
     found: Found,
 ) -> None:
     """Note the entry's node for those of the images that pass the checks."""
-    if entry.is_heavy and checks:
-        found.late.append(lambda found: _check(entry, checks, before, after, images, found))
-    else:
+    if not entry.is_heavy or not checks:
         _decide(entry, checks, before, after, images, found)
+        return
 
+    def work(found: Found) -> Iterator[None]:
+        for image in (BEFORE, AFTER):
+            if images & image and entry.node.holders:  # the last one may have gone meanwhile
+                _decide(entry, checks, before, after, image, found)
+                yield
 
-def _check(
-    entry: Entry,
-    checks: tuple[Check, ...],
-    before: Record,
-    after: Record,
-    images: int,
-    found: Found,
-) -> Iterator[None]:
-    """The same, an image in a step."""
-    for image in (BEFORE, AFTER):
-        if images & image and entry.node.holders:  # the last one may have gone meanwhile
-            _decide(entry, checks, before, after, image, found)
-            yield
+    found.late.append(work)
 
 
 def _decide(

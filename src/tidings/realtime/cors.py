@@ -10,7 +10,6 @@ from typing import Any, Final
 from tidings.errors import ConfigurationError
 
 _log = logging.getLogger("tidings.realtime")
-DEFAULT_CORS: Final[Mapping[str, Any]] = {"origin": "*", "methods": ["GET", "POST"]}
 _METHODS: Final = ("GET", "POST")
 """Those that Socket.IO uses, all of them: to allow others would mean nothing."""
 
@@ -36,7 +35,7 @@ class Origins:
     """
 
     def __init__(self, cors: Mapping[str, Any] | None = None) -> None:
-        cors = DEFAULT_CORS if cors is None else cors
+        cors = {} if cors is None else cors
         unknown = sorted(str(name) for name in set(cors) - {"origin", "methods"})
         if unknown:
             raise ConfigurationError(f"cors: unknown option {unknown[0]!r}; use origin, methods")

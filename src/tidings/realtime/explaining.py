@@ -281,12 +281,16 @@ def _outcome(
 ) -> tuple[str | None, str | None]:
     """The way that was told and, where nothing was told, why."""
     expression = subscription.node.expression
-    way = way_through(change, compile_predicate(expression))
-    if way is not None:
+    is_lost = is_unknown(change, expression)
+    way = None if is_lost else way_through(change, compile_predicate(expression))
+    if is_lost or way is not None:
         if offset <= subscription.since:
             return None, "it was before the subscription was made"
-        if is_unknown(change, expression):
-            return None, "it has too many related records: the subscription was told to resync"
+        if is_lost:
+            return None, (
+                "it has too many related records, or too long a value: the subscription was told "
+                "to resync"
+            )
         if not is_told(change, way):
             return None, "only a related record has changed, and this one still matches"
         return way, None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -21,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tidings.realtime.cors import Origins
 from tidings.realtime.limits import SocketLimits, address_of
-from tidings.realtime.lobby import Lobby, LobbyFull, receive_guest
+from tidings.realtime.lobby import Lobby, Refused, receive_guest
 from tidings.realtime.upgrades import Upgrades
 
 # OPEN 0, CLOSE 1, PING 2, PONG 3, UPGRADE 5, NOOP 6; MESSAGE 4 carries a Socket.IO text packet.
@@ -37,15 +36,6 @@ _log = logging.getLogger("tidings.realtime")
 def is_well_formed(frame: Any) -> bool:
     """Tell whether a frame is an Engine.IO packet with, if any, a Socket.IO text packet in it."""
     return isinstance(frame, str) and _ENGINE_FRAME.fullmatch(frame) is not None
-
-
-class _Refused(Exception):
-    """A body is not taken in; ``status`` is HTTP's."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.message = message
-        self.status = status
 
 
 class EngineGuard:
@@ -70,7 +60,8 @@ class EngineGuard:
         self._lobby = lobby
         self._upgrades = upgrades
         self._most_bytes = most_bytes
-        self._reading: Counter[str] = Counter()
+        self._reading: set[str] = set()
+        self._read_bytes = 0
         self._has_hinted = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,8 +88,8 @@ class EngineGuard:
             return
         try:
             guest = self._lobby.enter(address_of(scope), polls=polls)
-        except LobbyFull as full:
-            await _refuse(scope, receive, send, full.message, full.status)
+        except Refused as refused:
+            await _refuse(scope, receive, send, refused.message, refused.status)
             return
         receive_guest(scope, guest)
         try:
@@ -171,12 +162,12 @@ class EngineGuard:
         most = self._most_bytes(session)
         if most is None:
             await _refuse(scope, receive, send, "There is no such session", 400)
-        elif self._reading[session]:
+        elif session in self._reading:
             await _refuse(scope, receive, send, "Another POST of this session is under way", 400)
         else:
             try:
                 body = await self._read(receive, session, most)
-            except _Refused as refused:
+            except Refused as refused:
                 await _refuse(scope, receive, send, refused.message, refused.status)
                 return
             await self._take(scope, receive, send, body)
@@ -184,25 +175,27 @@ class EngineGuard:
     async def _read(self, receive: Receive, session: str, most: int) -> bytes:
         """A body of so many bytes at most; it has to come within `READ_SECONDS`."""
         body = bytearray()
-        self._reading[session] = 1
+        self._reading.add(session)
         try:
             async with asyncio.timeout(READ_SECONDS):
                 while True:
                     message = await receive()
                     if message["type"] != "http.request":
                         return b""
-                    body += message.get("body", b"")
+                    chunk = message.get("body", b"")
+                    body += chunk
+                    self._read_bytes += len(chunk)
                     if len(body) > most:
-                        raise _Refused("The payload is too large", 413)
-                    self._reading[session] = 1 + len(body)
-                    if self._reading.total() > MAX_READING:
-                        raise _Refused("Too much is being read at the moment", 503)
+                        raise Refused("The payload is too large", 413)
+                    if self._read_bytes > MAX_READING:
+                        raise Refused("Too much is being read at the moment", 503)
                     if not message.get("more_body", False):
                         return bytes(body)
         except TimeoutError:
-            raise _Refused("The payload has not come in time", 408) from None
+            raise Refused("The payload has not come in time", 408) from None
         finally:
-            del self._reading[session]
+            self._reading.discard(session)
+            self._read_bytes -= len(body)
 
     async def _take(self, scope: Scope, receive: Receive, send: Send, body: bytes) -> None:
         if not _is_payload(body):

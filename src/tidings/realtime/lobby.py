@@ -25,13 +25,17 @@ _UNCONNECTED, _POLLING = "unconnected", "polling"
 _WORDS: Final = {_UNCONNECTED: "clients that have not connected", _POLLING: "clients that poll"}
 
 
-class LobbyFull(Exception):
-    """There are too many; ``status`` is HTTP's: 429 where one address has too many, else 503."""
+class Refused(Exception):
+    """A request is not served; ``status`` is HTTP's."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
+
+
+class LobbyFull(Refused):
+    """There are too many; the status is 429 where one address has too many, else 503."""
 
 
 class Lobby:

@@ -195,6 +195,7 @@ class WireServer(socketio.AsyncServer):  # type: ignore[misc]  # python-socketio
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         self._malformed.pop(eio_sid, None)
+        self._put_off.discard(eio_sid)
         self._close_inbox(eio_sid)
         self._gone(self.environ.get(eio_sid))
         await super()._handle_eio_disconnect(eio_sid, reason)
