@@ -197,6 +197,29 @@ async def test_a_server_that_hangs_is_said_to_and_waited_for(own_redis: RedisSer
         assert feed.position.epoch == start.epoch
 
 
+async def test_what_is_older_is_read_as_far_as_it_is_not_too_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = MemoryLog()
+    feed = SharedFeed(log, 2)  # type: ignore[arg-type]  # its words are strings
+    await feed.open()
+    try:
+        start = feed.position
+        for number in range(40):
+            text = str(number).ljust(1_000)
+            change = Change("posts", str(number), "post", None, {"text": text})
+            await feed.append([Batch(str(number), [encode_notice(change)])])
+        await feed.catch_up()
+        assert len(await feed.since(start, 100)) == 40
+        monkeypatch.setattr("tidings.feed.shared._OLDER_BYTES", 20_000)
+        with pytest.raises(FeedGap) as caught:
+            await feed.since(start, 100)
+        assert caught.value.reason == "window"
+        assert len(await feed.since(Cursor(start.epoch, 30), 100)) == 10
+    finally:
+        await feed.close()
+
+
 async def test_what_is_older_than_the_window_comes_from_the_log(redis: RedisServer) -> None:
     async with following(redis, window=10) as [feed]:
         start = feed.position

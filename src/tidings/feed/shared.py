@@ -18,6 +18,8 @@ from tidings.feed.window import WINDOW_BYTES, FeedGap, Place, Window, new_epoch
 
 _log = logging.getLogger("tidings.feed")
 _BATCH: Final = 500
+_OLDER_BYTES: Final = 16_000_000
+"""So many bytes of what a process holds no more are read again for one client."""
 
 
 class SharedFeed:
@@ -103,9 +105,13 @@ class SharedFeed:
         if window.position.offset - after.offset > limit:
             raise FeedGap(window.position)
         older: list[Place] = []
+        held = 0
         while after.offset < window.start:
             entries = await self.log.between(after, window.start, _BATCH)
             older += _decoded(entries)
+            held += sum(len(entry) for _, entry in entries)
+            if held > _OLDER_BYTES:  # several clients at once may ask for as much
+                raise FeedGap(window.position)
             after = Cursor(after.epoch, _last(after, entries))
         return [*older, *window.beyond(after)]
 
