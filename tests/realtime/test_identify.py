@@ -161,6 +161,16 @@ async def test_roles_may_be_given_and_what_the_token_says_stays() -> None:
             await api._authority.of_header(f"Bearer {token}")
 
 
+async def test_tokens_that_say_the_same_are_still_two() -> None:
+    """As are two that were signed in the same second, with a key whose signatures differ."""
+    directory = Directory()
+    async with serving(directory) as api:
+        one, other = (Identity(user_id="ann", token_id=name) for name in ("a", "b"))
+        assert one == other
+        found = [await api._authority.identify(each) for each in (one, other, one)]
+        assert [each.token_id for each in found] == ["a", "b", "a"]
+
+
 async def test_who_is_not_known_any_more_is_refused_and_disconnected() -> None:
     directory = Directory()
     async with serving(directory) as api, web(api) as client:

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.datastructures import URLPath
-from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match, Mount, NoMatchFound
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tidings.api.gate import refuse
 from tidings.errors import ConfigurationError, TidingsError
 from tidings.realtime import SocketServer
 
@@ -73,7 +73,15 @@ class ApiApp:
             root = scope.get("root_path", "") + api.prefix
             await api.rest_app({**scope, "root_path": root}, receive, send)
         else:
-            await _nothing_here(scope, receive, send)
+            await refuse(
+                scope,
+                receive,
+                send,
+                status=404,
+                title="Not Found",
+                code="NOT_FOUND",
+                detail="There is nothing at this URL",
+            )
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._beside is not None:
@@ -126,20 +134,6 @@ class ApiApp:
                 await send({"type": "lifespan.shutdown.complete"})
         finally:
             await self.api.close()
-
-
-async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.close", "code": 1000})
-        return
-    error = {"status": "404", "code": "NOT_FOUND", "title": "Not Found"}
-    response = JSONResponse(
-        {"errors": [{**error, "detail": "There is nothing at this URL"}]},
-        404,
-        media_type="application/vnd.api+json",
-    )
-    await response(scope, receive, send)
 
 
 class _SocketRoute(BaseRoute):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from starlette.responses import JSONResponse
@@ -44,7 +45,16 @@ class Gate:
             if self._api.state in ("open", "closing") or await self._open():
                 await app(scope, receive, send)
             else:
-                await _refuse(scope, receive, send)
+                await refuse(
+                    scope,
+                    receive,
+                    send,
+                    status=503,
+                    title="Service Unavailable",
+                    code="NOT_OPEN",
+                    detail="The api is not open",
+                    headers={"retry-after": "5"},
+                )
 
         return behind
 
@@ -74,21 +84,24 @@ class Gate:
             )
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+async def refuse(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    status: int,
+    title: str,
+    code: str,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+) -> None:
+    """Answer with an error document what reaches no app; a WebSocket is closed."""
     if scope["type"] == "websocket":
         await receive()
-        await send({"type": "websocket.close", "code": 1013, "reason": "Not open"})
+        await send({"type": "websocket.close", "code": 1013 if status == 503 else 1000})
         return
-    error = {
-        "status": "503",
-        "code": "NOT_OPEN",
-        "title": "Service Unavailable",
-        "detail": "The api is not open",
-    }
+    error = {"status": str(status), "code": code, "title": title, "detail": detail}
     response = JSONResponse(
-        {"errors": [error]},
-        503,
-        {"retry-after": "5"},
-        media_type="application/vnd.api+json",
+        {"errors": [error]}, status, headers, media_type="application/vnd.api+json"
     )
     await response(scope, receive, send)

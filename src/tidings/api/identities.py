@@ -22,6 +22,9 @@ from tidings.values import without_values
 Identify = Callable[[Identity], Awaitable[Identity | None] | Identity | None]
 """Gets what a token has proved, and gives the identity to go on with; None refuses it."""
 
+_Key = tuple[Identity, str | None]
+"""What a token has proved, and which it is."""
+
 _log = logging.getLogger("tidings.auth")
 _MAX_BYTES: Final = 8_000_000
 """The claims of identities that are kept come to so many bytes, written out."""
@@ -37,8 +40,8 @@ class Identities:
         self._identify = identify
         self._seconds = seconds
         self._timeout = timeout
-        self._kept: Cache[Identity, tuple[float, Identity]] = Cache(_MAX_BYTES, _weight)
-        self._loading: dict[Identity, asyncio.Task[Identity]] = {}
+        self._kept: Cache[_Key, tuple[float, Identity]] = Cache(_MAX_BYTES, _weight)
+        self._loading: dict[_Key, asyncio.Task[Identity]] = {}
 
     async def load(self, identity: Identity) -> Identity:
         """The identity as it is now; it may be one that has been loaded before.
@@ -48,14 +51,16 @@ class Identities:
             IdentityUnavailable: it fails, or gives no answer in time.
         """
         proved = proved_of(identity)
-        kept = self._kept.find(proved)
+        # Tokens that say the same are still two, of which one may be revoked.
+        key = (proved, proved.token_id)
+        kept = self._kept.find(key)
         if kept is not None and kept[0] > time.monotonic():
             return kept[1]
-        loading = self._loading.get(proved)
+        loading = self._loading.get(key)
         if loading is None or loading.get_loop() is not asyncio.get_running_loop():
             loading = asyncio.create_task(self._load(proved), name="tidings-identify")
-            self._loading[proved] = loading
-            loading.add_done_callback(lambda done: self._loaded(proved, done))
+            self._loading[key] = loading
+            loading.add_done_callback(lambda done: self._loaded(key, done))
         # One caller that goes away must not take the answer from the others.
         return await asyncio.shield(loading)
 
@@ -64,14 +69,14 @@ class Identities:
         self._kept.clear()
         self._loading.clear()
 
-    def _loaded(self, proved: Identity, done: asyncio.Task[Identity]) -> None:
+    def _loaded(self, key: _Key, done: asyncio.Task[Identity]) -> None:
         # Looked at in any case: those who waited for it may all have gone.
         has_failed = done.cancelled() or done.exception() is not None
-        if self._loading.get(proved) is not done:
+        if self._loading.get(key) is not done:
             return  # it was asked for before something changed
-        del self._loading[proved]
+        del self._loading[key]
         if self._seconds and not has_failed:
-            self._kept.put(proved, (time.monotonic() + self._seconds, done.result()))
+            self._kept.put(key, (time.monotonic() + self._seconds, done.result()))
 
     async def _load(self, proved: Identity) -> Identity:
         try:
@@ -96,8 +101,8 @@ class Identities:
         return enriched(found, proved)
 
 
-def _weight(proved: Identity, kept: tuple[float, Identity]) -> int:
-    return 500 + len(repr(proved.claims)) + len(repr(kept[1].claims))
+def _weight(key: _Key, kept: tuple[float, Identity]) -> int:
+    return 500 + len(repr(key[0].claims)) + len(repr(kept[1].claims))
 
 
 def check_identify(identify: object) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+from concurrent.futures import Future
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from typing import Any, Final
 from urllib.error import HTTPError
@@ -34,32 +34,23 @@ async def download(url: str, *, seconds: float, max_bytes: int) -> bytes:
         OSError, HTTPException: it cannot be reached; TimeoutError: it is not complete in time.
         ValueError: it answers with another status than success, or with more than ``max_bytes``.
     """
-    loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[bytes] = loop.create_future()
+    outcome: Future[bytes] = Future()
+    outcome.set_running_or_notify_cancel()  # whoever gives up leaves it to the thread
     lines = _Lines()
-
-    def settle(settling: Callable[[], None]) -> None:
-        if not outcome.done():
-            settling()
 
     def run() -> None:
         try:
-            body = _read(url, seconds, max_bytes, lines)
+            outcome.set_result(_read(url, seconds, max_bytes, lines))
         except BaseException as error:  # noqa: BLE001  it is raised where it is waited for
-            failed = error
-            tell = lambda: settle(lambda: outcome.set_exception(failed))  # noqa: E731
-        else:
-            tell = lambda: settle(lambda: outcome.set_result(body))  # noqa: E731
+            outcome.set_exception(error)
         finally:
             lines.close()
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(tell)
 
     # A thread of its own: one that hangs must not take the place of the application's.
     threading.Thread(target=run, name="tidings-download", daemon=True).start()
     try:
         async with asyncio.timeout(seconds):
-            return await outcome
+            return await asyncio.wrap_future(outcome)
     except TimeoutError:
         raise TimeoutError(f"not complete after {seconds:g} s") from None
     finally:
