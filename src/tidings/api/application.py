@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
+from sqlalchemy import Table
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
@@ -47,8 +48,10 @@ from tidings.schema import FilterLimits, ResourceRegistry, ResourceType, declare
 from tidings.schema.resource import CheckPermissions, RowPolicy
 from tidings.storage import Database, RecordStore, UnitOfWork, build_tables
 from tidings.storage.comparison import MISSING_TABLE, differences
+from tidings.storage.models import is_model, read_model, targets_of
 from tidings.storage.outbox import TABLE_NAME as OUTBOX
 from tidings.storage.revocations import TABLE_NAME as REVOCATIONS
+from tidings.storage.tables import is_existing
 
 _log = python_logging.getLogger("tidings")
 OWN_TABLES = frozenset({OUTBOX, REVOCATIONS})
@@ -106,6 +109,7 @@ class Api:
         self._hooks.declare(*HOOKS)
         self._checkers = CheckerRegistry()
         self._registry = ResourceRegistry()
+        self._existing: dict[str, Table] = {}
         self._transforms: list[Callable[[ResourceType], ResourceType]] = []
         self._plugins: dict[str, Plugin] = {}
         self._database: Database | None = None
@@ -158,8 +162,10 @@ class Api:
     def add_resource(
         self,
         name: str,
-        schema: Mapping[str, Any] | type,
+        schema: Mapping[str, Any] | type | Table,
         *,
+        fields: str | Sequence[str] | Mapping[str, Mapping[str, Any]] | None = None,
+        hidden: Sequence[str] = (),
         search_schema: Mapping[str, Any] | None = None,
         relationships: Mapping[str, Any] | None = None,
         auth: Mapping[str, Any] | None = None,
@@ -173,7 +179,14 @@ class Api:
         page_size: int = 20,
         max_page_size: int = 100,
     ) -> None:
-        """Declare a resource from a dict, as in the guide, or from a typed class.
+        """Declare a resource from a dict, as in the guide, from a typed class, or from a model.
+
+        A model is an SQLAlchemy ORM class or ``Table`` of your application. ``fields`` then says
+        what clients may know of it: names of columns and relationships, ``"*"`` for every column,
+        or a dict of further options by name. ``hidden`` names columns that only policies, hooks
+        and trusted code use. Types, key, defaults and nullability are the model's.
+
+            api.add_resource("tasks", Task, fields=["title", "status", "project"])
 
         ``auth`` has rules per method (``{"query": ["public"], "patch": ["is_owner"]}``);
         ``check_permissions(context)`` must return True. Where both are given both must allow;
@@ -186,9 +199,27 @@ class Api:
             ConfigurationError: names the resource, the field or option, and what is wrong.
         """
         self._check_open_for_declarations(f"resource {name!r}")
+        model = None
+        if is_model(schema):
+            if table is not None or id_type != "integer":
+                raise ConfigurationError(
+                    f"resource {name!r}: table and id_type are the model's; leave them out"
+                )
+            model = read_model(f"resource {name!r}", schema, fields, hidden)
+            schema, id_type, table = model.schema, model.id_type, model.table.name
+            relationships = {**model.relationships, **(relationships or {})}
+        elif fields is not None or hidden:
+            raise ConfigurationError(
+                f"resource {name!r}: fields= and hidden= choose from a model or table; a schema "
+                "has what it has"
+            )
+        assert not isinstance(schema, Table)
         resource = declare_resource(
             name,
             schema,
+            is_existing=model is not None,
+            make_id=None if model is None else model.make_id,
+            native_uuids=frozenset() if model is None else model.native_uuids,
             search_schema=search_schema,
             relationships=relationships,
             rules=None if auth is None else Rules(auth, resource=name, checkers=self._checkers),
@@ -210,6 +241,8 @@ class Api:
                 f"resource {name!r}: the table {resource.table!r} is tidings' own"
             )
         self._registry.add(resource)
+        if model is not None:
+            self._existing[name] = model.table
         self._check_endpoints()
 
     def add_hook(
@@ -646,8 +679,9 @@ class Api:
                 raise MissingDependencyError("an Api needs the SqlAlchemyPlugin: use it")
             for transform in self._transforms:
                 self._registry.transform(transform)
+            self._registry.transform(targets_of(self._existing))
             self._registry.link()
-            tables = build_tables(self._registry)
+            tables = build_tables(self._registry, self._existing)
             store = RecordStore(self._database, tables)
             self._link = link(
                 self._feed, self._feed_options, self._database, self._forget_rights, self._tracing
@@ -677,7 +711,8 @@ class Api:
 
     async def _created_tables(self) -> None:
         parts = self._assembled
-        await parts.database.create_tables(list(parts.tables.values()))
+        own = [table for table in parts.tables.values() if not is_existing(table)]
+        await parts.database.create_tables(own)
         await parts.database.create_tables(self._linked.tables)
         await parts.database.create_tables(self._authority.tables)
 
