@@ -20,8 +20,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
-from tests.existing.models import Project, Task
 
+from tests.existing.models import Project, Task
 from tidings import Api, ConfigurationError, SqlAlchemyPlugin
 
 
@@ -86,6 +86,8 @@ NAMED: dict[str, Any] = {"fields": ["title"]}
         (Post, NAMED, "posts.length is NOT NULL and has no default"),
         (Post, {"fields": ["tags"]}, "'tags' goes through the table tags_of_posts"),
         (Article, {"fields": "*"}, "Article inherits from Post"),
+        ({"state": "enum"}, {}, "an enum needs its values"),
+        ({"state": {"type": "array", "items": "date"}}, {}, "items is for an array"),
         (tags_of_posts, {"fields": "*"}, "has a primary key of several columns"),
         (table(Column("a", Integer)), {"fields": "*"}, "'things' has no primary key"),
         (table(Column("a", JSON, primary_key=True)), {"fields": "*"}, "things.a is JSON()"),

@@ -214,6 +214,8 @@ def _check_field(place: str, field: Field, *, is_existing: bool) -> None:
     # SQLite keeps decimals of ours in 64 bits; what a table of its own may have is its business.
     if not 0 <= field.scale < field.precision <= (28 if is_existing else 18):
         raise ConfigurationError(f"{place}: 0 <= scale < precision <= 18")
+    if field.type == "enum" and not field.enum:
+        raise ConfigurationError(f"{place}: an enum needs its values, as enum=[...]")
     if field.items is not None and (field.type != "array" or field.items not in _ITEMS):
         known = ", ".join(sorted(_ITEMS))
         raise ConfigurationError(f"{place}: items is for an array, and one of {known}")

@@ -224,7 +224,8 @@ class RecordStore:
         self, resource: ResourceType, violation: ConstraintViolation
     ) -> ConstraintViolation:
         """The violation by the names of fields, which columns of a table may not have."""
-        fields = {column.name: column.key for column in self._table(resource).c}
+        # As plain texts: SQLAlchemy's know whether they are quoted, and JSON does not.
+        fields = {column.name: str.__str__(column.key) for column in self._table(resource).c}
         columns = tuple(fields.get(name, name) for name in violation.columns)
         return ConstraintViolation(violation.kind, columns)
 
