@@ -26,14 +26,14 @@ async def existing(url: str, metadata: MetaData = Base.metadata) -> AsyncIterato
         await engine.dispose()
 
 
-def make_api(database: str | AsyncEngine) -> Api:
+def make_api(database: str | AsyncEngine, **options: Any) -> Api:
     """An api over a database that has its tables."""
     api = Api(name="existing")
     api.use(RestApiPlugin())
     if isinstance(database, str):
-        api.use(SqlAlchemyPlugin(database))
+        api.use(SqlAlchemyPlugin(database, **options))
     else:
-        api.use(SqlAlchemyPlugin(engine=database))
+        api.use(SqlAlchemyPlugin(engine=database, **options))
     api.use(JWTAuthPlugin(secret=SECRET))
     api.use(SocketIOPlugin())
     return api

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from tidings.api.asgi import ApiApp, attach_sockets, install_into
 from tidings.api.authority import Authority
+from tidings.api.capture import Capture, check_capture
 from tidings.api.feeds import FeedLink, feed_name, link, make_feed
 from tidings.api.gate import Gate
 from tidings.api.identities import Identify, Identities
@@ -110,6 +111,9 @@ class Api:
         self._checkers = CheckerRegistry()
         self._registry = ResourceRegistry()
         self._existing: dict[str, Table] = {}
+        self._captures: dict[str, bool] = {}
+        self._captures_all = False
+        self._capture: Capture | None = None
         self._transforms: list[Callable[[ResourceType], ResourceType]] = []
         self._plugins: dict[str, Plugin] = {}
         self._database: Database | None = None
@@ -176,6 +180,7 @@ class Api:
         id_type: str = "integer",
         client_ids: bool | None = None,
         table: str | None = None,
+        capture: str | bool | None = None,
         page_size: int = 20,
         max_page_size: int = 100,
     ) -> None:
@@ -193,12 +198,15 @@ class Api:
         where neither is, everybody may do everything. ``row_policy(columns, identity)`` says
         which rows an identity may see and change (see ``docs/row-policies.md``); it may be a dict
         of method to policy. ``borrows`` names paths (``"workspace.owner_id"``) that policies and
-        hooks use, beside those of the search schema.
+        hooks use, beside those of the search schema. ``capture`` says whether triggers tell of
+        those who write the table without tidings: ``"triggers"``, False, or as the
+        `SqlAlchemyPlugin` says (None).
 
         Raises:
             ConfigurationError: names the resource, the field or option, and what is wrong.
         """
         self._check_open_for_declarations(f"resource {name!r}")
+        check_capture(f"resource {name!r}", capture)
         model = None
         if is_model(schema):
             if table is not None or id_type != "integer":
@@ -243,6 +251,8 @@ class Api:
         self._registry.add(resource)
         if model is not None:
             self._existing[name] = model.table
+        if capture is not None:
+            self._captures[name] = bool(capture)
         self._check_endpoints()
 
     def add_hook(
@@ -280,10 +290,13 @@ class Api:
 
     # For plugins
 
-    def set_database(self, database: Database, *, create_tables: bool = False) -> None:
+    def set_database(
+        self, database: Database, *, create_tables: bool = False, capture: bool = False
+    ) -> None:
         """Say where records are kept (storage plugins call this)."""
         self._database = database
         self._creates_tables = create_tables
+        self._captures_all = capture
 
     def transform_resources(self, transform: Callable[[ResourceType], ResourceType]) -> None:
         """Change what resources were declared as, those declared later too (for plugins)."""
@@ -463,6 +476,21 @@ class Api:
         finally:
             await parts.database.close()
 
+    @property
+    def triggers(self) -> Capture:
+        """The triggers that tell of other writers: ``install()``, ``remove()``, ``missing()`` and
+        ``statements()``, for scripts and migrations; inside ``async with api:`` or not.
+
+        Raises:
+            ConfigurationError: no resource is declared with ``capture="triggers"``.
+        """
+        self._assembled  # noqa: B018  it makes them, where nothing has been asked before
+        if self._capture is None:
+            raise ConfigurationError(
+                'no resource is captured: SqlAlchemyPlugin(..., capture="triggers")'
+            )
+        return self._capture
+
     async def open(self) -> None:
         """Connect to the database and begin to deliver; may be nested."""
         parts = self._assembled
@@ -476,7 +504,10 @@ class Api:
                 await self._created_tables()
             await self._check_tables()
             await self._authority.open(self._ended)
+            stale = await self._open_capture()
             await self._linked.open()
+            if stale:
+                await self._linked.tell_stale(stale)
             await self._hooks.run("startup", self)
             if self._socket_options is not None or self._sockets is not None:
                 await self.socket_server.open()
@@ -683,11 +714,22 @@ class Api:
             self._registry.link()
             tables = build_tables(self._registry, self._existing)
             store = RecordStore(self._database, tables)
+            is_captured = any(self._is_captured(one.name) for one in self._registry)
+            self._capture = (
+                Capture(self._database, lambda: self._opened > 0) if is_captured else None
+            )
             self._link = link(
-                self._feed, self._feed_options, self._database, self._forget_rights, self._tracing
+                self._feed,
+                self._feed_options,
+                self._database,
+                self._forget_rights,
+                self._tracing,
+                None if self._capture is None else self._capture.outbox,
             )
             make = Operations if self._tracing is None else self._tracing.operations
             operations = make(self._registry, store, self._hooks, self._link.publisher)
+            if self._capture is not None:
+                self._capture.assemble(self._registry, tables, operations, self._is_captured)
             authority = self._authority
             authority.assemble(self._database, is_alone=self.is_alone)
             rest: ASGIApp = JsonApiApp(
@@ -708,6 +750,14 @@ class Api:
     def _linked(self) -> FeedLink:
         assert self._link is not None  # made when the api was put together
         return self._link
+
+    def _is_captured(self, resource: str) -> bool:
+        return self._captures.get(resource, self._captures_all)
+
+    async def _open_capture(self) -> list[str]:
+        if self._capture is None:
+            return []
+        return await self._capture.open(may_install=self._creates_tables)
 
     async def _created_tables(self) -> None:
         parts = self._assembled

@@ -55,6 +55,7 @@ class NativeEnum(TypeDecorator[str]):
         self.declared = declared
         members = [] if declared.enum_class is None else list(declared.enum_class)
         self._members: Mapping[str, Any] = {_text_of(member): member for member in members}
+        self._by_label = dict(zip(declared.enums, self._members, strict=False))
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -63,6 +64,10 @@ class NativeEnum(TypeDecorator[str]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return dialect.type_descriptor(self.declared)
+
+    def text_of_label(self, label: str) -> str:
+        """The value that the database calls so."""
+        return self._by_label.get(label, label)
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
         return value if value is None else self._members.get(value, value)
