@@ -27,6 +27,11 @@ def shifted(value: Decimal, places: int) -> Decimal:
     return _EXACT.scaleb(value, places)
 
 
+def rounded(value: Decimal, places: int) -> Decimal:
+    """The value with so many digits after the point."""
+    return _EXACT.quantize(value, _EXACT.scaleb(Decimal(1), -places))
+
+
 def trimmed(value: Decimal) -> Decimal:
     """The value without zeros at its end: ``1.50`` and ``1.5`` become the same text."""
     return _EXACT.normalize(value)

@@ -21,6 +21,7 @@ from tidings.api import (
     SqlRevocations,
     feed_name,
 )
+from tidings.api.capture import check_capture
 from tidings.api.identities import Identify, check_identify
 from tidings.auth import MemoryRevocations, RevocationStore, TokenVerifier
 from tidings.errors import ConfigurationError, MissingExtraError
@@ -54,6 +55,8 @@ class SqlAlchemyPlugin:
     Takes an SQLAlchemy URL with an asyncio driver (``sqlite+aiosqlite:///app.db``,
     ``postgresql+asyncpg://...``, ``mariadb+asyncmy://...``) or an `AsyncEngine` of the
     application's. With ``create_tables`` missing tables are created when the api opens.
+    ``capture="triggers"`` tells of everybody who writes the tables, not of tidings' own operations
+    alone: see ``docs/existing-applications.md``.
 
     ``statement_timeout`` (seconds) is how long one statement may run; then it is stopped and the
     client gets 503 ``QUERY_TIMEOUT``. Too low, and long lists fail; too high, and a few expensive
@@ -70,8 +73,11 @@ class SqlAlchemyPlugin:
         *,
         engine: AsyncEngine | None = None,
         create_tables: bool = False,
+        capture: str | bool | None = None,
         statement_timeout: float = STATEMENT_SECONDS,
     ) -> None:
+        check_capture("SqlAlchemyPlugin", capture)
+        self._capture = bool(capture)
         _check_seconds("statement_timeout", statement_timeout)
         if (url is None) == (engine is None):
             raise ConfigurationError("SqlAlchemyPlugin takes a database URL or an engine=")
@@ -83,7 +89,7 @@ class SqlAlchemyPlugin:
         self._create_tables = create_tables
 
     def install(self, api: Api) -> None:
-        api.set_database(self._database, create_tables=self._create_tables)
+        api.set_database(self._database, create_tables=self._create_tables, capture=self._capture)
 
 
 def _database(url: str, statement_timeout: float) -> Database:

@@ -26,6 +26,7 @@ from tidings.realtime import delivery
 from tidings.realtime.replay import Replayer
 from tidings.realtime.server import SocketServer
 from tidings.realtime.service import SubscriptionService
+from tidings.storage import outbox as outbox_module
 from tidings.storage import relay as relay_module
 from tidings.storage.change_log import ChangeLog
 from tidings.storage.outbox import Outbox, batch_of, new_key
@@ -180,16 +181,16 @@ def _replay_from(later: int) -> None:
 def _read_on_by_id() -> None:
     """The outbox is read from where it was last read: ids are taken before the commit."""
     _commit_slowly(0.2)
-    original = Outbox.pending
+    original = Outbox.rows
     last = 0
 
-    async def pending(self: Outbox, after: int, limit: int) -> list[Any]:
+    async def rows(self: Outbox, after: int, limit: int) -> list[Any]:
         nonlocal last
-        rows = await original(self, max(after, last), limit)
-        last = max([last, *(int(row["id"]) for row in rows)])
-        return rows
+        found = await original(self, max(after, last), limit)
+        last = max([last, *(int(row["id"]) for row in found)])
+        return found
 
-    Outbox.pending = pending  # type: ignore[method-assign]  # a fault, on purpose
+    Outbox.rows = rows  # type: ignore[method-assign]  # a fault, on purpose
 
 
 def _forget_repeats() -> None:
@@ -198,7 +199,7 @@ def _forget_repeats() -> None:
     def another(row: Any) -> Batch:
         return Batch(new_key(), batch_of(row).entries)
 
-    relay_module.batch_of = another
+    outbox_module.batch_of = another
 
 
 def _commit_slowly(seconds: float = 0.02) -> None:

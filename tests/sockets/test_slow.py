@@ -195,6 +195,8 @@ async def test_it_is_told_the_net_effect_when_it_reads_again(transport: str) -> 
         assert [(one["id"], one["action"], one["meta"]["change"]) for one in mine] == [
             (made[0], "post", "enter"),
             (made[1], "post", "enter"),
+            (made[2], "delete", "leave"),
+            (made[3], "patch", "leave"),
             (made[4], "patch", "enter"),
             (made[5], "post", "enter"),
         ]

@@ -177,6 +177,8 @@ def mariadb() -> Iterator[DatabaseServer]:
                 install,
                 "--no-defaults",
                 f"--datadir={data}",
+                # Two that begin at once, in containers with one /tmp, would share file names there.
+                f"--tmpdir={directory}",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
                 "--skip-name-resolve",
@@ -195,6 +197,7 @@ def mariadb() -> Iterator[DatabaseServer]:
         port = free_port()
         settings = {
             "datadir": data,
+            "tmpdir": directory,
             "port": port,
             "bind-address": "127.0.0.1",
             "socket": directory / "socket",

@@ -9,11 +9,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
+from sqlalchemy import Table
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from tidings.api.asgi import ApiApp, attach_sockets, install_into
 from tidings.api.authority import Authority
+from tidings.api.capture import Capture, check_capture
 from tidings.api.feeds import FeedLink, feed_name, link, make_feed
 from tidings.api.gate import Gate
 from tidings.api.identities import Identify, Identities
@@ -47,8 +49,10 @@ from tidings.schema import FilterLimits, ResourceRegistry, ResourceType, declare
 from tidings.schema.resource import CheckPermissions, RowPolicy
 from tidings.storage import Database, RecordStore, UnitOfWork, build_tables
 from tidings.storage.comparison import MISSING_TABLE, differences
+from tidings.storage.models import is_model, read_model, targets_of
 from tidings.storage.outbox import TABLE_NAME as OUTBOX
 from tidings.storage.revocations import TABLE_NAME as REVOCATIONS
+from tidings.storage.tables import is_existing
 
 _log = python_logging.getLogger("tidings")
 OWN_TABLES = frozenset({OUTBOX, REVOCATIONS})
@@ -106,6 +110,10 @@ class Api:
         self._hooks.declare(*HOOKS)
         self._checkers = CheckerRegistry()
         self._registry = ResourceRegistry()
+        self._existing: dict[str, Table] = {}
+        self._captures: dict[str, bool] = {}
+        self._captures_all = False
+        self._capture: Capture | None = None
         self._transforms: list[Callable[[ResourceType], ResourceType]] = []
         self._plugins: dict[str, Plugin] = {}
         self._database: Database | None = None
@@ -158,8 +166,10 @@ class Api:
     def add_resource(
         self,
         name: str,
-        schema: Mapping[str, Any] | type,
+        schema: Mapping[str, Any] | type | Table,
         *,
+        fields: str | Sequence[str] | Mapping[str, Mapping[str, Any]] | None = None,
+        hidden: Sequence[str] = (),
         search_schema: Mapping[str, Any] | None = None,
         relationships: Mapping[str, Any] | None = None,
         auth: Mapping[str, Any] | None = None,
@@ -170,25 +180,54 @@ class Api:
         id_type: str = "integer",
         client_ids: bool | None = None,
         table: str | None = None,
+        capture: str | bool | None = None,
         page_size: int = 20,
         max_page_size: int = 100,
     ) -> None:
-        """Declare a resource from a dict, as in the guide, or from a typed class.
+        """Declare a resource from a dict, as in the guide, from a typed class, or from a model.
+
+        A model is an SQLAlchemy ORM class or ``Table`` of your application. ``fields`` then says
+        what clients may know of it: names of columns and relationships, ``"*"`` for every column,
+        or a dict of further options by name. ``hidden`` names columns that only policies, hooks
+        and trusted code use. Types, key, defaults and nullability are the model's.
+
+            api.add_resource("tasks", Task, fields=["title", "status", "project"])
 
         ``auth`` has rules per method (``{"query": ["public"], "patch": ["is_owner"]}``);
         ``check_permissions(context)`` must return True. Where both are given both must allow;
         where neither is, everybody may do everything. ``row_policy(columns, identity)`` says
         which rows an identity may see and change (see ``docs/row-policies.md``); it may be a dict
         of method to policy. ``borrows`` names paths (``"workspace.owner_id"``) that policies and
-        hooks use, beside those of the search schema.
+        hooks use, beside those of the search schema. ``capture`` says whether triggers tell of
+        those who write the table without tidings: ``"triggers"``, False, or as the
+        `SqlAlchemyPlugin` says (None).
 
         Raises:
             ConfigurationError: names the resource, the field or option, and what is wrong.
         """
         self._check_open_for_declarations(f"resource {name!r}")
+        check_capture(f"resource {name!r}", capture)
+        model = None
+        if is_model(schema):
+            if table is not None or id_type != "integer":
+                raise ConfigurationError(
+                    f"resource {name!r}: table and id_type are the model's; leave them out"
+                )
+            model = read_model(f"resource {name!r}", schema, fields, hidden)
+            schema, id_type, table = model.schema, model.id_type, model.table.name
+            relationships = {**model.relationships, **(relationships or {})}
+        elif fields is not None or hidden:
+            raise ConfigurationError(
+                f"resource {name!r}: fields= and hidden= choose from a model or table; a schema "
+                "has what it has"
+            )
+        assert not isinstance(schema, Table)
         resource = declare_resource(
             name,
             schema,
+            is_existing=model is not None,
+            make_id=None if model is None else model.make_id,
+            native_uuids=frozenset() if model is None else model.native_uuids,
             search_schema=search_schema,
             relationships=relationships,
             rules=None if auth is None else Rules(auth, resource=name, checkers=self._checkers),
@@ -210,6 +249,10 @@ class Api:
                 f"resource {name!r}: the table {resource.table!r} is tidings' own"
             )
         self._registry.add(resource)
+        if model is not None:
+            self._existing[name] = model.table
+        if capture is not None:
+            self._captures[name] = bool(capture)
         self._check_endpoints()
 
     def add_hook(
@@ -247,10 +290,13 @@ class Api:
 
     # For plugins
 
-    def set_database(self, database: Database, *, create_tables: bool = False) -> None:
+    def set_database(
+        self, database: Database, *, create_tables: bool = False, capture: bool = False
+    ) -> None:
         """Say where records are kept (storage plugins call this)."""
         self._database = database
         self._creates_tables = create_tables
+        self._captures_all = capture
 
     def transform_resources(self, transform: Callable[[ResourceType], ResourceType]) -> None:
         """Change what resources were declared as, those declared later too (for plugins)."""
@@ -430,6 +476,21 @@ class Api:
         finally:
             await parts.database.close()
 
+    @property
+    def triggers(self) -> Capture:
+        """The triggers that tell of other writers: ``install()``, ``remove()``, ``missing()`` and
+        ``statements()``, for scripts and migrations; inside ``async with api:`` or not.
+
+        Raises:
+            ConfigurationError: no resource is declared with ``capture="triggers"``.
+        """
+        self._assembled  # noqa: B018  it makes them, where nothing has been asked before
+        if self._capture is None:
+            raise ConfigurationError(
+                'no resource is captured: SqlAlchemyPlugin(..., capture="triggers")'
+            )
+        return self._capture
+
     async def open(self) -> None:
         """Connect to the database and begin to deliver; may be nested."""
         parts = self._assembled
@@ -443,7 +504,10 @@ class Api:
                 await self._created_tables()
             await self._check_tables()
             await self._authority.open(self._ended)
+            stale = await self._open_capture()
             await self._linked.open()
+            if stale:
+                await self._linked.tell_stale(stale)
             await self._hooks.run("startup", self)
             if self._socket_options is not None or self._sockets is not None:
                 await self.socket_server.open()
@@ -646,14 +710,26 @@ class Api:
                 raise MissingDependencyError("an Api needs the SqlAlchemyPlugin: use it")
             for transform in self._transforms:
                 self._registry.transform(transform)
+            self._registry.transform(targets_of(self._existing))
             self._registry.link()
-            tables = build_tables(self._registry)
+            tables = build_tables(self._registry, self._existing)
             store = RecordStore(self._database, tables)
+            is_captured = any(self._is_captured(one.name) for one in self._registry)
+            self._capture = (
+                Capture(self._database, lambda: self._opened > 0) if is_captured else None
+            )
             self._link = link(
-                self._feed, self._feed_options, self._database, self._forget_rights, self._tracing
+                self._feed,
+                self._feed_options,
+                self._database,
+                self._forget_rights,
+                self._tracing,
+                None if self._capture is None else self._capture.outbox,
             )
             make = Operations if self._tracing is None else self._tracing.operations
             operations = make(self._registry, store, self._hooks, self._link.publisher)
+            if self._capture is not None:
+                self._capture.assemble(self._registry, tables, operations, self._is_captured)
             authority = self._authority
             authority.assemble(self._database, is_alone=self.is_alone)
             rest: ASGIApp = JsonApiApp(
@@ -675,9 +751,18 @@ class Api:
         assert self._link is not None  # made when the api was put together
         return self._link
 
+    def _is_captured(self, resource: str) -> bool:
+        return self._captures.get(resource, self._captures_all)
+
+    async def _open_capture(self) -> list[str]:
+        if self._capture is None:
+            return []
+        return await self._capture.open(may_install=self._creates_tables)
+
     async def _created_tables(self) -> None:
         parts = self._assembled
-        await parts.database.create_tables(list(parts.tables.values()))
+        own = [table for table in parts.tables.values() if not is_existing(table)]
+        await parts.database.create_tables(own)
         await parts.database.create_tables(self._linked.tables)
         await parts.database.create_tables(self._authority.tables)
 

@@ -11,8 +11,16 @@ from sqlalchemy import Table
 
 from tidings.api.parts import FeedOptions, Tracing
 from tidings.errors import ConfigurationError, DatabaseBusy, TidingsError
-from tidings.feed import FeedUnavailable, MemoryFeed, Recheck, SharedFeed
-from tidings.storage import Database, DirectPublisher, Outbox, Publication, Publisher, Relay
+from tidings.feed import FeedUnavailable, Invalidation, MemoryFeed, Recheck, SharedFeed
+from tidings.storage import (
+    Database,
+    DirectPublisher,
+    Keeps,
+    Outbox,
+    Publication,
+    Publisher,
+    Relay,
+)
 
 _OWN: Final = "feed"
 _TOLD_SECONDS: Final = 5.0
@@ -55,6 +63,14 @@ class FeedLink:
             where = "when the feed is back" if self.outbox is None else "from the outbox"
             _log.warning("other processes will hear %s that rights changed: %s", where, error)
 
+    async def tell_stale(self, resources: Sequence[str]) -> None:
+        """Say to all processes that nobody knows what became of these resources."""
+        if not isinstance(self.feed, SharedFeed):
+            return  # nobody can have been told anything by this one
+        publication = self.publisher.begin([Invalidation(name) for name in resources])
+        if self.outbox is not None:
+            await self._keep(publication)
+
     async def _keep(self, publication: Publication) -> None:
         try:
             async with self._database.writing() as transaction:
@@ -70,7 +86,7 @@ class FeedLink:
             await self.relay.settle()
 
     @property
-    def outbox(self) -> Outbox | None:
+    def outbox(self) -> Keeps | None:
         """The outbox, where there is one."""
         return None if self.relay is None else self.relay.outbox
 
@@ -123,26 +139,30 @@ def link(
     database: Database,
     forget_rights: Callable[[], None],
     tracing: Tracing | None = None,
+    captured: Keeps | None = None,
 ) -> FeedLink:
     """Connect a feed with the database that its changes come from.
+
+    ``captured`` is the outbox that triggers write to as well, where there are any.
 
     ``forget_rights`` is called when any process has said that rights have changed, and when that
     may have been missed.
     """
-    if isinstance(feed, MemoryFeed) and not options.outbox:
+    if isinstance(feed, MemoryFeed) and not options.outbox and captured is None:
         direct = DirectPublisher(feed)
         publisher = direct if tracing is None else tracing.publisher(direct, is_direct=True)
         return FeedLink(feed, publisher, database)
     name = feed.log.name if isinstance(feed, SharedFeed) else _OWN
     appending = feed if tracing is None else tracing.appending(feed)
-    relay = Relay(appending, Outbox(database, name) if options.outbox else None)
+    outbox = Outbox(database, name) if options.outbox else None
+    relay = Relay(appending, captured or outbox)
     if isinstance(feed, SharedFeed):
         feed.on_recheck = forget_rights
     told = relay if tracing is None else tracing.publisher(relay, is_direct=False)
     return FeedLink(feed, told, database, relay)
 
 
-async def _check(outbox: Outbox) -> None:
+async def _check(outbox: Keeps) -> None:
     try:
         await outbox.state()
     except TidingsError:

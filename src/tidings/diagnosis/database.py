@@ -12,7 +12,7 @@ from sqlalchemy import Table, delete, false, insert, select, update
 from tidings.api.internals import Internals
 from tidings.diagnosis.finding import Finding, Findings, failed, milliseconds, ok, reason, warning
 from tidings.feed import Invalidation
-from tidings.storage import Connection, Database, Outbox, Statement
+from tidings.storage import Connection, Database, Keeps, Statement
 from tidings.storage.comparison import MISSING_TABLE, differences
 from tidings.storage.outbox import outbox_rows
 
@@ -69,7 +69,7 @@ async def _check_content(internals: Internals, database: Database, seconds: floa
 
 
 async def _check_writing(
-    database: Database, tables: Sequence[Table], outbox: Outbox | None, seconds: float
+    database: Database, tables: Sequence[Table], outbox: Keeps | None, seconds: float
 ) -> Finding:
     begin = time.perf_counter()
     try:
@@ -85,7 +85,7 @@ async def _check_writing(
     return ok("write", f"a transaction was begun, written and rolled back in {took}")
 
 
-async def _write(connection: Connection, tables: Sequence[Table], outbox: Outbox | None) -> None:
+async def _write(connection: Connection, tables: Sequence[Table], outbox: Keeps | None) -> None:
     for table in tables:
         key = table.c["id"]
         columns = [column for column in table.c if column is not key] or [key]
@@ -100,7 +100,7 @@ async def _write(connection: Connection, tables: Sequence[Table], outbox: Outbox
         await outbox.add(connection, outbox_rows([Invalidation("tidings-doctor")]))
 
 
-async def _check_outbox(outbox: Outbox) -> Finding:
+async def _check_outbox(outbox: Keeps) -> Finding:
     rows, oldest = await outbox.state()
     age = 0.0 if oldest is None else max(0.0, time.time() - oldest)
     if age > OLD_SECONDS:

@@ -1,7 +1,8 @@
-"""The net effect of a transaction: one change per record, from what was to what is committed.
+"""Several changes of one record as one; the net effect of a transaction.
 
-What a record was like in between was never there for anybody else. Told, it would be untrue, and
-would tell those who can see only such an image of a record that they never could read.
+What a record was like within a transaction was never there for anybody else. Told, it would be
+untrue, and would tell those who can see only such an image of a record that they never could read.
+What it was like between two transactions somebody may have read.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ def net_changes(changes: Sequence[Notice]) -> list[Notice]:
     return [change for change in folded if change is not None]
 
 
-def fold(earlier: Change, later: Change) -> Change | None:
-    """Two changes of one record as one; None where it was made and is gone again."""
-    if earlier.before is None and later.after is None:
-        return None
+def fold(earlier: Change, later: Change) -> Change:
+    """Two changes of one record as one: from what it was before the first to what it is now.
+
+    One that was made and is gone again is a deletion of nothing.
+    """
     written = [change for change in (earlier, later) if not change.derived]
     return replace(
         later,
@@ -46,14 +48,16 @@ def fold(earlier: Change, later: Change) -> Change | None:
 def _fold(earlier: Notice | None, later: Notice | None) -> Notice | None:
     if not isinstance(earlier, Change) or not isinstance(later, Change):
         return later
+    if earlier.before is None and later.after is None:
+        return None
     return fold(earlier, later)
 
 
 def _action(first: Change, last: Change, written: list[Change]) -> Action:
-    if first.before is None:
-        return "post"
     if last.after is None:
         return "delete"
+    if first.before is None:
+        return "post"
     # Deleted and made anew under the same id is what a PUT does.
     replaced = any(change.action != "patch" for change in written)
     return "update" if replaced else "patch"

@@ -60,7 +60,7 @@ def has_element_sql(
         tests = [func.tidings_some(column, value) == literal_column("1") for _, value in wanted]
         return joined(or_, tests, dialect)
     if dialect == "postgresql":
-        array = cast(column, JSONB)
+        array = _as_jsonb(column)
         return or_(*(array.contains(cast(value, JSONB)) for _, value in wanted))
     elements = _mysql_elements(column)
     is_one = or_(*(_mysql_equals(elements, kind, value, exact) for kind, value in wanted))
@@ -77,7 +77,7 @@ def has_text_sql(
     if dialect == "sqlite":
         return func.tidings_some_like(column, part) == literal_column("1")
     if dialect == "postgresql":
-        array = cast(column, JSONB)
+        array = _as_jsonb(column)
         # A column that is not tidings' own may hold something else than arrays.
         is_array = func.jsonb_typeof(array) == literal_column("'array'")
         elements = func.jsonb_array_elements(case((is_array, array))).table_valued("value")
@@ -90,6 +90,12 @@ def has_text_sql(
         quoted = literal_column(_MYSQL_QUOTED, Boolean)
         test = and_(quoted, matches(elements.c.value, part))
     return exists(select(literal_column("1")).select_from(elements).where(test))
+
+
+def _as_jsonb(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    if getattr(column.type, "is_native_array", False):
+        return func.to_jsonb(column, type_=JSONB)
+    return cast(column, JSONB)
 
 
 def _mysql_elements(column: ColumnElement[Any]) -> Any:

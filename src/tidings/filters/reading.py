@@ -56,7 +56,7 @@ from tidings.filters.reading_values import (
 from tidings.filters.truth import Condition, strict
 from tidings.filters.values import NUMBER_KINDS, Column, Value, kind_of
 from tidings.schema import ResourceType
-from tidings.schema.types import CONTAINER_TYPES
+from tidings.schema.types import CONTAINER_TYPES, OPAQUE_TYPES
 
 MAX_NODES: Final = 500
 """How many elements an expression may have; one with more is not read."""
@@ -82,6 +82,8 @@ _TYPES: Final[dict[str, TypeEngine[Any]]] = {
     "string": String(),
     "text": String(),
     "id": String(),
+    "uuid": String(),
+    "enum": String(),
     "number": Float(),
     "integer": Integer(),
     "decimal": Numeric(),
@@ -231,8 +233,13 @@ class _Reader:
     ) -> Expression:
         _check_ordered(left, operator)
         if isinstance(left, Column | Stored):
+            if operator not in ("=", "!=") and self._is_opaque(left.name):
+                raise Unreadable
             return Atom(left.name, operator, cast_for_column(self._resource, left.name, value))
         return Comparison(left, operator, constant(kind_of(left), value))
+
+    def _is_opaque(self, name: str) -> bool:
+        return stored_type(self._resource, name) in OPAQUE_TYPES
 
     def _in(self, left: Operand, items: list[Operand]) -> Expression:
         values = [item.value for item in items if isinstance(item, Written)]

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, Final
+from uuid import UUID
 
 from sqlalchemy import types
 
 from tidings.filters.columns import cast_column, field_of
 from tidings.filters.values import Constant, ValueKind
 from tidings.schema import ResourceType, ValueProblem, cast
+from tidings.schema.types import OPAQUE_TYPES
 
 _NUMBERS = (
     *(types.Integer, types.BigInteger, types.SmallInteger),
@@ -49,8 +51,10 @@ class Unreadable(Exception):
 
 
 def stored_type(resource: ResourceType, column: str) -> str:
-    """The type of a column as it is stored: an id is ``integer``, or ``id`` where it is text."""
+    """The type of a column as it is stored: an id is ``integer``, ``uuid``, or ``id`` for text."""
     field = field_of(resource, column)
+    if column in resource.native_uuids:
+        return "uuid"
     if field is None:
         return "integer" if resource.id_type == "integer" else "id"
     if field.reference_type is not None:
@@ -69,6 +73,10 @@ def cast_for_column(resource: ResourceType, column: str, value: Any) -> Any:
     is_key = column == "id" or resource.fields[column].references is not None
     if kind == "id":
         return _cast_text_id(resource, column, value)
+    if kind in OPAQUE_TYPES:
+        if not isinstance(value, str):
+            raise Unreadable
+        return _cast(lambda: cast_column(resource, column, value))
     if kind == "integer" and is_key and isinstance(value, str):
         # Users have ids of text in tokens, and every database takes the number for it.
         result = _cast(lambda: cast_column(resource, column, value))
@@ -118,7 +126,9 @@ def plain(value: Any, bound: Any, *, listed: bool = False) -> Any:
 
     A list has its type from its first number.
     """
-    if isinstance(value, str):
+    if isinstance(value, UUID):
+        value = str(value)
+    elif isinstance(value, str):
         value = str.__str__(value)
     elif isinstance(value, float):
         value = float.__float__(value)

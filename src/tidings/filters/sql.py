@@ -165,11 +165,25 @@ def to_sql(
 
 def exactly(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
     """A column as it is to be ordered by: text by code point, whatever its own collation."""
-    return column.collate(EXACT[dialect]) if _holds_text(column) else column
+    column = _comparable(column)
+    return _collated(column, dialect) if _holds_text(column) else column
+
+
+def _comparable(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A column as it can be compared: some types of PostgreSQL have equality of their own."""
+    kind = getattr(column.type, "compared_as", None)
+    return column if kind is None else cast(column, kind)
+
+
+def _collated(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
+    if dialect in ("mariadb", "mysql") and getattr(column.type, "is_converted", False):
+        # A collation belongs to a character set, and the column may have another one.
+        column = cast(column, mysql.CHAR(charset="utf8mb4"))
+    return column.collate(EXACT[dialect])
 
 
 def _holds_text(column: ColumnElement[Any]) -> bool:
-    return _holds(column, String)
+    return _holds(column, String) and not getattr(column.type, "is_opaque", False)
 
 
 def _holds(column: ColumnElement[Any], kind: type[TypeEngine[Any]]) -> bool:
@@ -294,6 +308,7 @@ class _Builder:
     # One column and one value
 
     def _atom(self, atom: Atom, column: ColumnElement[Any]) -> ColumnElement[bool]:
+        column = _comparable(column)
         match atom.operator:
             case "is null":
                 return column.is_(None)
@@ -347,7 +362,7 @@ class _Builder:
             column = sql_expression.Grouping(column.op("+")(_ZERO))
         if not _holds_text(column):
             return column.in_(values)
-        exact = self._exact(column).in_(values)
+        exact = _collated(column, self._dialect).in_(values)
         # The first comparison is there for the sake of an index of another collation.
         return and_(column.in_(values), exact) if self._may_ignore_case(column) else exact
 
@@ -455,7 +470,7 @@ class _Builder:
         """``beside``: what it is compared with, whose columns tell a constant's exact type."""
         match value:
             case Column(name):
-                return self._table.c[name]
+                return _comparable(self._table.c[name])
             case Constant(_, kind):
                 return self._constant(kind, beside)
             case Coalesce(values):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from tidings.feed import Cursor
-from tidings.realtime.notifications import CaughtUp, Notification, Resync, folded, seen_already
+from tidings.realtime.notifications import CaughtUp, Notification, Resync, folded
 from tidings.realtime.subscriptions import Message, Subscription
 
 
@@ -83,10 +83,8 @@ class Backlog:
                 and subscription not in self._stale
                 and subscription.subscriber.ends_at > now
             ):
-                if isinstance(message, Resync):
-                    self._refetched(subscription)
-                    if message.reason == "overflow":
-                        self.counters.resyncs += 1
+                if isinstance(message, Resync) and message.reason == "overflow":
+                    self.counters.resyncs += 1
                 return subscription, message
         return None
 
@@ -96,21 +94,11 @@ class Backlog:
         before = self._held.pop(key, None)
         if before is not None:
             self.counters.folded += 1
-            net = folded(before, message)
-            if net is not None:
-                self._held[key] = net
+            self._held[key] = folded(before, message)
         elif len(self._held) + len(self._generation) < self.most:
             self._held[key] = replace(message, packet=None)
         else:
             self._overflow(subscription)
-
-    def _refetched(self, subscription: Subscription) -> None:
-        """A client that refetches now sees what is held for it already: should a record leave
-        again before that is told, it must hear of it.
-        """
-        for key, message in self._held.items():
-            if key[0] is subscription and message.way == "enter":
-                self._held[key] = seen_already(message)
 
     def _overflow(self, last: Subscription) -> None:
         self.counters.overflows += 1

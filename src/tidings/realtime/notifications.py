@@ -20,13 +20,15 @@ class Notification:
     """A change, as it passes the filter of a subscription: ``enter``, ``update`` or ``leave``.
 
     ``packet`` is the same for all subscriptions of one id, and encoded when it is first needed
-    where it is None. ``change`` is `without_values`: a notification may wait for long.
+    where it is None. ``change`` is `without_values`: a notification may wait for long. One that
+    `came_and_went` has both entered and left what the client was told of.
     """
 
     change: Change
     way: str
     cursor: Cursor
     packet: Frame | None = None
+    came_and_went: bool = False
 
     def frame(self, subscription: Subscription) -> Frame:
         """The notification, encoded for a subscription."""
@@ -71,27 +73,18 @@ def without_values(change: Change) -> Change:
     )
 
 
-def folded(first: Notification, second: Notification) -> Notification | None:
-    """What two notifications of one record come to, for one subscription; None: to nothing.
+def folded(first: Notification, second: Notification) -> Notification:
+    """What two notifications of one record come to, for one subscription.
 
     The record was in the client's view unless the first lets it enter, and is in it unless the
     second has it leave. Type and action are those of the net change; all else is the second's.
+    What came and went is told as a leave: the client may have fetched it in between.
     """
-    was_in, is_in = first.way != "enter", second.way != "leave"
-    if not was_in and not is_in:
-        return None
+    was_in, is_in = first.way != "enter" and not first.came_and_went, second.way != "leave"
+    if not was_in and (first.came_and_went or not is_in):
+        return replace(second, packet=None, came_and_went=not is_in)
     way = "leave" if not is_in else "update" if was_in else "enter"
-    change = fold(first.change, second.change)
-    assert change is not None  # since one of them was in a view
-    return Notification(change, way, second.cursor)
-
-
-def seen_already(entering: Notification) -> Notification:
-    """What lets a record enter a view, for a client that has it there by now: an update."""
-    change = entering.change
-    if change.before is None:
-        change = replace(change, action="patch", before=_NO_VALUES)
-    return Notification(change, "update", entering.cursor)
+    return Notification(fold(first.change, second.change), way, second.cursor)
 
 
 def resync_frame(subscription: Subscription, reason: str, cursor: Cursor) -> Frame:

@@ -1,4 +1,4 @@
-"""Replay: what subscriptions have missed since their cursors, by its net effect on each record."""
+"""Replay: what subscriptions have missed since their cursors, folded to one notice per record."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,11 +21,11 @@ from tidings.feed import (
     Invalidation,
     Place,
     Recheck,
-    fold,
 )
 from tidings.filters import Expression
 from tidings.identity import Identity
 from tidings.matching import Matcher, Node, Transitions, Way, is_stale, is_told, is_unknown
+from tidings.realtime.notifications import Notification, folded, without_values
 
 _log = logging.getLogger("tidings.realtime")
 MAX_MISSED: Final = 10_000
@@ -64,15 +65,6 @@ class Wanted:
     is_guarded: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """A change as a subscription is told of it: its place, and the record's way."""
-
-    offset: int
-    way: str
-    change: Change
-
-
 @dataclass(slots=True)
 class Replay:
     """What one subscription has missed, up to ``until``."""
@@ -81,11 +73,11 @@ class Replay:
     until: Cursor | None
     reason: str | None = None
     """Why what was missed is not known, so that the client has to refetch."""
-    _records: dict[_Key, Told] = field(default_factory=dict)
+    _records: dict[_Key, Notification] = field(default_factory=dict)
 
-    def told(self) -> list[Told]:
-        """What to tell: at most one change per record, in the order of their last ones."""
-        return sorted(self._records.values(), key=lambda told: told.offset)
+    def told(self) -> list[Notification]:
+        """What to tell: at most one notification per record, in the order of the feed."""
+        return sorted(self._records.values(), key=lambda told: told.cursor.offset)
 
 
 class Replayer:
@@ -225,16 +217,12 @@ class Replays:
         return self._held <= MAX_TOLD
 
 
-@dataclass(slots=True)
-class _Record:
-    offset: int
-    change: Change
-    since: float
-    """When the first of the changes was committed that are folded here."""
-
-
 class _Group:
-    """The replays of one cursor: their changes are folded once, and matched by one index."""
+    """The replays of one cursor: each change is matched once, by one index for all of them.
+
+    Each change, not the record's first and last image: what matched in between a client may have
+    fetched meanwhile, and has to be told that it is gone.
+    """
 
     def __init__(
         self, replays: Sequence[Replay], cursor: Cursor, hold: Callable[[int], bool]
@@ -251,8 +239,7 @@ class _Group:
         heavy = any(entry.is_heavy for node in self._of for entry in node.entries)
         self.last_step = _LAST_HEAVY if heavy else _LAST_STEP
         self._names = {replay.wanted.resource for replay in replays}
-        self._records: dict[_Key, _Record] = {}
-        self._open: set[_Key] = set()
+        self._open: deque[tuple[int, Change]] = deque()
 
     def give_up(self, reason: str) -> None:
         """All of these have to refetch."""
@@ -273,21 +260,17 @@ class _Group:
             self.add(places[begin : begin + _TURN])
             await asyncio.sleep(0)
         turn_ends = time.monotonic() + _TURN_SECONDS
-        for number, key in enumerate(list(self._open)):
-            for _ in self._decide(key):
-                if time.monotonic() > turn_ends:
-                    await asyncio.sleep(0)
-                    turn_ends = time.monotonic() + _TURN_SECONDS
-            if number % _TURN == 0:
+        for _ in self._decide():
+            if time.monotonic() > turn_ends:
                 await asyncio.sleep(0)
-        self._open.clear()
+                turn_ends = time.monotonic() + _TURN_SECONDS
 
     def add(self, places: Sequence[Place]) -> None:
         """Add the next changes; `decide` says what they come to."""
         for offset, notice in places:
             if isinstance(notice, Change):
                 if notice.resource in self._names:
-                    self._fold(offset, notice)
+                    self._open.append((offset, notice))
             elif isinstance(notice, Invalidation):
                 for replay in self._replays:
                     wanted = replay.wanted
@@ -300,15 +283,16 @@ class _Group:
 
     def decide(self) -> None:
         """Match what has been added."""
-        for key in self._open:
-            for _ in self._decide(key):
-                pass
-        self._open.clear()
+        for _ in self._decide():
+            pass
 
     def settle(self) -> None:
-        """Note how far these have come."""
+        """Note how far these have come, and who may not be told all of it."""
         for replay in self._replays:
             replay.until = self.until
+            left = (told.change.at for told in replay._records.values() if told.way == "leave")
+            if not all(_could_see(replay.wanted, moment.timestamp()) for moment in left):
+                self._give_up(replay, "permission")
 
     def _change_rights(self, changed: Recheck) -> None:
         """What somebody may see has changed: what they could see before is not known."""
@@ -321,37 +305,22 @@ class _Group:
             ):
                 self._give_up(replay, "permission")
 
-    def _fold(self, offset: int, change: Change) -> None:
-        key = (change.resource, change.id)
-        known = self._records.get(key)
-        self._open.add(key)
-        if known is None:
-            self._records[key] = _Record(offset, change, change.at.timestamp())
-            return
-        folded = fold(known.change, change)
-        if folded is None:
-            del self._records[key]
-        else:
-            self._records[key] = _Record(offset, folded, known.since)
+    def _decide(self) -> Iterator[None]:
+        """Hold the images of each change against the filters, in steps that are short each."""
+        while self._open:
+            offset, change = self._open.popleft()
+            if all(replay.reason is not None for replay in self._replays):
+                continue
+            try:
+                found = yield from self._matcher.steps(change)
+            except Exception:  # noqa: BLE001  who refetches misses nothing
+                _log.exception("a change of %r could not be replayed", change.resource)
+                self.give_up("window")
+            else:
+                self._note(offset, change, found)
+            yield
 
-    def _decide(self, key: _Key) -> Iterator[None]:
-        """Hold the images of a record against the filters, in steps that are short each."""
-        for replay in self._replays:
-            if replay._records.pop(key, None) is not None:
-                self._hold(-1)
-        record = self._records.get(key)
-        if record is None:
-            return
-        try:
-            found = yield from self._matcher.steps(record.change)
-        except Exception:  # noqa: BLE001  who refetches misses nothing
-            _log.exception("a change of %r could not be replayed", record.change.resource)
-            self.give_up("window")
-        else:
-            self._note(key, record, found)
-
-    def _note(self, key: _Key, record: _Record, found: Transitions) -> None:
-        change = record.change
+    def _note(self, offset: int, change: Change, found: Transitions) -> None:
         for node, replays in self._of.items():
             is_lost = change.unknown and is_unknown(change, node.expression)
             if node.has_failed or (is_lost and node.resource == change.resource):
@@ -362,22 +331,23 @@ class _Group:
             ("update", found.update),
             ("leave", found.leave),
         )
+        bare: Change | None = None
         for way, nodes in ways:
-            told = Told(record.offset, way, change)
-            if not is_told(change, way):
+            if not nodes or not is_told(change, way):
                 continue
+            bare = bare or without_values(change)
+            told = Notification(bare, way, Cursor(self.until.epoch, offset))
             for node in nodes:
                 for replay in self._of[node]:
-                    self._tell(replay, key, told, record.since)
+                    self._tell(replay, told)
 
-    def _tell(self, replay: Replay, key: _Key, told: Told, since: float) -> None:
+    def _tell(self, replay: Replay, told: Notification) -> None:
         if replay.reason is not None:
             return
-        if told.way == "leave" and not _could_see(replay.wanted, since):
-            self._give_up(replay, "permission")
-            return
-        replay._records[key] = told
-        if not self._hold(1):
+        key = (told.change.resource, told.change.id)
+        known = replay._records.get(key)
+        replay._records[key] = told if known is None else folded(known, told)
+        if known is None and not self._hold(1):
             most = max(self._replays, key=lambda one: len(one._records))
             self._give_up(most, "overflow")
 

@@ -32,7 +32,7 @@ from tidings.realtime.explaining import Explainer, parse_explain
 from tidings.realtime.guard import EngineGuard
 from tidings.realtime.limits import Allowances, Connections, SocketLimits, address_of
 from tidings.realtime.lobby import Lobby, guest_of
-from tidings.realtime.notifications import CaughtUp, Notification, Resync, timestamp, without_values
+from tidings.realtime.notifications import CaughtUp, Resync, timestamp
 from tidings.realtime.packets import event_frame, packets_of, text_frame
 from tidings.realtime.replay import Replayer
 from tidings.realtime.requests import readable
@@ -386,7 +386,7 @@ class SocketServer:
         """What comes after the ack: the missed notifications, in order, or that there are some."""
         position = self._dispatcher.position
         missed = [(told, done.subscription) for done in made for told in done.missed]
-        missed.sort(key=lambda one: one[0].offset)
+        missed.sort(key=lambda one: one[0].cursor.offset)
         self._count(made, len(missed))
 
         def tell() -> None:
@@ -394,8 +394,7 @@ class SocketServer:
                 if done.resync_reason is not None:
                     _notify(done.subscription, Resync(done.resync_reason, position))
             for told, subscription in missed:
-                cursor = Cursor(position.epoch, told.offset)
-                _notify(subscription, Notification(without_values(told.change), told.way, cursor))
+                _notify(subscription, told)
             for done in made:
                 if done.through is not None:
                     _notify(done.subscription, CaughtUp(done.through))

@@ -20,7 +20,8 @@ from tidings.matching import Matcher, Node
 from tidings.realtime.admission import Admission, Admitted
 from tidings.realtime.errors import error_payload
 from tidings.realtime.freezer import Freezer
-from tidings.realtime.replay import Replay, Replayer, Replays, Told, Wanted
+from tidings.realtime.notifications import Notification
+from tidings.realtime.replay import Replay, Replayer, Replays, Wanted
 from tidings.realtime.requests import SubscribeRequest, parse_id, readable
 from tidings.realtime.subscriptions import Subscriber, Subscription
 
@@ -44,7 +45,7 @@ class Subscribed:
 
     subscription: Subscription
     data: Data
-    missed: list[Told]
+    missed: list[Notification]
     resync_reason: str | None = None
     through: Data | None = None
     is_new: bool = True

@@ -89,6 +89,26 @@ class Effects:
                 effect.touched.append(await self._touched(effect, dependent, uses, values))
         return effect
 
+    def columns_of(self, resource: str) -> frozenset[str]:
+        """The columns of this resource's rows that paths of others go by."""
+        uses = (use for one in self._dependents.get(resource, ()) for use in one.uses)
+        return frozenset[str]().union(*(use.columns for use in uses))
+
+    def stale(
+        self, resource: str, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
+    ) -> Iterator[Invalidation]:
+        """What others' paths may come to by a write that is over, and was not tidings' own: what
+        they were is not known any more. Neither image: any write.
+        """
+        for dependent in self._dependents.get(resource, ()):
+            paths = frozenset(
+                use.path
+                for use in dependent.uses
+                if (before is None and after is None) or _concerns(use, before, after)
+            )
+            if paths:
+                yield Invalidation(dependent.resource.name, paths)
+
     async def values(self, uow: UnitOfWork, resource: ResourceType, ids: Iterable[Any]) -> Borrowed:
         """The values of the paths of these records, as the transaction sees them now."""
         return await self.store.values(uow.connection, resource, ids, self.max_values)
@@ -211,7 +231,9 @@ def _derived(
     )
 
 
-def _concerns(use: _Use, before: Row | None, values: Row | None) -> bool:
+def _concerns(
+    use: _Use, before: Mapping[str, Any] | None, values: Mapping[str, Any] | None
+) -> bool:
     """Whether a write of a row can matter to a path that leads there."""
     if before is None:
         return not use.enforced

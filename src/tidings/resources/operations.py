@@ -263,7 +263,8 @@ class Operations:
                 try:
                     await self.store.delete(uow.connection, resource, before["id"])
                 except ConstraintViolation as violation:
-                    raise explained(resource, before, violation, [], deleting=True) from violation
+                    broken = self.store.in_fields(resource, violation)
+                    raise explained(resource, before, broken, [], deleting=True) from violation
                 await self._changed(effect, "delete", None, context)
 
     # Permission, before anything is locked
@@ -586,7 +587,8 @@ class Operations:
         # Other databases than SQLite answer nothing more in a transaction that has failed.
         if violation.kind == "foreign key" and (not uow.is_single or self.store.is_sqlite):
             keys = [name for name in keys if await self._dangles(uow, view, name, values)]
-        return explained(view.resource, values, violation, keys)
+        broken = self.store.in_fields(view.resource, violation)
+        return explained(view.resource, values, broken, keys)
 
     async def _dangles(self, uow: UnitOfWork, view: View, name: str, values: Row) -> bool:
         target = self.registry[str(view.resource.fields[name].references)]

@@ -11,7 +11,7 @@ from typing import Any
 from tidings.errors import ConfigurationError
 from tidings.identity import Identity
 from tidings.schema.classes import fields_of_class
-from tidings.schema.fields import MISSING, Field, Relationship
+from tidings.schema.fields import LEFT_TO_DATABASE, MISSING, Field, Relationship
 from tidings.schema.options import as_mapping, check_keys
 from tidings.schema.resource import ResourceType, RowPolicy
 from tidings.schema.search import declare_search
@@ -41,6 +41,7 @@ FIELD_OPTIONS = frozenset(
         "search",
         "precision",
         "scale",
+        "items",
         "belongs_to",
         "as_",
         "constraint",
@@ -51,6 +52,7 @@ _RELATIONSHIP_OPTIONS = frozenset({"type", "target", "foreign_key", "constraint"
 _RESOURCE_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 _FIELD_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_]{0,61}[A-Za-z0-9])?")
 _BOUNDED_BY_VALUE = ORDERED_TYPES - TEXT_TYPES
+_ITEMS = frozenset({"string", "integer", "boolean"})
 _RESERVED = frozenset({"id", "type", "links", "relationships"})
 
 
@@ -60,9 +62,12 @@ def declare_resource(
     *,
     search_schema: Mapping[str, Any] | None = None,
     relationships: Mapping[str, Any] | None = None,
+    is_existing: bool = False,
     **options: Any,
 ) -> ResourceType:
     """Build a ResourceType; ``options`` are attributes of ResourceType.
+
+    ``is_existing``: the table is an application's own, and may have more than one of tidings'.
 
     Raises:
         ConfigurationError: names the resource, the field and what is wrong with it.
@@ -78,7 +83,7 @@ def declare_resource(
         relationships = {**from_class, **(relationships or {})}
     else:
         declared = dict(as_mapping(f"{where}, schema", schema))
-    fields, links = _declare_fields(where, declared)
+    fields, links = _declare_fields(where, declared, is_existing=is_existing)
     for link, entry in (relationships or {}).items():
         relationship = _declare_relationship(where, link, entry, fields)
         links[link] = relationship
@@ -118,7 +123,7 @@ def _row_policies(where: str, declared: object) -> Mapping[str, RowPolicy]:
 
 
 def _declare_fields(
-    where: str, declared: Mapping[str, Any]
+    where: str, declared: Mapping[str, Any], *, is_existing: bool = False
 ) -> tuple[dict[str, Field], dict[str, Relationship]]:
     fields: dict[str, Field] = {}
     links: dict[str, Relationship] = {}
@@ -131,7 +136,7 @@ def _declare_fields(
             )
         options = {"type": entry} if isinstance(entry, str) else dict(as_mapping(place, entry))
         check_keys(place, options, FIELD_OPTIONS)
-        fields[name] = _declare_field(place, name, dict(options))
+        fields[name] = _declare_field(place, name, dict(options), is_existing=is_existing)
         target = options.get("belongs_to")
         # A hidden key has no relationship: what it points at would tell its value.
         if target is not None and not options.get("hidden"):
@@ -140,7 +145,9 @@ def _declare_fields(
     return fields, links
 
 
-def _declare_field(place: str, name: str, options: dict[str, Any]) -> Field:
+def _declare_field(
+    place: str, name: str, options: dict[str, Any], *, is_existing: bool = False
+) -> Field:
     type_name = options.pop("type", "id" if options.get("belongs_to") else None)
     if type_name not in TYPE_NAMES:
         known = ", ".join(sorted(TYPE_NAMES))
@@ -165,7 +172,7 @@ def _declare_field(place: str, name: str, options: dict[str, Any]) -> Field:
         is_attribute=target is None,
         **options,
     )
-    _check_field(place, field)
+    _check_field(place, field, is_existing=is_existing)
     return field
 
 
@@ -195,7 +202,7 @@ def _bound(place: str, type_name: TypeName, value: object) -> Any:
         raise ConfigurationError(f"{place}: {problem.message}") from None
 
 
-def _check_field(place: str, field: Field) -> None:
+def _check_field(place: str, field: Field, *, is_existing: bool) -> None:
     if not field.nullable and not field.required and field.default is MISSING:
         raise ConfigurationError(
             f"{place}: a field that is neither nullable nor required needs a default"
@@ -204,9 +211,15 @@ def _check_field(place: str, field: Field) -> None:
         raise ConfigurationError(f"{place}: an {field.type} cannot be unique")
     if (field.min is not None or field.max is not None) and field.type in ("boolean", "object"):
         raise ConfigurationError(f"{place}: a {field.type} has no min and max")
-    if not 0 <= field.scale < field.precision <= 18:
+    # SQLite keeps decimals of ours in 64 bits; what a table of its own may have is its business.
+    if not 0 <= field.scale < field.precision <= (28 if is_existing else 18):
         raise ConfigurationError(f"{place}: 0 <= scale < precision <= 18")
-    if field.default is MISSING or callable(field.default):
+    if field.type == "enum" and not field.enum:
+        raise ConfigurationError(f"{place}: an enum needs its values, as enum=[...]")
+    if field.items is not None and (field.type != "array" or field.items not in _ITEMS):
+        known = ", ".join(sorted(_ITEMS))
+        raise ConfigurationError(f"{place}: items is for an array, and one of {known}")
+    if field.default in (MISSING, LEFT_TO_DATABASE) or callable(field.default):
         return
     try:
         field.accept(field.default)

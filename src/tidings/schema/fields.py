@@ -30,6 +30,15 @@ MISSING: Any = _Missing()
 """Stands for "no default was declared", since None can be one."""
 
 
+class _LeftToDatabase:
+    def __repr__(self) -> str:
+        return "<the database's default>"
+
+
+LEFT_TO_DATABASE: Any = _LeftToDatabase()
+"""As a default: the column is left out of an INSERT, and the database decides."""
+
+
 def cast_id(id_type: IdType, value: object) -> int | str:
     """Take an id as it came (URL, document, Python) into the form its column holds.
 
@@ -76,6 +85,8 @@ class Field:
     """False for a foreign key that shows as a relationship only (JSON:API 1.1, 7.2.2.1)."""
     reference_type: IdType | None = None
     """The id type of the referenced resource, filled in when the resources are linked."""
+    items: TypeName | None = None
+    """What an array's elements have to be; None: any JSON."""
 
     @property
     def is_scalar(self) -> bool:
@@ -88,7 +99,10 @@ class Field:
             return cast("integer", value)
         if self.reference_type == "uuid":
             return cast_uuid(value)
-        return cast(self.type, value)
+        result = cast(self.type, value)
+        if self.type == "enum":
+            self._check_enum(result)
+        return result
 
     def accept(self, value: object) -> Any:
         """Cast a value (None where nullable) and hold it against every rule of the field.
@@ -103,19 +117,33 @@ class Field:
         result = self.cast(value)
         if self.reference_type is not None:
             check_spelling(value, result)
+        if self.items is not None:
+            result = [self._item(number, item) for number, item in enumerate(result)]
         self._check(result)
         return result
 
+    def _item(self, number: int, value: object) -> Any:
+        assert self.items is not None
+        if value is None:
+            return None
+        try:
+            return cast(self.items, value)
+        except ValueProblem as problem:
+            raise ValueProblem(problem.message, (number,), problem.code) from None
+
     def make_default(self) -> Any:
         """The declared default, called if it is a callable; None where there is none."""
-        if self.default is MISSING:
+        if self.default in (MISSING, LEFT_TO_DATABASE):
             return None
         return self.default() if callable(self.default) else self.default
 
-    def _check(self, value: Any) -> None:
+    def _check_enum(self, value: Any) -> None:
         if self.enum is not None and value not in self.enum:
             allowed = ", ".join(str(item) for item in self.enum)
             raise ValueProblem(f"must be one of: {allowed}", code="NOT_ALLOWED")
+
+    def _check(self, value: Any) -> None:
+        self._check_enum(value)
         if self.type == "decimal":
             self._check_digits(value)
         if self.min is None and self.max is None:

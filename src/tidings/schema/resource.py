@@ -46,7 +46,11 @@ class ResourceType:
     """The columns of related records that filters use, by path; filled in when linked."""
     id_type: IdType = "integer"
     client_ids: bool = False
+    make_id: Callable[[], Any] | None = None
+    """Makes the id of a new record; None: the database, or a random UUID."""
     table: str = ""
+    native_uuids: frozenset[str] = frozenset()
+    """The columns that hold UUIDs and no texts: not every text can be compared with them."""
     rules: Rules | None = None
     check_permissions: CheckPermissions | None = None
     row_policy: Mapping[str, RowPolicy] = field(default_factory=dict)
@@ -74,7 +78,9 @@ class ResourceType:
         return key
 
     def new_id(self) -> str | None:
-        """An id for a new record, or None where the database numbers them."""
+        """An id for a new record, or None where the database makes it."""
+        if self.make_id is not None:
+            return str(self.make_id())
         return None if self.id_type == "integer" else str(uuid4())
 
     @property
@@ -218,7 +224,8 @@ class ResourceRegistry:
                 f"{where}: {target.name}.{key.name} belongs to {key.references!r}"
             )
 
-        fits = key.type == "integer" if resource.id_type == "integer" else key.type in TEXT_TYPES
+        texts = TEXT_TYPES | {"uuid"} if resource.id_type == "uuid" else TEXT_TYPES
+        fits = key.type == "integer" if resource.id_type == "integer" else key.type in texts
         if relationship.to_many and key.references is None and not fits:
             raise ConfigurationError(
                 f"{where}: {target.name}.{key.name} cannot hold ids of {resource.name!r}; "

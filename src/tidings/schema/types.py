@@ -4,9 +4,10 @@ Each type takes what JSON, a query string or Python code may give and returns on
 representation, so that filters, storage and documents never see two forms of the same value:
 
     string, text, id  str            decimal   decimal.Decimal   array   list
-    number            float          date      datetime.date     object  dict
-    integer           int (64 bit)   time      datetime.time
-    boolean           bool           dateTime  datetime.datetime, aware, UTC
+    uuid, enum        str            date      datetime.date     object  dict
+    number            float          time      datetime.time
+    integer           int (64 bit)   dateTime  datetime.datetime, aware, UTC
+    boolean           bool
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ TypeName = Literal[
     "decimal",
     "boolean",
     "id",
+    "uuid",
+    "enum",
     "date",
     "dateTime",
     "time",
@@ -48,6 +51,8 @@ TEXT_TYPES: Final = frozenset({"string", "text", "id"})
 NUMERIC_TYPES: Final = frozenset({"number", "integer", "decimal"})
 ORDERED_TYPES: Final = NUMERIC_TYPES | TEXT_TYPES | {"date", "dateTime", "time"}
 CONTAINER_TYPES: Final = frozenset({"array", "object"})
+OPAQUE_TYPES: Final = frozenset({"uuid", "enum"})
+"""Texts that are equal or are not: no database has to agree with another on their order."""
 
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
@@ -292,22 +297,6 @@ def _cast_object(value: object) -> dict[str, Any]:
     return found
 
 
-_CASTS: Final[dict[str, Callable[[object], Any]]] = {
-    "string": _cast_text,
-    "text": _cast_text,
-    "id": _cast_id,
-    "number": _cast_number,
-    "integer": cast_integer,
-    "decimal": _cast_decimal,
-    "boolean": _cast_boolean,
-    "date": _cast_date,
-    "dateTime": _cast_datetime,
-    "time": _cast_time,
-    "array": _cast_array,
-    "object": _cast_object,
-}
-
-
 def cast_uuid(value: object) -> str:
     """Take a UUID: an object, or a text in any spelling; they all come to the usual one."""
     if isinstance(value, UUID):
@@ -318,6 +307,24 @@ def cast_uuid(value: object) -> str:
         raise
     except ValueError:
         raise ValueProblem("expected a UUID") from None
+
+
+_CASTS: Final[dict[str, Callable[[object], Any]]] = {
+    "string": _cast_text,
+    "text": _cast_text,
+    "id": _cast_id,
+    "uuid": cast_uuid,
+    "enum": _cast_text,
+    "number": _cast_number,
+    "integer": cast_integer,
+    "decimal": _cast_decimal,
+    "boolean": _cast_boolean,
+    "date": _cast_date,
+    "dateTime": _cast_datetime,
+    "time": _cast_time,
+    "array": _cast_array,
+    "object": _cast_object,
+}
 
 
 def check_spelling(given: object, key: int | str) -> None:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from tidings.errors import MAX_PROBLEMS, ProblemList
-from tidings.schema.fields import MISSING, Field
+from tidings.schema.fields import LEFT_TO_DATABASE, MISSING, Field
 from tidings.schema.resource import ResourceType
 from tidings.schema.types import ValueProblem
 
@@ -42,7 +42,7 @@ def validate_new(resource: ResourceType, values: Mapping[str, Any]) -> dict[str,
     problems = ProblemList()
     result = accept_given(resource, values, problems, trusted=True)
     for name, field in resource.fields.items():
-        if name not in values:
+        if name not in values and field.default is not LEFT_TO_DATABASE:
             result[name] = _absent(field, problems)
     problems.raise_if_any(resource.name)
     return result

@@ -1,11 +1,12 @@
 """SQL: tables, statements, the databases behind one seam, and units of work."""
 
 from tidings.storage.application import join
+from tidings.storage.change_log import ChangeLog
 from tidings.storage.core import CoreDatabase
 from tidings.storage.database import Connection, Database
 from tidings.storage.engines import own_engine
 from tidings.storage.errors import ConstraintViolation, DatabaseFailure
-from tidings.storage.outbox import Outbox
+from tidings.storage.outbox import Keeps, Outbox
 from tidings.storage.publishing import DirectPublisher, NobodyPublisher, Publication, Publisher
 from tidings.storage.records import RecordStore, Sort
 from tidings.storage.related import Borrowed, Chain, RelatedStore
@@ -20,12 +21,14 @@ __all__ = [
     "Appends",
     "Borrowed",
     "Chain",
+    "ChangeLog",
     "Connection",
     "ConstraintViolation",
     "CoreDatabase",
     "Database",
     "DatabaseFailure",
     "DirectPublisher",
+    "Keeps",
     "NobodyPublisher",
     "Outbox",
     "Publication",

@@ -8,7 +8,7 @@ written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from sqlalchemy.types import TypeEngine
 
 from tidings.storage.database import Database
 from tidings.storage.statements import Row, Statement
+from tidings.storage.tables import is_existing
 from tidings.storage.types import (
     ExactDate,
     ExactDecimal,
@@ -28,6 +29,7 @@ from tidings.storage.types import (
 )
 
 MISSING_TABLE: Final = "missing"
+_MICROSECONDS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +52,27 @@ async def differences(database: Database, tables: Sequence[Table]) -> list[Diffe
     if dialect not in _COLUMNS:
         return []
     there = await _columns_there(database, dialect)
+    for schema in {table.schema for table in tables if table.schema}:
+        in_schema = await _columns_there(database, dialect, schema)
+        there |= {f"{schema}.{name}": columns for name, columns in in_schema.items()}
     found: list[Difference] = []
     for table in tables:
-        columns = there.get(table.name)
+        columns = there.get(f"{table.schema}.{table.name}" if table.schema else table.name)
         if columns is None:
-            fix = "create it with api.create_tables() or SqlAlchemyPlugin(..., create_tables=True)"
+            fix = (
+                "create it with your own migrations: it is a model's"
+                if is_existing(table)
+                else "create it with api.create_tables() or SqlAlchemyPlugin(..., "
+                "create_tables=True)"
+            )
             found.append(Difference(table.name, None, MISSING_TABLE, fix))
             continue
         for column in table.c:
-            difference = _compare(dialect, table.name, column, columns.get(column.name))
+            there_is = columns.get(column.name)
+            if there_is is not None and is_existing(table):
+                # What is written is read back, so that its owner may well keep whole seconds.
+                there_is = {**there_is, "fraction": _MICROSECONDS}
+            difference = _compare(dialect, table.name, column, there_is)
             if difference is not None:
                 found.append(difference)
     return found
@@ -94,11 +108,30 @@ _COLUMNS: Final = {
 }
 
 
-async def _columns_there(database: Database, dialect: str) -> dict[str, dict[str, Row]]:
+_IN_SCHEMA: Final[Mapping[str, Callable[[str, str], str]]] = {
+    # An attached database, whose name can be no parameter.
+    "sqlite": lambda sql, schema: sql.replace(
+        "FROM sqlite_master", f"FROM {_sqlite_name(schema)}.sqlite_master"
+    ).replace("pragma_table_xinfo(tables.name)", "pragma_table_xinfo(tables.name, :schema)"),
+    "postgresql": lambda sql, _: sql.replace("= ANY (current_schemas(false))", "= :schema"),
+    "mariadb": lambda sql, _: sql.replace("= database()", "= :schema"),
+}
+
+
+def _sqlite_name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+async def _columns_there(
+    database: Database, dialect: str, schema: str | None = None
+) -> dict[str, dict[str, Row]]:
     names = tuple(Column[Any](name, String) for name in _NAMES)
-    statement = Statement(text(_COLUMNS[dialect]), names)
+    sql, values = _COLUMNS[dialect], {}
+    if schema is not None:
+        sql, values = _IN_SCHEMA[dialect](sql, schema), {"schema": schema}
+    statement = Statement(text(sql), names)
     async with database.reading(snapshot=False) as connection:
-        rows = await connection.fetch(statement, {})
+        rows = await connection.fetch(statement, values)
     found: dict[str, dict[str, Row]] = {}
     for row in rows:
         found.setdefault(str(row["table_name"]), {})[str(row["column_name"])] = row
@@ -238,7 +271,7 @@ def _has_digits(declared: ExactDecimal, found: Row) -> bool:
 
 
 def _has_microseconds(found: Row) -> bool:
-    return bool(found["fraction"] == 6)
+    return bool(found["fraction"] == _MICROSECONDS)
 
 
 _FITTING: Final = {

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 import msgspec
 from sqlalchemy import (
@@ -60,13 +62,66 @@ def outbox_rows(changes: Sequence[Notice]) -> list[Row]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What is to be published next, in order, and the rows that it is in.
+
+    ``is_all`` tells that there was no more. A ``transaction`` of too many rows is named instead of
+    them, up to its ``last``.
+    """
+
+    batches: Sequence[Batch]
+    rows: Sequence[Row]
+    is_all: bool
+    transaction: str | None = None
+    last: int | None = None
+
+
+class Keeps(Protocol):
+    """An outbox: where what transactions have to tell is kept, until it has been published."""
+
+    sweep_seconds: float
+    """How often it is looked into for what others have left there."""
+    table: Table
+
+    async def pending(self) -> Pending | None:
+        """The first of what is to be published; None where there is nothing."""
+        ...
+
+    async def remove(self, pending: Pending) -> None:
+        """Delete what has been published."""
+        ...
+
+    def turn(self) -> AbstractAsyncContextManager[bool]:
+        """A turn at publishing; False while another process has it, where that must not be two."""
+        ...
+
+    async def state(self) -> tuple[int, float | None]:
+        """How many rows there are, and when the oldest was added (seconds since the epoch)."""
+        ...
+
+    async def add(self, connection: Connection, rows: Sequence[Row]) -> None:
+        """Write rows within the transaction of a connection."""
+        ...
+
+    def statements(self, dialect: Dialect, rows: Sequence[Row]) -> list[tuple[str, Any]]:
+        """The same for a connection that is not ours: SQL and parameters for its driver."""
+        ...
+
+
 def batch_of(row: Row) -> Batch:
     """What a row has to be published as."""
     return Batch(row["batch"], msgspec.msgpack.decode(row["entries"], type=list[bytes]))
 
 
+_ROWS: Final = 100
+SWEEP_SECONDS: Final = 1.0
+
+
 class Outbox:
     """The rows of one feed that have not been published; several feeds may share the table."""
+
+    sweep_seconds = SWEEP_SECONDS
 
     def __init__(self, database: Database, feed: str = "feed") -> None:
         self._database = database
@@ -86,11 +141,23 @@ class Outbox:
         self._insert = Statement(insert(self.table).values(values).inline())
         self._deletes: dict[int, Statement] = {}
 
-    async def pending(self, after: int, limit: int) -> list[Row]:
+    async def rows(self, after: int, limit: int) -> list[Row]:
         """The rows beyond an id, by id."""
         async with self._database.reading(snapshot=False) as connection:
             values = {"feed": self._feed, "after": after, "limit": limit, "start": 0}
             return await connection.fetch(self._pending, values)
+
+    async def pending(self) -> Pending | None:
+        """The first rows, those of others included: see above for what that order is."""
+        rows = await self.rows(0, _ROWS)
+        if not rows:
+            return None
+        return Pending([batch_of(row) for row in rows], rows, is_all=len(rows) < _ROWS)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[bool]:
+        """Several processes may publish at once: what is appended twice is there once."""
+        yield True
 
     async def state(self) -> tuple[int, float | None]:
         """How many rows there are, and when the oldest was added (seconds since the epoch)."""
@@ -98,9 +165,9 @@ class Outbox:
             (row,) = await connection.fetch(self._state, {"feed": self._feed})
         return int(row["count"]), row["oldest"]
 
-    async def remove(self, rows: Sequence[Row]) -> None:
+    async def remove(self, pending: Pending) -> None:
         """Delete rows that have been published."""
-        for some in chunks(sorted(rows, key=lambda row: int(row["id"]))):
+        for some in chunks(sorted(pending.rows, key=lambda row: int(row["id"]))):
             # By both, since SQLite gives the ids of an empty table anew.
             ids = bound([row["id"] for row in some])
             batches = bound([row["batch"] for row in some], "b")

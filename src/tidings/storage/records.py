@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -27,6 +27,7 @@ from tidings.filters.expression import EVERYTHING, Atom, Expression, all_of
 from tidings.filters.sql import exactly, parameters, shape, to_sql
 from tidings.schema import ResourceType
 from tidings.storage.database import Connection, Database
+from tidings.storage.errors import ConstraintViolation
 from tidings.storage.lists import chunks
 from tidings.storage.statements import STATEMENTS, Clause, Row, Statement
 
@@ -38,7 +39,8 @@ Sort = tuple[tuple[str, bool], ...]
 # table without a sequence has none to advance.
 _NUMBER_ON: Final = """
 WITH of AS MATERIALIZED (
-    SELECT CAST(pg_get_serial_sequence(CAST(:table AS text), 'id') AS regclass) AS sequence
+    SELECT CAST(pg_get_serial_sequence(CAST(:table AS text), CAST(:name AS text)) AS regclass)
+        AS sequence
 ), ahead AS MATERIALIZED (
     SELECT sequence, CAST(:key AS bigint) - coalesce(pg_sequence_last_value(sequence), 0) AS gap
     FROM of WHERE sequence IS NOT NULL AND CAST(:key AS bigint) > 0
@@ -180,14 +182,16 @@ class RecordStore:
         """Have PostgreSQL number the next rows from an id on that was given, as others do."""
         if self.database.dialect_name != "postgresql":
             return
-        quoted = self._table(resource).name.replace('"', '""')
+        table = self._table(resource)
         statement = self._cached(("number on",), lambda: text(_NUMBER_ON), ())
-        await connection.fetch(statement, {"table": f'"{quoted}"', "key": key})
+        values = {"table": _quoted(table), "name": table.c.id.name, "key": key}
+        await connection.fetch(statement, values)
 
     async def update(
         self, connection: Connection, resource: ResourceType, key: object, values: Row
     ) -> Row:
         """Change columns of the row of this id and give it as the database holds it."""
+        values = {**_touched(self._table(resource)), **values}
         names = tuple(values)
         returning = self.database.update_returning
 
@@ -215,6 +219,15 @@ class RecordStore:
 
         statement = self._cached(("delete", resource.name), build, ())
         await connection.fetch(statement, {"key": key})
+
+    def in_fields(
+        self, resource: ResourceType, violation: ConstraintViolation
+    ) -> ConstraintViolation:
+        """The violation by the names of fields, which columns of a table may not have."""
+        # As plain texts: SQLAlchemy's know whether they are quoted, and JSON does not.
+        fields = {column.name: str.__str__(column.key) for column in self._table(resource).c}
+        columns = tuple(fields.get(name, name) for name in violation.columns)
+        return ConstraintViolation(violation.kind, columns)
 
     def _table(self, resource: ResourceType) -> Table:
         return self.tables[resource.name]
@@ -258,6 +271,17 @@ class RecordStore:
         if found is None:
             return Statement(build(), columns, inline=True)
         return self._cached((*key, found), build, columns)
+
+
+def _quoted(table: Table) -> str:
+    names = (table.name,) if table.schema is None else (table.schema, table.name)
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
+
+
+def _touched(table: Table) -> Row:
+    """What a model sets by itself at each update (``onupdate``)."""
+    made: dict[str, Callable[[], Any]] = table.info.get("onupdate", {})
+    return {name: make() for name, make in made.items()}
 
 
 def _number(name: str) -> BindParameter[int]:

@@ -18,14 +18,12 @@ from tidings.feed import Batch, FeedUnavailable, Invalidation, Notice, Recheck, 
 from tidings.feed.backoff import LONGEST, Backoff
 from tidings.storage.database import Connection
 from tidings.storage.order import CommitOrder, Place
-from tidings.storage.outbox import Outbox, batch_of, new_key, outbox_rows
+from tidings.storage.outbox import Keeps, new_key, outbox_rows
 from tidings.storage.publishing import SILENCE, Publication, invalidations
 from tidings.storage.statements import Row
 
 _log = logging.getLogger("tidings.feed")
 _ROWS: Final = 100
-SWEEP_SECONDS: Final = 1.0
-"""How often the outbox is looked into for what others have left there."""
 MAX_WAITING: Final = 16_000_000
 """So many bytes of changes wait in memory for a feed that is away, where there is no outbox."""
 _LAST_SECONDS: Final = 5.0
@@ -55,7 +53,7 @@ class Relay:
     """
 
     def __init__(
-        self, feed: Appends, outbox: Outbox | None = None, *, max_waiting: int = MAX_WAITING
+        self, feed: Appends, outbox: Keeps | None = None, *, max_waiting: int = MAX_WAITING
     ) -> None:
         self.outbox = outbox
         self.overflows = 0
@@ -164,7 +162,8 @@ class Relay:
             await self._wake.wait()
         else:
             try:
-                async with asyncio.timeout(SWEEP_SECONDS * random.uniform(0.5, 1.0)):  # noqa: S311
+                seconds = self.outbox.sweep_seconds * random.uniform(0.5, 1.0)  # noqa: S311
+                async with asyncio.timeout(seconds):
                     await self._wake.wait()
             except TimeoutError:
                 self._has_rows = True
@@ -187,19 +186,20 @@ class Relay:
             self._has_rows = False
             await self._publish_rows(self.outbox)
 
-    async def _publish_rows(self, outbox: Outbox) -> None:
-        """Publish rows by id, those of others included: see `outbox` for what that order is."""
-        rows = await outbox.pending(0, _ROWS)
-        if not rows:
-            return
-        try:
-            await self._feed.append([batch_of(row) for row in rows])
-            await outbox.remove(rows)
-        except BaseException:
-            self._has_rows = True
-            raise
-        if len(rows) == _ROWS:
-            self._has_rows = True
+    async def _publish_rows(self, outbox: Keeps) -> None:
+        async with outbox.turn() as is_ours:
+            pending = await outbox.pending() if is_ours else None
+            if pending is None:
+                return
+            try:
+                if pending.batches:
+                    await self._feed.append(pending.batches)
+                await outbox.remove(pending)
+            except BaseException:
+                self._has_rows = True
+                raise
+            if not pending.is_all:
+                self._has_rows = True
 
 
 class _Relayed:

@@ -58,7 +58,7 @@ class Statement:
     ) -> None:
         self.clause = clause
         self.columns = tuple(columns)
-        self.names = tuple(column.name for column in columns)
+        self.names = tuple(str.__str__(column.key) for column in columns)
         self.inline = inline
         self._native: NativeStatement | None = None
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from sqlalchemy import Column, ForeignKey, MetaData, Table
 
@@ -11,11 +12,21 @@ from tidings.schema import Field, ResourceType
 from tidings.storage.types import MYSQL_KEY_LENGTH, column_type, id_column_type
 
 
-def build_tables(resources: Iterable[ResourceType]) -> dict[str, Table]:
-    """One table per resource, in one MetaData, by resource name; call after linking."""
+def build_tables(
+    resources: Iterable[ResourceType], existing: Mapping[str, Table] = MappingProxyType({})
+) -> dict[str, Table]:
+    """One table per resource, in one MetaData, by resource name; call after linking.
+
+    ``existing`` are those that are the application's own.
+    """
     metadata = MetaData()
-    by_name = {resource.name: resource for resource in resources}
-    return {name: _table(resource, by_name, metadata) for name, resource in by_name.items()}
+    own = {one.name: one for one in resources if one.name not in existing}
+    return {**existing, **{name: _table(one, own, metadata) for name, one in own.items()}}
+
+
+def is_existing(table: Table) -> bool:
+    """Whether a table is the application's own: tidings never makes or changes it."""
+    return bool(table.info.get("is_existing"))
 
 
 def _table(resource: ResourceType, resources: dict[str, ResourceType], metadata: MetaData) -> Table:
@@ -56,7 +67,8 @@ def check_keys(table: Table) -> None:
 
 def _column(field: Field, resources: dict[str, ResourceType]) -> Column[object]:
     constraints = []
-    if field.references is not None and field.constraint:
+    # An existing table is in another MetaData, and may be made after this one.
+    if field.references in resources and field.constraint:
         target = resources[field.references].table
         constraints.append(ForeignKey(f"{target}.id", use_alter=False))
     return Column(

@@ -240,7 +240,7 @@ def column_type(field: Field) -> TypeEngine[Any]:
             return ExactText(length, key=field.unique)
         case "text":
             return ExactText(key=field.unique)
-        case "id":
+        case "id" | "uuid" | "enum":
             return ExactText(MAX_ID_LENGTH, key=True)
         case "number":
             return ExactDouble()
