@@ -23,7 +23,7 @@ def main(app: str, port: int) -> None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)  # those accepted, too
         listener.bind(("127.0.0.1", port))
         module = import_module(f"benchmarks.apps.{app}")
-        module.api.socket_server.io.eio.ping_timeout = _PATIENCE
+        module.api.socket_server.io.options.ping_timeout = _PATIENCE
         config = uvicorn.Config(
             module.app,
             log_level="warning",

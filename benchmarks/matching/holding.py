@@ -19,8 +19,9 @@ from benchmarks.tables import Table
 from tidings import Api, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
 from tidings.identity import Identity
 from tidings.realtime.freezer import EVERY, Freezer
+from tidings.realtime.messages import Event
 from tidings.realtime.service import SubscriptionService
-from tidings.realtime.subscriptions import Frame, Message, Subscriber, Subscription
+from tidings.realtime.subscriptions import Message, Subscriber, Subscription
 
 _COLUMNS: Final = [
     "subscribe µs",
@@ -93,10 +94,10 @@ async def _measure(size: int, every: int) -> dict[str, float]:
 class _Nowhere:
     """A connection to nobody."""
 
-    def send(self, frame: Frame) -> None:
+    def send(self, event: Event) -> None:
         pass
 
-    def finish(self, last: Sequence[Frame]) -> None:
+    def finish(self, last: Sequence[Event], *, for_good: bool = False) -> None:
         pass
 
     def notify(self, subscription: Subscription, message: Message) -> None:

@@ -31,6 +31,8 @@ from tidings.workers import Workers, inherited, inherited_listener, watch_parent
 
 GRACE: Final = 3
 """Seconds that open connections have when the server stops."""
+SOCKETS: Final = "tidings.socketio.uvicorn:UvicornProtocol"
+"""What serves WebSockets: those of Socket.IO without a task for each."""
 _KEEP_ALIVE: Final = 75
 """Longer than proxies keep a connection that is idle."""
 _SECRET_BYTES: Final = 32
@@ -279,6 +281,7 @@ def _serve(
         log_level="warning",
         timeout_graceful_shutdown=GRACE,
         timeout_keep_alive=_KEEP_ALIVE,
+        ws=SOCKETS,
         ws_per_message_deflate=False,
         backlog=BACKLOG,
     )

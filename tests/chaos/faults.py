@@ -19,13 +19,12 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-from engineio.async_drivers.asgi import WebSocket
-
 from tidings.feed import Batch, Cursor, SharedFeed
 from tidings.realtime import delivery
 from tidings.realtime.replay import Replayer
 from tidings.realtime.server import SocketServer
 from tidings.realtime.service import SubscriptionService
+from tidings.socketio.takeover import FastLink
 from tidings.storage import outbox as outbox_module
 from tidings.storage import relay as relay_module
 from tidings.storage.change_log import ChangeLog
@@ -45,7 +44,7 @@ POINTS: Mapping[str, tuple[Any, str, bool]] = {
     "matching": (delivery.Dispatcher, "_deliver", False),
     "delivering": (delivery.Dispatcher, "_hand_over", False),
     "delivered": (delivery.Dispatcher, "_hand_over", True),
-    "sent": (WebSocket, "send", True),
+    "sent": (FastLink, "_write", True),
     "restoring": (SubscriptionService, "restore", False),
     "restored": (SocketServer, "_missed", True),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from typing import Any
 
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
@@ -58,5 +59,5 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @api.io.on("who")
-async def who(_sid: str) -> int:
+async def who(_socket: Any) -> int:
     return os.getpid()

@@ -389,13 +389,14 @@ async def test_any_origin_is_warned_of(tmp_path) -> None:
 async def test_a_server_elsewhere_is_asked_and_its_compression_seen(tmp_path) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path / 'a.db'}"
     there = declared(url, create=True)
-    async with serve(there.asgi(), log_config=None) as address:
+    async with serve(there.asgi(), log_config=None, ws="auto") as address:
         findings = await found(declared(url), url=address, token=token())
         assert findings["websocket"].status == "ok"
         assert findings["deflate"].status == "warning"
         assert "--ws-per-message-deflate false" in (findings["deflate"].advice or "")
-    async with serve(there.asgi(), log_config=None, ws_per_message_deflate=False) as address:
-        assert "deflate" not in await found(declared(url), url=address, token=token())
+    for config in ({"ws": "auto", "ws_per_message_deflate": False}, {}):
+        async with serve(there.asgi(), log_config=None, **config) as address:
+            assert "deflate" not in await found(declared(url), url=address, token=token())
 
 
 async def test_nobody_at_the_url_and_somebody_else(tmp_path) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.realtime.kit import SECRET, delivered
+from tests.realtime.kit import SECRET, delivered, spoken
 from tidings import Api, Identity, JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
-from tidings.realtime.subscriptions import Frame, Message, Subscriber, Subscription
+from tidings.realtime.messages import Event
+from tidings.realtime.subscriptions import Message, Subscriber, Subscription
 
 MANY = {"type": "hasMany"}
 
@@ -103,15 +103,15 @@ class Follower:
     filters: Mapping[str, Any]
     where: Mapping[str, Any] | None = None
     ids: set[str] = field(default_factory=set)
-    frames: list[Frame] = field(default_factory=list)
+    frames: list[Event] = field(default_factory=list)
     resyncs: int = 0
     told: int = 0
 
-    def send(self, frame: Frame) -> None:
-        self.frames.append(frame)
+    def send(self, event: Event) -> None:
+        self.frames.append(event)
 
     def notify(self, subscription: Subscription, message: Message) -> None:
-        self.send(message.frame(subscription))
+        self.send(message.event(subscription))
 
     def forget(self) -> None:
         pass
@@ -133,7 +133,7 @@ class Follower:
 
     def events(self) -> list[tuple[str, dict[str, Any]]]:
         """What has come."""
-        return [json.loads(str(frame.encode())[2:]) for frame in self.frames]
+        return [spoken(event) for event in self.frames]
 
     async def follow(self) -> None:
         """Take in what has come, strictly: nothing enters that is in, or leaves that is not."""

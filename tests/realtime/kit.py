@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidings import Api, Identity, JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
-from tidings.realtime.subscriptions import Frame, Message, Subscriber, Subscription
+from tidings.realtime.messages import Event
+from tidings.realtime.subscriptions import Message, Subscriber, Subscription
 
 SECRET = "a-secret-of-thirty-two-bytes-or-more"
 
@@ -19,26 +20,31 @@ SECRET = "a-secret-of-thirty-two-bytes-or-more"
 class Wire:
     """A connection that keeps what it was given."""
 
-    frames: list[Frame] = field(default_factory=list)
+    frames: list[Event] = field(default_factory=list)
     ended: bool = False
+    for_good: bool = False
 
-    def send(self, frame: Frame) -> None:
-        self.frames.append(frame)
+    def send(self, event: Event) -> None:
+        self.frames.append(event)
 
     def notify(self, subscription: Subscription, message: Message) -> None:
-        self.send(message.frame(subscription))
+        self.send(message.event(subscription))
 
-    def finish(self, last: Sequence[Frame]) -> None:
+    def finish(self, last: Sequence[Event], *, for_good: bool = False) -> None:
         self.frames.extend(last)
         self.ended = True
+        self.for_good = for_good
 
     def forget(self) -> None:
         pass
 
     def events(self, name: str = "subscription.update") -> list[dict[str, Any]]:
-        texts = [str(frame.encode())[2:] for frame in self.frames]
-        packets = [json.loads(text) for text in texts if text]
-        return [payload for event, payload in packets if event == name]
+        return [payload for event, payload in map(spoken, self.frames) if event == name]
+
+
+def spoken(event: Event) -> tuple[str, Any]:
+    """An event as its client gets it: the name and what came with it."""
+    return event.name, json.loads(event.payload)
 
 
 def subscriber(name: str = "s1", user: str = "u1") -> tuple[Subscriber, Wire]:

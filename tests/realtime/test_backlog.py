@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.realtime.kit import Wire
-from tidings import ConfigurationError, Identity, SocketLimits
+from tests.realtime.kit import Wire, spoken
+from tidings import Identity, SocketLimits
 from tidings.feed import Change, Cursor
 from tidings.realtime.backlog import Backlog, SlowCounters
-from tidings.realtime.connection import Pace, WireConnection
+from tidings.realtime.connection import BURST, Pace, SocketConnection
+from tidings.realtime.messages import Event
 from tidings.realtime.notifications import Notification, Resync, folded, without_values
-from tidings.realtime.packets import text_frame
-from tidings.realtime.queues import BURST, SendQueue
 from tidings.realtime.subscriptions import Message, Subscriber, Subscription
+from tidings.socketio import Frame, Options, Server, Session
 
 ROW = {"id": 1, "title": "a value"}
 NAMES = "abcd"
@@ -45,7 +44,7 @@ def notification(what: str, way: str, offset: int = 1, record: str = "1") -> Not
 
 def payload(message: Message, told: Subscription) -> dict[str, Any]:
     """A message as it is on the wire; a notification's event is left out."""
-    event, data = json.loads(str(message.frame(told).encode())[2:])
+    event, data = spoken(message.event(told))
     return data if event == "subscription.update" else {"event": event, **data}
 
 
@@ -275,84 +274,74 @@ def _taken_at(backlog: Backlog, now: float) -> Iterator[tuple[Subscription, Any]
         yield found
 
 
-# The queue, and the connection that fills it.
+# The connection that holds it.
 
 
-async def test_a_queue_counts_what_is_not_sent_and_gives_it_in_bursts() -> None:
-    queue = SendQueue()
-    frame, umlauts = text_frame("x" * (BURST // 2 - 1)), text_frame("ä" * 10)
-    for one in (frame, frame, frame, umlauts, None):
-        queue.put_nowait(one)
-    assert queue.unsent == queue.waiting == 3 * (BURST // 2) + 21
-    assert [await queue.get(), queue.get_nowait()] == [frame, frame]
-    with pytest.raises(asyncio.QueueEmpty):
-        queue.get_nowait()
-    assert queue.unsent == 3 * (BURST // 2) + 21, "nobody has said that it is sent"
-    assert queue.waiting == BURST // 2 + 21
-    assert await queue.get() is frame
-    assert queue.unsent == BURST // 2 + 21
-    assert [queue.get_nowait(), queue.get_nowait()] == [umlauts, None]
-    waiting = asyncio.create_task(queue.get())
-    await asyncio.sleep(0)
-    assert queue.unsent == 0
-    queue.put_nowait(frame)
-    assert await waiting is frame
-    queue.put_nowait(frame)
-    queue.discard()
-    assert (queue.waiting, queue.qsize()) == (0, 0)
+class Line:
+    """A link whose client reads when it is told to: what is taken is unsent until then."""
 
+    is_websocket = True
 
-async def test_a_queue_wakes_who_waits_until_it_is_nearly_empty() -> None:
-    queue = SendQueue()
-    for _ in range(3):
-        queue.put_nowait(text_frame("x" * BURST))
-    waiting = asyncio.create_task(queue.below(BURST))
-    for _ in range(3):
-        await queue.get()
-        await asyncio.sleep(0)
-        assert not waiting.done()
-    reading = asyncio.create_task(queue.get())
-    await asyncio.wait_for(waiting, 5)
-    reading.cancel()
+    def __init__(self) -> None:
+        self.taken: list[Frame] = []
+        self.is_closed = False
+
+    @property
+    def unsent(self) -> int:
+        return sum(len(frame.wire) for frame in self.taken)
+
+    def flush(self, session: Session) -> None:
+        if not self.taken:
+            self.taken = session.take(BURST)
+
+    def close(self, session: Session, code: int, why: str = "") -> None:
+        self.taken += session.take(10**9)
+        self.is_closed = True
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
 
 
 class Slow:
     """A connection whose client reads when it is told to."""
 
     def __init__(self, **limits: int) -> None:
-        self.queue = SendQueue()
+        self.server = Server(Options(unsent_bytes=limits.pop("unsent_bytes", 8_000_000)))
+        engine = self.server.engine
+        self.line = Line()
+        guest = engine.lobby.enter(None, polls=False)
+        self.session = Session(engine, "session", self.line, guest, {})
+        engine.sessions["session"] = self.session
+        self.server.opened(self.session)
+        self.session.receive("40")
+        (socket,) = self.server.namespaces["/"].sockets.values()
+        self.heard()
         self.counters = SlowCounters()
         self.offset = 0
-        self.ended: list[str] = []
         pace = Pace(SocketLimits(**limits), lambda: Cursor("e", self.offset), self.counters)
-        self.connection = WireConnection(
-            self.queue,
-            pace,
-            lambda: self.ended.append("overflow"),
-            lambda: self.ended.append("finished"),
-        )
+        self.connection = SocketConnection(socket, pace)
         self.subscriber = Subscriber("x", Identity(user_id="u"), self.connection)
 
     def notify(self, told: Subscription, record: str = "1", way: str = "update") -> None:
         self.offset += 1
         self.connection.notify(told, notification("patch", way, self.offset, record))
 
-    async def read(self) -> list[dict[str, Any]]:
+    def heard(self) -> list[dict[str, Any]]:
+        """Read a burst, and have the next one taken."""
+        self.session.link.flush(self.session)
+        frames, self.line.taken = self.line.taken, []
+        self.session.has_room()
+        return [json.loads(frame.text[2:])[1] for frame in frames if frame.text[:2] == "42"]
+
+    def read(self) -> list[dict[str, Any]]:
         """All that is there."""
         found: list[dict[str, Any]] = []
-        while True:
-            reading = asyncio.create_task(self.queue.get())
-            await asyncio.sleep(0)
-            if not reading.done():
-                reading.cancel()
-                return found
-            frames = [reading.result()]
-            while True:
-                try:
-                    frames.append(self.queue.get_nowait())
-                except asyncio.QueueEmpty:
-                    break
-            found += [json.loads(str(frame.encode())[2:])[1] for frame in frames if frame]
+        while self.session.unsent or self.connection.held:
+            found += self.heard()
+        return found
 
 
 async def test_a_slow_client_gets_the_rest_folded_and_in_order() -> None:
@@ -360,15 +349,15 @@ async def test_a_slow_client_gets_the_rest_folded_and_in_order() -> None:
     told = subscription("s", slow.subscriber)
     for number in range(500):
         slow.notify(told, str(number % 5))
-        assert slow.queue.unsent < 2_300
+        assert slow.session.unsent < 2_300
     assert slow.connection.held == 5
-    heard = await slow.read()
+    heard = slow.read()
     cursors = [int(data["meta"]["cursor"].split(".")[1]) for data in heard]
     assert cursors[-5:] == list(range(496, 501))
     assert cursors[:-5] == list(range(1, len(cursors) - 4))
     assert slow.connection.held == 0
     slow.notify(told)
-    assert [data["meta"]["cursor"] for data in await slow.read()] == ["e.501"]
+    assert [data["meta"]["cursor"] for data in slow.read()] == ["e.501"]
     assert slow.counters == SlowCounters(
         behind=1, held=500 - len(cursors) + 5, folded=500 - len(cursors)
     )
@@ -381,11 +370,9 @@ async def test_a_slow_client_reads_a_large_backlog_burst_by_burst() -> None:
         slow.notify(told, str(number))
     most, held = 0, []
     while slow.connection.held:
-        await slow.queue.get()
-        while slow.queue.waiting and slow.queue.unsent - slow.queue.waiting < BURST:
-            slow.queue.get_nowait()
+        assert slow.heard()
         held.append(slow.connection.held)
-        most = max(most, slow.queue.unsent)
+        most = max(most, slow.session.unsent)
     assert len(held) > 3
     assert most < 2.1 * BURST
 
@@ -397,32 +384,23 @@ async def test_a_client_that_is_gone_leaves_nothing_in_the_backlog() -> None:
         for number in range(10):
             slow.notify(told, str(number))
         assert slow.connection.held
-        waiting = slow.queue.qsize()
+        waiting = len(slow.session.out)
         if ended == "finish":
-            slow.connection.finish([text_frame('2["last",{"meta":0}]')])
-            assert slow.ended == ["finished"]
+            slow.connection.finish([Event.of("last", {"meta": 0})])
+            assert slow.line.is_closed
         else:
             slow.connection.forget()
         assert slow.connection.held == 0
-        assert slow.queue.refill is None
+        assert slow.session.state.on_drained is None
         slow.notify(told)
-        slow.connection.send(text_frame("2[]"))
-        assert len(await slow.read()) == waiting + (ended == "finish")
+        slow.connection.send(Event.of("more", {}))
+        assert len(slow.heard()) == waiting + (ended == "finish")
 
 
-async def test_answers_that_nobody_reads_end_the_connection(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("tidings.realtime.connection.MAX_UNSENT", 10_000)
-    slow = Slow()
+async def test_answers_that_nobody_reads_end_the_connection() -> None:
+    slow = Slow(unsent_bytes=10_000)
     for _ in range(200):
-        slow.connection.send(text_frame('2["subscription.created",{"x":"' + "y" * 400 + '"}]'))
-    assert slow.ended == ["overflow"]
-    assert slow.counters.dropped == 1
-    assert slow.queue.unsent == 0
-
-
-@pytest.mark.parametrize("options", [{"queue_bytes": 0}, {"held_notifications": "x"}])
-def test_limits_that_hold_nothing_are_named(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError, match=next(iter(options))):
-        SocketLimits(**options)
+        slow.connection.send(Event.of("subscription.created", {"x": "y" * 400}))
+    assert slow.line.is_closed
+    assert slow.server.engine.slow == 1
+    assert slow.session.size == 0

@@ -12,7 +12,7 @@ import pytest
 from tests.realtime.kit import delivered, make_api, running, subscriber
 from tidings import Api, InvalidRequest
 from tidings.feed import MemoryFeed
-from tidings.realtime.subscriptions import Frame
+from tidings.realtime.messages import Event
 
 pytestmark = pytest.mark.anyio
 
@@ -131,7 +131,7 @@ async def test_one_wire_that_breaks_costs_the_others_nothing(
         service = api.socket_server._service
         (broken, _), (fine, wire) = subscriber("broken"), subscriber("fine")
 
-        def fail(_: Frame) -> None:
+        def fail(_: Event) -> None:
             raise OSError("gone")
 
         broken.connection.send = fail  # type: ignore[method-assign]
@@ -225,6 +225,6 @@ def test_a_packet_is_under_two_hundred_bytes() -> None:
     from tidings.realtime.notifications import encoder
 
     encode = encoder(Change("posts", "12345", "update", {}, {}), "k3f9x.104217")
-    packet = str(encode("update", "posts-abcde").encode())
-    payload = packet.removeprefix('42["subscription.update",').removesuffix("]")
-    assert len(payload.encode()) < 200
+    event = encode("update", "posts-abcde")
+    assert event.name == "subscription.update"
+    assert len(event.payload) < 200

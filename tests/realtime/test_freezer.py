@@ -13,7 +13,8 @@ from tidings.identity import Identity
 from tidings.matching.node import Entry, Node
 from tidings.realtime import freezer
 from tidings.realtime.freezer import Freezer
-from tidings.realtime.subscriptions import Frame, Message, Subscriber, Subscription
+from tidings.realtime.messages import Event
+from tidings.realtime.subscriptions import Message, Subscriber, Subscription
 
 
 class Collector:
@@ -96,10 +97,10 @@ def test_a_collector_that_is_turned_off_is_left_alone(collector: Collector) -> N
 
 
 class Nowhere:
-    def send(self, frame: Frame) -> None:
+    def send(self, event: Event) -> None:
         pass
 
-    def finish(self, last: Sequence[Frame]) -> None:
+    def finish(self, last: Sequence[Event], *, for_good: bool = False) -> None:
         pass
 
     def notify(self, subscription: Subscription, message: Message) -> None:

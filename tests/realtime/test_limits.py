@@ -130,7 +130,7 @@ async def test_filters_weigh() -> None:
 
 def test_connections_are_counted_by_user_and_address() -> None:
     connections = Connections(SocketLimits(connections_per_user=2, connections_per_address=3))
-    made: list[dict[str, Any]] = [{} for _ in range(4)]
+    made = [object() for _ in range(4)]
     assert connections.enter(made[0], "ann", "a")
     assert connections.enter(made[0], "ann", "a"), "again over one connection: still one"
     assert connections.enter(made[1], "ann", "a")
@@ -141,8 +141,8 @@ def test_connections_are_counted_by_user_and_address() -> None:
     connections.leave(made[0])
     connections.leave(made[0])
     assert connections.enter(made[3], "ann", "a")
-    for environ in [*made, None]:
-        connections.leave(environ)
+    for connection in made:
+        connections.leave(connection)
     assert not connections._counts
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.realtime.kit import Wire, delivered, make_api, running, subscriber
+from tests.realtime.kit import Wire, delivered, make_api, running, spoken, subscriber
 from tests.support.memory_log import MemoryLog
 from tidings import Api, Identity, SocketLimits
 from tidings.api import FeedOptions
@@ -50,10 +49,10 @@ async def ask(
     answer, then = await server.handle(person.id, event, payload)
     before = len(wire.frames)
     then()
-    events = [json.loads(str(frame.encode())[2:]) for frame in wire.frames[before:]]
+    events = [spoken(event) for event in wire.frames[before:]]
     # Word that a subscription has caught up comes last; what it says is looked at where it counts.
     told = [(name, given) for name, given in events if name != "subscription.created"]
-    assert events[: len(told)] == [list(one) for one in told]
+    assert events[: len(told)] == told
     return answer, told
 
 

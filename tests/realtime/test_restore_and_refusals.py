@@ -294,7 +294,8 @@ async def test_a_slow_hook_does_not_keep_a_clients_pongs_waiting() -> None:
         await asyncio.sleep(3)
 
     async with serve(api.asgi()) as url:
-        api.io.eio.ping_interval, api.io.eio.ping_timeout = 1, 1
+        options = api.socket_server.io.options
+        options.ping_interval, options.ping_timeout = 1, 1
         client = socketio.AsyncClient(reconnection=False)
         token = jwt.encode({"sub": "u1"}, SECRET)
         await client.connect(url, auth={"token": token}, transports=["websocket"])

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tidings.realtime import delivery, packets
+from tidings.realtime import delivery
+from tidings.realtime.messages import Event
 
 
 def leak_titles(patch: pytest.MonkeyPatch) -> None:
@@ -18,8 +19,9 @@ def leak_titles(patch: pytest.MonkeyPatch) -> None:
         title = (change.after or change.before)["title"]
 
         def with_title(way: str, name: str) -> Any:
-            frame = encode(way, name)
-            return packets.text_frame(frame.data.replace('"meta":', f'"title":"{title}","meta":'))
+            event = encode(way, name)
+            leak = f'"title":"{title}","meta":'
+            return Event(event.name, event.payload.replace(b'"meta":', leak.encode()))
 
         return with_title
 

@@ -15,19 +15,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pytest
-from engineio.packet import MESSAGE
-from engineio.packet import Packet as EnginePacket
 
 from tidings.realtime.admission import Admission
-from tidings.realtime.packets import Packet
+from tidings.realtime.messages import Event
+from tidings.socketio import Frame, client
 from tidings.storage import RecordStore
 
 SHORTEST: Final = 6
 """Shorter texts are in many words by chance."""
 _MOST_SENT = 4_000_000
-_FROM_CLIENT = re.compile(
-    r'(?:0|1|[23]\d*\["(?:subscribe|unsubscribe|restore-subscriptions|authenticate|explain)")'
-)
 _MOMENT = r"\d{4}-\d\d-\d\dT[\d:.]+Z"
 _PROTOCOL: Final[dict[str, str]] = {
     "type": r"resource\.(?:created|updated|deleted)",
@@ -133,17 +129,25 @@ def tapped() -> Iterator[Tap]:
     with pytest.MonkeyPatch.context() as patch:
         _tap_records(patch, tap)
         _tap_clients(patch, tap)
-        made = EnginePacket.__init__
-
-        def init(
-            self: Any, packet_type: int = 6, data: Any = None, encoded_packet: Any = None
-        ) -> None:
-            if packet_type == MESSAGE and isinstance(data, str) and not _FROM_CLIENT.match(data):
-                tap.frames.add(data)
-            made(self, packet_type, data, encoded_packet)
-
-        patch.setattr(EnginePacket, "__init__", init)
+        _tap_frames(patch, tap)
         yield tap
+
+
+def _tap_frames(patch: pytest.MonkeyPatch, tap: Tap) -> None:
+    """Events, since not all go over a wire, and Socket.IO's packets: acks and refusals."""
+    say, write = Event.__init__, Frame.__init__
+
+    def saying(self: Any, name: str, payload: bytes) -> None:
+        tap.frames.add(f'2["{name}",{payload.decode()}]')
+        say(self, name, payload)
+
+    def writing(self: Any, payload: bytes, *, is_binary: bool = False) -> None:
+        if payload.startswith(b"4") and not is_binary:
+            tap.frames.add(payload[1:].decode())
+        write(self, payload, is_binary=is_binary)
+
+    patch.setattr(Event, "__init__", saying)
+    patch.setattr(Frame, "__init__", writing)
 
 
 def _tap_records(patch: pytest.MonkeyPatch, tap: Tap) -> None:
@@ -165,20 +169,20 @@ def _tap_records(patch: pytest.MonkeyPatch, tap: Tap) -> None:
 
 
 def _tap_clients(patch: pytest.MonkeyPatch, tap: Tap) -> None:
-    decode, admit = Packet.decode, Admission.admit
+    decode, admit = client.decode, Admission.admit
 
-    def decoding(self: Any, encoded_packet: str) -> int:
-        if len(encoded_packet) < _MOST_SENT:
-            tap.sent.add(encoded_packet)
-        number: int = decode(self, encoded_packet)
-        tap.sent |= set(_texts(self.data))  # as it is without its escapes
-        return number
+    def decoding(text: str, start: int, *, most: int) -> Any:
+        if len(text) < _MOST_SENT:
+            tap.sent.add(text)
+        packet = decode(text, start, most=most)
+        tap.sent |= set(_texts(packet.data))  # as it is without its escapes
+        return packet
 
     async def admitting(self: Any, identity: Any, payload: Any) -> Any:
         tap.sent |= set(_texts(payload))
         return await admit(self, identity, payload)
 
-    patch.setattr(Packet, "decode", decoding)
+    patch.setattr(client, "decode", decoding)
     patch.setattr(Admission, "admit", admitting)
 
 

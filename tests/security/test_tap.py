@@ -14,7 +14,8 @@ from tests.security.tap import Tap, tapped
 from tests.support.node import NodeClient
 from tests.support.server import RunningServer, run_server
 from tidings import Api
-from tidings.realtime import notifications, packets
+from tidings.realtime import notifications
+from tidings.realtime.messages import Event
 
 pytestmark = pytest.mark.leaks
 
@@ -56,9 +57,9 @@ async def test_a_value_is_found_wherever_it_is(
     member: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def careless(subscription: Any, reason: str, cursor: Any) -> Any:
-        return packets.event_frame("subscription.resync", {member: SECRET_TITLE})
+        return Event.of("subscription.resync", {member: SECRET_TITLE})
 
-    monkeypatch.setattr(notifications, "resync_frame", careless)
+    monkeypatch.setattr(notifications, "resync_event", careless)
     async with running() as api:
         with tapped() as tap:
             await _world(api)

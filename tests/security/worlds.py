@@ -6,13 +6,12 @@ related records; and all of it changes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from tests.realtime.kit import SECRET
+from tests.realtime.kit import SECRET, spoken
 from tidings import (
     ANONYMOUS,
     Api,
@@ -26,7 +25,8 @@ from tidings import (
     policies,
 )
 from tidings.errors import TidingsError
-from tidings.realtime.subscriptions import Frame, Message, Subscriber, Subscription
+from tidings.realtime.messages import Event
+from tidings.realtime.subscriptions import Message, Subscriber, Subscription
 
 STATES = ("draft", "open", "Open", "done", "")
 TENANTS = (1, 2, 3)
@@ -180,23 +180,23 @@ class User:
 
     identity: Identity
     subscriber: Subscriber
-    frames: list[Frame] = field(default_factory=list)
+    frames: list[Event] = field(default_factory=list)
 
-    def send(self, frame: Frame) -> None:
-        self.frames.append(frame)
+    def send(self, event: Event) -> None:
+        self.frames.append(event)
 
     def notify(self, subscription: Subscription, message: Message) -> None:
-        self.send(message.frame(subscription))
+        self.send(message.event(subscription))
 
     def forget(self) -> None:
         pass
 
-    def finish(self, last: Any) -> None:
+    def finish(self, last: Any, *, for_good: bool = False) -> None:
         raise AssertionError("nobody is to be disconnected")
 
     def take(self) -> list[tuple[str, dict[str, Any]]]:
         """The events that have come since last time."""
-        found = [json.loads(str(frame.encode())[2:]) for frame in self.frames]
+        found = [spoken(event) for event in self.frames]
         self.frames.clear()
         return found
 

@@ -210,12 +210,16 @@ async def test_handlers_of_every_kind_answer(url: str, server: Server) -> None:
     def never(socket: Socket) -> object:
         return NO_ANSWER
 
+    server.on("lambda", lambda socket, number: slow(socket, number))
     server.on("note", lambda socket, text: told.append(text))
     async with await Wire.connected(url) as wire:
         await wire.send('421["nothing"]', '422["slow",1]', '423["then"]', '424["never"]')
-        await wire.send('42["slow",5]', '42["note","x"]', '425["nothing"]')
-        answers = [await wire.receive() for _ in range(5)]
-        assert answers == ["431[]", "432[2]", "433[1,2]", '42["after","the ack"]', "435[]"]
+        await wire.send('42["slow",5]', '42["note","x"]', '425["lambda",5]', '426["nothing"]')
+        answers = [await wire.receive() for _ in range(6)]
+        assert answers[:4] == ["431[]", "432[2]", "433[1,2]", '42["after","the ack"]']
+        assert answers[4:] == ["435[6]", "436[]"]
+        await wire.send('427["lambda",5]', '428["nothing"]')
+        assert [await wire.receive() for _ in range(2)] == ["437[6]", "438[]"]
         assert told == ["x"]
 
 
@@ -411,6 +415,34 @@ async def test_a_client_that_leaves_while_it_is_asked_who_it_is(url: str, server
         await asked.wait()
     await eventually(lambda: not server.engine.sessions)
     assert gone == []
+
+
+async def test_what_a_client_says_last_is_heard(
+    url: str, server: Server, http: httpx.AsyncClient
+) -> None:
+    heard: list[str] = []
+
+    @server.on("bye")
+    async def bye(socket: Socket, how: str) -> None:
+        heard.append(how)
+
+    server.on("disconnect", lambda socket, reason: heard.append(reason))
+    for ending in ("41", "1"):
+        wire = await Wire.connected(url)
+        await wire.send(f'42["bye","{ending}"]', ending)
+        await eventually(lambda: len(heard) == 2)
+        await wire.close()
+        poller = await Poller.connected(http)
+        await poller.post(f'42["bye","{ending}"]', ending)
+        await eventually(lambda: len(heard) == 4)
+        await poller.post("1")
+        reason = "client namespace disconnect" if ending == "41" else "transport close"
+        assert heard == [ending, reason] * 2
+        heard.clear()
+    wire = await Wire.connected(url)
+    await wire.send('42["bye","close"]')
+    await wire.close()
+    await eventually(lambda: heard == ["close", "transport close"])
 
 
 async def test_a_handler_of_a_client_that_has_gone_is_cancelled(url: str, server: Server) -> None:

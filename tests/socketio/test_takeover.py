@@ -250,7 +250,7 @@ async def test_without_the_class_there_is_no_extension() -> None:
         seen.append(scope.get("extensions", {}))
         await server(scope, receive, send)
 
-    for config, has_it in (({}, False), (FAST, True)):
+    for config, has_it in (({"ws": "auto"}, False), (FAST, True)):
         async with served(look, **config) as url:
             async with await Wire.connected(url) as wire:
                 await wire.assert_lives()

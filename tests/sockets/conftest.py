@@ -6,13 +6,23 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from tests.http.kit import tracebacks, watched_logs
+from tests.sockets import kit
 from tests.sockets.kit import NOTHING, Socket, eventually, leftovers, live_api, served
 
 from tidings import Api, SocketLimits
 
 
+@pytest.fixture(scope="module", params=["fast", "portable"], autouse=True)
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Everything here is so whether the transport is taken over or not."""
+    if request.param == "portable":
+        kit.WAY["ws"] = "auto"
+    yield request.param
+    kit.WAY.clear()
+
+
 @pytest.fixture(scope="module")
-async def api() -> Api:
+async def api(way: str) -> Api:
     # All of its sockets are one user's.
     return live_api(limits=SocketLimits(user_factor=1_000_000))
 

@@ -17,6 +17,8 @@ from websockets.exceptions import ConnectionClosed
 from tidings import Api, SocketIOPlugin
 
 TIMEOUT = 10.0
+WAY: dict[str, Any] = {}
+"""How uvicorn is told to serve WebSockets: the tests of this folder try both ways."""
 
 
 def live_api(**options: Any) -> Api:
@@ -52,7 +54,7 @@ def live_api(**options: Any) -> Api:
 
 @contextlib.asynccontextmanager
 async def served(api: Api, **config: Any) -> AsyncIterator[str]:
-    async with serve(api.asgi(), **{**WITHOUT_LOG, **config}) as url:
+    async with serve(api.asgi(), **{**WITHOUT_LOG, **WAY, **config}) as url:
         yield url
 
 
@@ -67,23 +69,14 @@ def leftovers(api: Api) -> tuple[int, int, int, int, int, int]:
     """All that sockets leave in the server's books."""
     sockets = api.socket_server
     service = sockets._service
-    manager = sockets.io.manager
+    engine, found = sockets.io.engine, sockets.io.namespaces.values()
     return (
         len(sockets._subscribers),
         len(sockets._admitted),
         len(service._members),
         len(sockets._matcher),
-        len(sockets.io.environ)
-        + len(sockets.io._malformed)
-        + len(sockets.io._inboxes)
-        + len(sockets.io._binary_packet)
-        + len(sockets.io.eio.sockets)
-        + len(sockets.io.eio._pings)
-        + len(sockets._lobby)
-        + len(sockets._upgrades),
-        sum(len(room) for rooms in manager.rooms.values() for room in rooms.values())
-        + sum(map(len, manager.pending_disconnect.values()))
-        + sum(map(len, manager.pending_connect.values())),
+        len(engine.sessions) + len(engine.leaving) + len(engine.lobby) + len(engine.wheel),
+        sum(len(one.sockets) + len(one.rooms) for one in found) + len(sockets._connections),
     )
 
 

@@ -25,7 +25,9 @@ from tests.sockets.kit import (
 )
 
 from tidings import Identity
-from tidings.realtime.subscriptions import Frame, Message, Subscriber, Subscription
+from tidings.realtime.messages import Event
+from tidings.realtime.subscriptions import Message, Subscriber, Subscription
+from tidings.socketio import Frame, Session
 
 UPDATE = "subscription.update"
 
@@ -34,13 +36,13 @@ class Wire:
     """A connection that keeps what it gets."""
 
     def __init__(self) -> None:
-        self.frames: list[Frame] = []
+        self.frames: list[Event] = []
 
-    def send(self, frame: Frame) -> None:
-        self.frames.append(frame)
+    def send(self, event: Event) -> None:
+        self.frames.append(event)
 
     def notify(self, subscription: Subscription, message: Message) -> None:
-        self.send(message.frame(subscription))
+        self.send(message.event(subscription))
 
     def forget(self) -> None:
         pass
@@ -88,9 +90,11 @@ def change(record: str, **attributes: Any) -> dict[str, Any]:
     return document("posts", attributes, record)
 
 
-async def test_equal_subscriptions_of_sockets_share_one_frame() -> None:
+async def test_equal_subscriptions_of_sockets_share_one_frame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     api = live_api()
-    given: list[Any] = []
+    given: list[Frame] = []
     async with (
         served(api) as url,
         await Socket.connected(url) as first,
@@ -107,19 +111,17 @@ async def test_equal_subscriptions_of_sockets_share_one_frame() -> None:
         assert made_ids[0] == made_ids[1]
         assert made_ids[2] == "own"
         assert len(api.socket_server._matcher) == 1
-        for subscriber in api.socket_server._subscribers.values():
-            queue = subscriber.connection._queue  # type: ignore[attr-defined]
-            put = queue.put_nowait
+        send = Session.send
 
-            def keep(frame: Any, put: Any = put) -> None:
-                given.append(frame)
-                put(frame)
+        def keep(session: Session, frame: Frame) -> None:
+            given.append(frame)
+            send(session, frame)
 
-            queue.put_nowait = keep
+        monkeypatch.setattr(Session, "send", keep)
         await api.resources.posts.post({"status": "a", "views": 5})
         for socket, made in zip((first, second, third), made_ids, strict=True):
             assert (await socket.event(UPDATE))["subscriptionId"] == made
-    updates = [frame for frame in given if frame is not None and UPDATE in frame.encode()]
+    updates = [frame for frame in given if UPDATE in frame.text]
     assert len(updates) == 3
     assert len({id(frame) for frame in updates}) == 2
 
@@ -212,7 +214,7 @@ async def test_a_connection_that_dies_in_the_middle_of_a_fan_out_harms_nobody() 
 
 async def test_a_broken_wire_among_whole_ones() -> None:
     class Broken(Wire):
-        def send(self, frame: Frame) -> None:
+        def send(self, event: Event) -> None:
             raise OSError("gone")
 
     api = live_api()

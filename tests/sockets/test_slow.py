@@ -28,8 +28,8 @@ from tests.sockets.kit import (
 )
 
 from tidings import Api, SocketLimits
-from tidings.realtime.connection import WireConnection
-from tidings.realtime.packets import text_frame
+from tidings.realtime.connection import SocketConnection
+from tidings.realtime.messages import Event
 from tidings.realtime.subscriptions import Subscriber
 
 UPDATE, RESYNC = "subscription.update", "subscription.resync"
@@ -46,13 +46,13 @@ class Stalled:
         self.heard: list[str] = []
 
     @property
-    def connection(self) -> WireConnection:
-        assert isinstance(self.subscriber.connection, WireConnection)
+    def connection(self) -> SocketConnection:
+        assert isinstance(self.subscriber.connection, SocketConnection)
         return self.subscriber.connection
 
     @property
     def unsent(self) -> int:
-        return self.connection._queue.unsent
+        return self.connection.unsent
 
     async def send(self, *frames: str) -> None:
         """Send without waiting for anything."""
@@ -142,7 +142,7 @@ async def fill(*clients: Stalled) -> None:
 
 
 async def _fill(client: Stalled) -> None:
-    filler = text_frame('2["filler",{"x":"' + "x" * QUEUE + '"}]')
+    filler = Event.of("filler", {"x": "x" * QUEUE})
     full = 0
     while full < 20:
         full += 1
@@ -280,7 +280,7 @@ async def test_many_that_do_not_read_disturb_nobody() -> None:
             assert (await reader.event(UPDATE))["id"] == made["id"]
             assert max(client.unsent for client in clients) < MOST
             assert max(client.connection.held for client in clients) <= HELD + 1
-            assert api.socket_server.io.unsent < len(clients) * MOST + MOST
+            assert api.socket_server.io.engine.unsent < len(clients) * MOST + MOST
         for one in waiting:
             await one.__aexit__(None, None, None)
     await eventually(lambda: leftovers(api) == NOTHING)
@@ -323,17 +323,14 @@ async def _ask(client: Stalled, request: dict[str, Any], times: int) -> None:
 
 
 async def _inbox(api: Api, client: Stalled) -> Any:
-    inboxes = api.socket_server.io._inboxes
-    engine_id = api.socket_server.io.manager.eio_sid_from_sid(client.subscriber.id, "/")
-    await eventually(lambda: engine_id in inboxes)
-    return inboxes[engine_id]
+    state = client.connection._socket.session.state
+    await eventually(lambda: state._inbox is not None)
+    return state._inbox
 
 
-async def test_answers_beyond_all_measure_end_the_connection(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("tidings.realtime.connection.MAX_UNSENT", 50_000)
+async def test_answers_beyond_all_measure_end_the_connection() -> None:
     api = live_api()
+    api.socket_server.io.options.unsent_bytes = 50_000
     with watched_logs() as records:
         async with (
             served(api) as url,
@@ -374,9 +371,10 @@ async def test_a_token_that_ends_ends_what_is_held() -> None:
         frames: list[str] = []
         while "41" not in frames:
             frames += await client.read()
-        assert frames[-2:] == [
+        assert frames[-3:] == [
             '42["auth.revoked",{"message":"Token revoked"}]',
             "41",
+            "1",
         ]
         await eventually(lambda: leftovers(api) == NOTHING)
 

@@ -26,6 +26,8 @@ from typing import Any
 import uvicorn
 
 REPOSITORY = Path(__file__).parent.parent.parent
+FAST = "tidings.socketio.uvicorn:UvicornProtocol"
+"""What ``tidings serve`` has uvicorn use for WebSockets."""
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 5.0
 
@@ -158,12 +160,12 @@ async def run_server(
 
 @contextlib.asynccontextmanager
 async def serve(app: Any, **config: Any) -> AsyncIterator[str]:
-    """Serve an ASGI app from this process with uvicorn; yields its URL."""
+    """Serve an ASGI app from this process, as ``tidings serve`` does; yields its URL."""
     # With the protocol named, asyncio turns Nagle off: an answer would wait 40 ms otherwise.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-        settings = {"log_level": "warning", "timeout_graceful_shutdown": 1, **config}
+        settings = {"log_level": "warning", "timeout_graceful_shutdown": 1, "ws": FAST, **config}
         server = uvicorn.Server(uvicorn.Config(app, **settings))
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:

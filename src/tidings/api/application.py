@@ -43,7 +43,7 @@ from tidings.feed.redis import redis_log
 from tidings.hooks import Handler, HookRegistry
 from tidings.identity import TRUSTED, Asker, Identity, asker
 from tidings.jsonapi import JsonApiApp
-from tidings.realtime import Explainer, Explanation, Origins, SocketServer
+from tidings.realtime import Events, Explainer, Explanation, Origins, SocketServer
 from tidings.resources import Operations, ResourceHandle, ResourceHandles
 from tidings.schema import FilterLimits, ResourceRegistry, ResourceType, declare_resource
 from tidings.schema.resource import CheckPermissions, RowPolicy
@@ -644,9 +644,9 @@ class Api:
         return self._sockets is not None and self._sockets.is_draining
 
     @property
-    def io(self) -> Any:
-        """The python-socketio server behind `socket_server`, for events of your own."""
-        return self.socket_server.io
+    def io(self) -> Events:
+        """The sockets, for events of the application's own."""
+        return self.socket_server.events
 
     @property
     def is_alone(self) -> bool:

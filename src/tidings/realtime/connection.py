@@ -1,4 +1,4 @@
-"""WireConnection: the wire to one client, of whom nobody knows how fast it reads."""
+"""SocketConnection: the wire to one client, of whom nobody knows how fast it reads."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Final
 from tidings.feed import Cursor
 from tidings.realtime.backlog import Backlog, SlowCounters
 from tidings.realtime.limits import SocketLimits
-from tidings.realtime.queues import BURST, SendQueue
-from tidings.realtime.subscriptions import Frame, Message, Subscription
+from tidings.realtime.messages import Event
+from tidings.realtime.subscriptions import Message, Subscription
+from tidings.socketio import Frame, Socket
 
-MAX_UNSENT: Final = 8_000_000
-"""So many bytes of answers may wait (those to one large restore do); then the connection ends."""
+BURST: Final = 32_768
+"""So many bytes leave the backlog at once: what stays there may still be folded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,65 +27,59 @@ class Pace:
     counters: SlowCounters
 
 
-class WireConnection:
+class SocketConnection:
     """Sends to one client, and never waits for it.
 
-    Notifications go into its queue while less than ``limits.queue_bytes`` are unsent, and else
-    into a backlog, until the queue has taken all of that. Answers go into the queue in any case:
-    a client whose answers wait is not asked for more (see `WireServer`).
+    Notifications are sent while less than ``limits.queue_bytes`` are unsent, and else go into a
+    backlog, until the client has read all of that. Answers are sent in any case: a client whose
+    answers wait is not answered any more (see `tidings.socketio.Options`).
     """
 
-    def __init__(
-        self,
-        queue: SendQueue,
-        pace: Pace,
-        overflow: Callable[[], None],
-        finished: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._queue = queue
+    __slots__ = ("_backlog", "_is_over", "_pace", "_socket")
+
+    def __init__(self, socket: Socket, pace: Pace) -> None:
+        self._socket = socket
         self._pace = pace
-        self._overflow = overflow
-        self._finished = finished
         self._is_over = False
         self._backlog: Backlog | None = None
 
     @property
     def held(self) -> int:
-        """How many notifications are not even in the queue."""
+        """How many notifications are not even on their way."""
         return 0 if self._backlog is None else len(self._backlog)
 
-    def send(self, frame: Frame) -> None:
-        """Queue a frame; a client that reads nothing is disconnected, and gets no more."""
-        if self._is_over:
-            return
-        if self._queue.unsent < MAX_UNSENT:
-            self._queue.put_nowait(frame)
-            return
-        self._pace.counters.dropped += 1
-        self.forget()
-        self._queue.discard()
-        self._overflow()
+    @property
+    def unsent(self) -> int:
+        """How many bytes are on their way and have not been sent."""
+        return self._socket.session.unsent
+
+    def send(self, event: Event) -> None:
+        """Send an event."""
+        if not self._is_over:
+            self._socket.session.send(_frame(event))
 
     def notify(self, subscription: Subscription, message: Message) -> None:
         """Tell a subscription something, now or when the client has read what came before it."""
         if self._is_over:
             return
         if self._backlog is None:
-            if self._queue.unsent < self._pace.limits.queue_bytes:
-                self._queue.put_nowait(message.frame(subscription))
+            session = self._socket.session
+            if session.unsent < self._pace.limits.queue_bytes:
+                session.send(_frame(message.event(subscription)))
                 return
             self._pace.counters.behind += 1
             self._backlog = self._new_backlog()
-            self._queue.refill = self._refill
+            self._socket.when_read(self._refill)
         self._backlog.add(subscription, message)
 
-    def finish(self, last: Sequence[Frame]) -> None:
-        """Queue these frames and end the connection; nothing that comes later is sent."""
-        if not self._is_over:
-            self.forget()
-            for frame in last:
-                self._queue.put_nowait(frame)
-            self._finished()
+    def finish(self, last: Sequence[Event], *, for_good: bool = False) -> None:
+        """Send these events and end the connection; nothing that comes later is sent."""
+        if self._is_over:
+            return
+        self.forget()
+        for event in last:
+            self._socket.session.send(_frame(event))
+        self._socket.end(for_good=for_good)
 
     def forget(self) -> None:
         """Send nothing any more, and let go of what is held."""
@@ -98,15 +93,24 @@ class WireConnection:
 
     def _end_backlog(self) -> None:
         self._backlog = None
-        self._queue.refill = None
+        self._socket.when_read(None)
 
     def _refill(self) -> None:
-        """Move a burst from the backlog into the queue; what stays there may still be folded."""
-        now, enough = time.time(), min(BURST, self._pace.limits.queue_bytes)
-        while self._backlog is not None and self._queue.waiting < enough:
+        """Send a burst out of the backlog."""
+        now, session = time.time(), self._socket.session
+        enough = min(BURST, self._pace.limits.queue_bytes)
+        while self._backlog is not None and session.size < enough:
             told = self._backlog.take(now)
             if told is None:
                 self._end_backlog()
             else:
                 subscription, message = told
-                self._queue.put_nowait(message.frame(subscription))
+                session.send(_frame(message.event(subscription)))
+
+
+def _frame(event: Event) -> Frame:
+    """An event as Socket.IO's packet, made once for all who get it."""
+    frame = event.form
+    if frame is None:
+        frame = event.form = Frame(b'42["%b",%b]' % (event.name.encode(), event.payload))
+    return frame  # type: ignore[no-any-return]  # `form` is this module's

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, fields
-from ipaddress import IPv6Address, ip_address
 from math import inf
-from typing import Any, Final
+from typing import Final
 
 from tidings.errors import ConfigurationError, Conflict, RateLimited
 
@@ -239,45 +238,22 @@ def _price(event: str, payload: object, subscriptions: int) -> int:
     return 1 if event in ("subscribe", "explain") else 0
 
 
-def address_of(scope: Any) -> str | None:
-    """Where a client connects from, as the server (or the proxy that it trusts) says.
-
-    Of an IPv6 address the network, for who has one of those has 2 ** 64.
-    """
-    client = scope.get("client")
-    return _network(str(client[0])) if client else None
-
-
-def _network(address: str) -> str:
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return address
-    if not isinstance(found, IPv6Address):
-        return address
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return f"{IPv6Address(int(found) >> 64 << 64)}/64"
-
-
-_HELD: Final = "tidings.connection"
-
-
 class Connections:
-    """Counts the connections of each user and of each address; an environ stands for one."""
+    """Counts the connections of each user and of each address."""
 
     def __init__(self, limits: SocketLimits) -> None:
         self._limits = limits
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._whose: dict[Hashable, tuple[str | None, str | None]] = {}
 
-    def enter(self, environ: dict[str, Any], user_id: str | None, address: str | None) -> bool:
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._whose)
+
+    def enter(self, connection: Hashable, user_id: str | None, address: str | None) -> bool:
         """Count a connection; False where there are too many, and it is not counted."""
-        self.leave(environ)
-        keys = [
-            (kind, key)
-            for kind, key in (("user", user_id), ("address", address))
-            if key is not None
-        ]
+        self.leave(connection)
+        keys = _keys(user_id, address)
         most = {
             "user": self._limits.connections_per_user,
             "address": self._limits.connections_per_address,
@@ -285,12 +261,17 @@ class Connections:
         if any(most[key[0]] and self._counts[key] >= most[key[0]] for key in keys):
             return False
         self._counts.update(keys)
-        environ[_HELD] = keys
+        self._whose[connection] = (user_id, address)
         return True
 
-    def leave(self, environ: dict[str, Any] | None) -> None:
+    def leave(self, connection: Hashable) -> None:
         """Count a connection no more, if it was counted."""
-        for key in environ.pop(_HELD, ()) if environ is not None else ():
+        for key in _keys(*self._whose.pop(connection, (None, None))):
             self._counts[key] -= 1
             if not self._counts[key]:
                 del self._counts[key]
+
+
+def _keys(user_id: str | None, address: str | None) -> list[tuple[str, str]]:
+    pairs = (("user", user_id), ("address", address))
+    return [(kind, key) for kind, key in pairs if key is not None]

@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tidings.feed import Change, Cursor, fold
-from tidings.realtime.packets import event_frame, json_text, text_frame
-from tidings.realtime.subscriptions import Frame, Subscription
+from tidings.realtime.messages import Event, json_text
+from tidings.realtime.subscriptions import Subscription
 
 _NO_VALUES: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -27,10 +27,10 @@ class Notification:
     change: Change
     way: str
     cursor: Cursor
-    packet: Frame | None = None
+    packet: Event | None = None
     came_and_went: bool = False
 
-    def frame(self, subscription: Subscription) -> Frame:
+    def event(self, subscription: Subscription) -> Event:
         """The notification, encoded for a subscription."""
         if self.packet is not None:
             return self.packet
@@ -44,9 +44,9 @@ class Resync:
     reason: str
     cursor: Cursor
 
-    def frame(self, subscription: Subscription) -> Frame:
+    def event(self, subscription: Subscription) -> Event:
         """The event, encoded for a subscription."""
-        return resync_frame(subscription, self.reason, self.cursor)
+        return resync_event(subscription, self.reason, self.cursor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,9 @@ class CaughtUp:
 
     data: Mapping[str, Any]
 
-    def frame(self, subscription: Subscription) -> Frame:
+    def event(self, subscription: Subscription) -> Event:
         """The event, encoded for a subscription."""
-        return event_frame("subscription.created", self.data)
+        return Event.of("subscription.created", self.data)
 
 
 def without_values(change: Change) -> Change:
@@ -87,7 +87,7 @@ def folded(first: Notification, second: Notification) -> Notification:
     return Notification(fold(first.change, second.change), way, second.cursor)
 
 
-def resync_frame(subscription: Subscription, reason: str, cursor: Cursor) -> Frame:
+def resync_event(subscription: Subscription, reason: str, cursor: Cursor) -> Event:
     """Tell a subscription's client that its view may be stale."""
     payload = {
         "subscriptionId": subscription.id,
@@ -95,21 +95,22 @@ def resync_frame(subscription: Subscription, reason: str, cursor: Cursor) -> Fra
         "reason": reason,
         "cursor": str(cursor),
     }
-    return event_frame("subscription.resync", payload)
+    return Event.of("subscription.resync", payload)
 
 
-def encoder(change: Change, cursor: str) -> Callable[[str, str], Frame]:
+def encoder(change: Change, cursor: str) -> Callable[[str, str], Event]:
     """Encodes what all receivers share once; only the way and the id differ between packets."""
     kind = "created" if change.before is None else "deleted" if change.after is None else "updated"
     head = (
-        f'2["subscription.update",{{"type":"resource.{kind}",'
+        f'{{"type":"resource.{kind}",'
         f'"resource":{json_text(change.resource)},"id":{json_text(change.id)},'
         f'"action":"{change.action}","subscriptionId":'
     )
     tail = f',"meta":{{"timestamp":"{timestamp(change.at)}","cursor":"{cursor}","change":"'
 
-    def encode(way: str, subscription_id: str) -> Frame:
-        return text_frame(f'{head}{json_text(subscription_id)}{tail}{way}"}}}}]')
+    def encode(way: str, subscription_id: str) -> Event:
+        payload = f'{head}{json_text(subscription_id)}{tail}{way}"}}}}'
+        return Event("subscription.update", payload.encode())
 
     return encode
 

@@ -9,18 +9,12 @@ from tidings.errors import FilterError, InvalidRequest, NotFound, PayloadTooLarg
 from tidings.feed import Cursor
 from tidings.resources import parse_fieldsets, parse_include
 from tidings.schema import ResourceRegistry, ResourceType, describe
+from tidings.socketio import Unreadable
 
 MAX_ID_LENGTH: Final = 200
 _KEYS: Final = frozenset(
     {"resource", "filters", "include", "fields", "subscriptionId", "cursor", "status"}
 )
-
-
-class Unreadable:
-    """Stands in for a payload that could not be decoded; ``too_large`` tells why."""
-
-    def __init__(self, *, too_large: bool) -> None:
-        self.too_large = too_large
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +37,10 @@ def readable(payload: object, code: str) -> object:
         RequestError: ``PAYLOAD_TOO_LARGE``, or the code.
     """
     if isinstance(payload, Unreadable):
-        if payload.too_large:
+        if payload.reason == "size":
             raise PayloadTooLarge("The message is too large")
+        if payload.reason == "binary":
+            raise InvalidRequest("Binary data is not taken here: send JSON", code=code)
         raise InvalidRequest("The message is not valid JSON", code=code)
     return payload
 

@@ -1,4 +1,4 @@
-"""The Socket.IO face: python-socketio for the wire protocol, everything else our own."""
+"""The Socket.IO face of subscriptions."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, NoReturn
+from functools import partial
+from typing import Any, Final
 
-import socketio
 from starlette.types import Receive, Scope, Send
 
 from tidings.errors import (
@@ -23,26 +23,32 @@ from tidings.identity import Identity
 from tidings.matching import Matcher
 from tidings.realtime.admission import Admission
 from tidings.realtime.backlog import SlowCounters
-from tidings.realtime.connection import Pace, WireConnection
-from tidings.realtime.cors import Origins
+from tidings.realtime.connection import Pace, SocketConnection
 from tidings.realtime.delivery import Dispatcher
 from tidings.realtime.draining import Drain, Draining, is_new, offer, refuse
 from tidings.realtime.errors import error_payload, refusal_payload
+from tidings.realtime.events import Events
 from tidings.realtime.explaining import Explainer, parse_explain
-from tidings.realtime.guard import EngineGuard
-from tidings.realtime.limits import Allowances, Connections, SocketLimits, address_of
-from tidings.realtime.lobby import Lobby, guest_of
+from tidings.realtime.limits import Allowances, Connections, SocketLimits
+from tidings.realtime.messages import Event
 from tidings.realtime.notifications import CaughtUp, Resync, timestamp
-from tidings.realtime.packets import event_frame, packets_of, text_frame
 from tidings.realtime.replay import Replayer
 from tidings.realtime.requests import readable
 from tidings.realtime.service import Identify, Subscribed, SubscriptionService
 from tidings.realtime.sessions import IsRevoked, Sessions, moment
 from tidings.realtime.statistics import DeliveryTracer, SocketStatistics
 from tidings.realtime.subscriptions import Message, Subscriber, Subscription
-from tidings.realtime.upgrades import Upgrades
-from tidings.realtime.wire import WireManager, WireServer
 from tidings.resources import Answer, Operations, QueryPermissions
+from tidings.socketio import (
+    NO_ANSWER,
+    ComeAgain,
+    ConnectionRefused,
+    Options,
+    Origins,
+    Server,
+    Socket,
+)
+from tidings.socketio import Answer as Acknowledgement
 
 _log = logging.getLogger("tidings.realtime")
 AuthenticateToken = Callable[[object], Awaitable[Identity]]
@@ -52,19 +58,14 @@ Then = Callable[[], None]
 """What is to be done after an ack, with nothing in between."""
 _AT_ONCE: Final = 16
 """So many sockets are checked anew side by side."""
-_DISCONNECT: Final = text_frame("1")
-
-
-_FIRST_BYTES: Final = 65_536
-"""A client that has not shown a token yet has no more to say than that."""
+_EVENTS: Final = ("subscribe", "unsubscribe", "restore-subscriptions", "explain", "authenticate")
 
 
 @dataclass(frozen=True, slots=True)
 class _Admitted:
-    """Who may connect, from where, and how often rights had changed when that was asked."""
+    """Who may connect, and how often rights had changed when that was asked."""
 
     identity: Identity
-    address: str | None
     rights: int
 
 
@@ -118,53 +119,41 @@ class SocketServer:
         self._sessions = Sessions(self._end, is_revoked, warning=expiry_warning, leeway=leeway)
         self._limits = limits or SocketLimits()
         self._connections = Connections(self._limits)
-        self._lobby = Lobby(self._limits)
-        self.slow = SlowCounters()
-        self._pace = Pace(self._limits, lambda: self._dispatcher.position, self.slow)
+        self._slow = SlowCounters()
+        self._pace = Pace(self._limits, position, self._slow)
         self._recheck_turns = asyncio.Semaphore(_AT_ONCE)
         self._rechecks: set[asyncio.Task[None]] = set()
         self._allowances = Allowances(self._limits)
-        self._admitted: dict[str, _Admitted] = {}
+        self._admitted: dict[Socket, _Admitted] = {}
         self._changes_of_rights = 0
         self._subscribers: dict[str, Subscriber] = {}
         self._settle = settle
         self._draining = Draining(self, self._flush, drain_seconds)
         self._origins = Origins(cors)
-        # The libraries report every bad frame with a traceback; what matters is reported here.
-        quiet = logging.getLogger("tidings.realtime.wire")
-        quiet.setLevel(logging.CRITICAL + 1)
-        self.io: WireServer = WireServer(
-            self.handle,
-            self._left,
-            connect_deadline=connect_deadline,
-            malformed_packets=self._limits.malformed_frames,
-            queue_bytes=self._limits.queue_bytes,
-            async_mode="asgi",
-            client_manager=WireManager(self._accepted),
-            serializer=packets_of(self._limits.message_size),
-            cors_allowed_origins=[],  # the guard sees to it
-            max_http_buffer_size=self._limits.frame_size,
-            logger=quiet,
-            engineio_logger=quiet,
-        )
+        self.io = Server(_options(self._limits, connect_deadline), cors=self._origins)
         self.io.on("connect", self._connect)
+        self.io.on("accepted", self._accepted)
         self.io.on("disconnect", self._disconnect)
-        self._upgrades = Upgrades(self.io.eio.sockets, connect_deadline, self._upgraded)
-        engine = socketio.ASGIApp(self.io, socketio_path=None)
-        self._app = EngineGuard(
-            engine, self._limits, self._origins, self._lobby, self._upgrades, self._most_bytes
-        )
+        for event in _EVENTS:
+            self.io.on(event, partial(self._asked, event), takes_unreadable=True)
+        self.events = Events(self.io, self._sessions)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         offer(scope, self.drain)
         if self._draining.has_begun and is_new(scope):
             await refuse(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        await self.io(scope, receive, send)
 
     def serves(self, path: str) -> bool:
         """Tell whether a URL path is this server's."""
         return path == self.path or path.startswith(self.path + "/")
+
+    @property
+    def slow(self) -> SlowCounters:
+        """What slow clients have come to."""
+        self._slow.dropped = self.io.engine.slow
+        return self._slow
 
     def statistics(self) -> SocketStatistics:
         """What the sockets are at this moment, and what has been delivered so far."""
@@ -173,7 +162,7 @@ class SocketServer:
             connections=len(self._subscribers),
             subscriptions=sum(len(one.subscriptions) for one in self._subscribers.values()),
             filters=len(self._matcher),
-            queue_bytes=self.io.unsent,
+            queue_bytes=self.io.engine.unsent,
             position=self._dispatcher.delivered,
             notifications=counters.notifications,
             resyncs={**counters.resyncs, "overflow": self.slow.resyncs},
@@ -184,8 +173,6 @@ class SocketServer:
 
     async def open(self) -> None:
         """Begin to deliver."""
-        # The library starts looking for clients that have gone once, and not again after a close.
-        self.io.eio.start_service_task = True
         self._draining.reset()
         self._recheck_turns = asyncio.Semaphore(_AT_ONCE)
         self._dispatcher.start(self._service, self.begin_recheck)
@@ -203,12 +190,9 @@ class SocketServer:
             task.cancel()
         await asyncio.gather(*self._rechecks, return_exceptions=True)
         await self._permissions.close()
-        for engine_socket in list(self.io.eio.sockets.values()):
-            await engine_socket.close(wait=False)
         # Timers belong to an event loop, and the next `open` may be in another.
         self._sessions.close()
-        self.io.expect_nobody()
-        await self.io.shutdown()
+        await self.io.close()
 
     async def drain(self) -> None:
         """Take no new connections, tell the others what has been committed, and end them, spread
@@ -228,23 +212,31 @@ class SocketServer:
         await self._dispatcher.caught_up()
 
     def connections(self) -> Sequence[str]:
-        """The ids of the Engine.IO sockets that there are."""
-        return [found for found, one in self.io.eio.sockets.items() if not one.closed]
+        """The ids of the sessions that there are."""
+        return list(self.io.engine.sessions)
 
-    def is_answering(self, engine_id: str) -> bool:
+    def is_answering(self, session_id: str) -> bool:
         """Whether a client has asked something and has not been answered."""
-        return self.io.is_answering(engine_id)
+        client = self.io.client(session_id)
+        return client is not None and client.is_answering
 
-    def release(self, engine_id: str) -> None:
-        """End a connection when what is queued for it has been sent. There is no DISCONNECT among
-        it, from which clients do not come back.
-        """
-        subscriber = self._subscribers.get(self.io.manager.sid_from_eio_sid(engine_id, "/") or "")
+    def release(self, session_id: str) -> None:
+        """End a connection when what it is to be told has been sent; its client comes back."""
+        client = self.io.client(session_id)
+        if client is None:
+            return
+        socket = client.socket()
+        subscriber = None if socket is None else self._subscribers.get(socket.id)
         if subscriber is None:
-            self.io.finish(engine_id)
+            client.end()
         else:
             subscriber.connection.finish([])
             self._forget(subscriber)
+
+    async def _asked(self, event: str, socket: Socket, *arguments: Any) -> Any:
+        """Answer one of the events of the wire; only the first argument is looked at."""
+        answer, then = await self.handle(socket.id, event, arguments[0] if arguments else None)
+        return NO_ANSWER if answer is None else Acknowledgement((answer,), then)
 
     async def handle(self, sid: str, event: str, payload: object) -> tuple[Any, Then]:
         """Handle one of the wire's events; gives the ack's answer and frames to follow it."""
@@ -274,20 +266,20 @@ class SocketServer:
             answer = error_payload(error)
             _log.debug("%s %s refused: %s", subscriber.id, event, answer["code"])
             if event == "subscribe":
-                subscriber.connection.send(event_frame("subscription.error", answer))
+                subscriber.connection.send(Event.of("subscription.error", answer))
             return {"error": answer}, _nothing
         return {"success": True}, _nothing
 
     async def _subscribe(self, subscriber: Subscriber, payload: object) -> tuple[Any, Then]:
         done = await self._service.subscribe(subscriber, payload)
-        subscriber.connection.send(event_frame("subscription.created", done.data))
+        subscriber.connection.send(Event.of("subscription.created", done.data))
         return {"success": True, "data": done.data}, self._missed([done])
 
     async def _restore(self, subscriber: Subscriber, payload: object) -> tuple[Any, Then]:
         restored, failed = await self._service.restore(subscriber, payload)
         for done in restored:
             if done.is_new:
-                subscriber.connection.send(event_frame("subscription.created", done.data))
+                subscriber.connection.send(Event.of("subscription.created", done.data))
         ids = [done.subscription.id for done in restored]
         answer = {"success": True, "restored": ids, "failed": failed}
         return answer, self._missed(restored)
@@ -370,7 +362,7 @@ class SocketServer:
         self._dispatcher.counters.told(len(stale), "permission")
         for subscription, error in ended:
             _log.debug("%s: %s has ended: %s", subscriber.id, subscription.id, error["code"])
-            subscriber.connection.send(event_frame("subscription.error", error))
+            subscriber.connection.send(Event.of("subscription.error", error))
 
     def revoked(self, user_ids: set[str], token_ids: set[str]) -> None:
         """End the sockets whose tokens have just been revoked."""
@@ -379,7 +371,7 @@ class SocketServer:
     def _end(self, subscriber: Subscriber, event: str, message: str) -> None:
         """Tell a client why, and disconnect it."""
         _log.debug("%s: %s", subscriber.id, event)
-        subscriber.connection.finish([event_frame(event, {"message": message}), _DISCONNECT])
+        subscriber.connection.finish([Event.of(event, {"message": message})], for_good=True)
         self._forget(subscriber)
 
     def _missed(self, made: list[Subscribed]) -> Then:
@@ -408,87 +400,47 @@ class SocketServer:
             if done.resync_reason is not None:
                 counters.told(1, done.resync_reason)
 
-    async def _connect(self, sid: str, environ: Any, auth: Any) -> None:
+    async def _connect(self, socket: Socket, auth: Any) -> None:
         token = auth.get("token") if isinstance(auth, dict) else None
         rights = self._changes_of_rights
         try:
             identity = await self._authenticate(token)
         except AuthenticationError as error:
-            _log.debug("%s refused: %s", sid, error.code)
-            raise socketio.exceptions.ConnectionRefusedError(
-                error.message, {"code": error.code}
-            ) from None
+            _log.debug("%s refused: %s", socket.id, error.code)
+            raise ConnectionRefused(error.message, {"code": error.code}) from None
         except Exception as error:  # noqa: BLE001  logged; the client comes again
             payload = error_payload(error)
-            self._put_off(sid, f"{payload['code']}: {payload['message']}")
-        address = address_of(environ["asgi.scope"])
-        if not self._connections.enter(environ, identity.user_id, address):
-            self._put_off(sid, f"too many connections of {identity.user_id!r} or its address")
-        self._admitted[sid] = _Admitted(identity, address, rights)
+            raise ComeAgain(f"{payload['code']}: {payload['message']}") from None
+        if not socket.session.is_open:
+            raise ComeAgain("the client has left")
+        if not self._connections.enter(socket, identity.user_id, socket.address):
+            raise ComeAgain(f"too many connections of {identity.user_id!r} or its address")
+        self._admitted[socket] = _Admitted(identity, rights)
 
-    def _put_off(self, sid: str, reason: str) -> NoReturn:
-        """Refuse a client in a way after which it tries again by itself."""
-        _log.debug("%s is to come again: %s", sid, reason)
-        self.io.put_off(sid)
-        raise socketio.exceptions.ConnectionRefusedError
-
-    def _upgraded(self, engine_id: str) -> None:
-        guest = guest_of(self.io.environ.get(engine_id))
-        if guest is not None:
-            guest.has_upgraded()
-
-    def _most_bytes(self, engine_id: str) -> int | None:
-        """How much a session may send in one body; None where there is no such session."""
-        if engine_id not in self.io.eio.sockets:
-            return None
-        most = self._limits.frame_size
-        is_known = self.io.manager.sid_from_eio_sid(engine_id, "/") in self._subscribers
-        return most if is_known else min(_FIRST_BYTES, most)
-
-    def _left(self, environ: Any) -> None:
-        self._connections.leave(environ)
-        guest = guest_of(environ)
-        if guest is not None:
-            guest.leave()
-
-    def _accepted(self, sid: str, engine_id: str) -> None:
-        guest = guest_of(self.io.environ.get(engine_id))
-        if guest is not None:
-            guest.has_connected()
-        admitted = self._admitted.pop(sid, None)
-        engine_socket = self.io.eio.sockets.get(engine_id)
-        if admitted is None or engine_socket is None or engine_socket.closed:
-            return
+    def _accepted(self, socket: Socket) -> None:
+        admitted = self._admitted.pop(socket)
         identity = admitted.identity
-        connection = WireConnection(
-            engine_socket.queue,
-            self._pace,
-            lambda: self._drop(engine_id),
-            lambda: self.io.finish(engine_id),
-        )
-        allowance = self._allowances.open(identity.user_id, admitted.address)
-        subscriber = Subscriber(sid, identity, connection, allowance=allowance)
-        self._subscribers[sid] = subscriber
-        now = timestamp(datetime.now(UTC))
+        connection = SocketConnection(socket, self._pace)
+        allowance = self._allowances.open(identity.user_id, socket.address)
+        subscriber = Subscriber(socket.id, identity, connection, allowance=allowance)
+        self._subscribers[socket.id] = subscriber
         greeting = {
-            "socketId": sid,
-            "serverTime": now,
+            "socketId": socket.id,
+            "serverTime": timestamp(datetime.now(UTC)),
             "cursor": str(self._dispatcher.position),
         }
-        connection.send(event_frame("connected", greeting))
+        connection.send(Event.of("connected", greeting))
         self._sessions.add(subscriber)
         if admitted.rights != self._changes_of_rights:  # while it was asked who this is
             self._start_recheck(subscriber, None)
-        _log.debug("%s connected as %s", sid, identity.user_id)
+        _log.debug("%s connected as %s", socket.id, identity.user_id)
 
-    def _disconnect(self, sid: str, reason: str = "") -> None:
-        self._admitted.pop(sid, None)
-        subscriber = self._subscribers.get(sid)
+    def _disconnect(self, socket: Socket, reason: str) -> None:
+        self._connections.leave(socket)
+        subscriber = self._subscribers.get(socket.id)
         if subscriber is not None:
             self._forget(subscriber)
-            _log.debug("%s disconnected: %s", sid, reason)
-        # It may keep the connection, though; what it does with it is the same as at its start.
-        self.io.expect_connect(self.io.manager.eio_sid_from_sid(sid, "/"))
+            _log.debug("%s disconnected: %s", socket.id, reason)
 
     def _forget(self, subscriber: Subscriber) -> None:
         self._subscribers.pop(subscriber.id, None)
@@ -496,9 +448,21 @@ class SocketServer:
         self._service.forget(subscriber)
         subscriber.connection.forget()
 
-    def _drop(self, engine_id: str) -> None:
-        _log.warning("%s disconnected: it reads too slowly", engine_id)
-        self.io.start_background_task(self.io.end, engine_id)
+
+def _options(limits: SocketLimits, connect_deadline: float) -> Options:
+    return Options(
+        connect_deadline=connect_deadline,
+        max_payload=limits.frame_size,
+        max_message=limits.message_size,
+        attachments=0,
+        malformed=limits.malformed_frames,
+        answer_bytes=2 * limits.queue_bytes,
+        buffer_bytes=limits.queue_bytes,
+        unconnected=limits.unconnected,
+        unconnected_per_address=limits.unconnected_per_address,
+        polling=limits.polling,
+        polling_per_address=limits.polling_per_address,
+    )
 
 
 def _nothing() -> None:

@@ -11,8 +11,8 @@ from typing import Final
 
 from tidings.identity import Identity
 from tidings.realtime.deadlines import Deadlines
+from tidings.realtime.messages import Event
 from tidings.realtime.notifications import timestamp
-from tidings.realtime.packets import event_frame
 from tidings.realtime.subscriptions import Subscriber
 
 _REVOKED: Final = -math.inf
@@ -126,7 +126,7 @@ class Sessions:
         now = time.time()
         if subscriber.ends_at > now:
             expires_at = moment(subscriber.identity.expires_at)
-            subscriber.connection.send(event_frame("auth.expiring", {"expiresAt": expires_at}))
+            subscriber.connection.send(Event.of("auth.expiring", {"expiresAt": expires_at}))
             self._deadlines.set(subscriber, subscriber.ends_at)
         elif subscriber.ends_at == _REVOKED:
             self._end(subscriber, "auth.revoked", "Token revoked")

@@ -13,13 +13,14 @@ from tidings.errors import ConfigurationError, InvalidRequest, NotFound, Permiss
 from tidings.identity import Identity
 from tidings.matching import Node
 from tidings.realtime.limits import Allowance
+from tidings.realtime.messages import Event
 
 
 class Connection(Protocol):
     """The wire to one client."""
 
-    def send(self, frame: Frame) -> None:
-        """Queue a frame; never waits."""
+    def send(self, event: Event) -> None:
+        """Send an event; never waits."""
         ...
 
     def notify(self, subscription: Subscription, message: Message) -> None:
@@ -29,8 +30,11 @@ class Connection(Protocol):
         """
         ...
 
-    def finish(self, last: Sequence[Frame]) -> None:
-        """Queue these frames and end the connection; nothing that comes later is sent."""
+    def finish(self, last: Sequence[Event], *, for_good: bool = False) -> None:
+        """Send these events and end the connection; nothing that comes later is sent.
+
+        A client comes back by itself, unless it is ended ``for_good``.
+        """
         ...
 
     def forget(self) -> None:
@@ -38,16 +42,10 @@ class Connection(Protocol):
         ...
 
 
-class Frame(Protocol):
-    """One encoded message, the same object for every connection that gets it."""
-
-    def encode(self, b64: bool = False) -> str | bytes: ...
-
-
 class Message(Protocol):
     """What a subscription is told."""
 
-    def frame(self, subscription: Subscription) -> Frame:
+    def event(self, subscription: Subscription) -> Event:
         """The message, encoded for a subscription."""
         ...
 

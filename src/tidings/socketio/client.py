@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import time
@@ -139,22 +140,39 @@ class Client:
         if packet.kind == ACK and socket is not None and packet.id is not None:
             socket.answered(packet.id, packet.data)
         elif packet.kind == DISCONNECT and socket is not None:
-            self.left(socket, "client namespace disconnect")
+            # What it has asked before is begun, if that is possible now, and not waited for.
+            reason = "client namespace disconnect"
+            asyncio.get_running_loop().call_soon(self.left, socket, reason)
         elif packet.kind == CONNECT_ERROR:
             self.session.has_erred("a CONNECT_ERROR is the server's")
         elif packet.kind != CONNECT and socket is None and not is_busy:
             self.session.has_erred("a packet is for a namespace that is not connected")
-        elif is_busy or self.session.unsent >= self._server.options.answer_bytes:
+        elif (
+            is_busy
+            or self.session.unsent >= self._server.options.answer_bytes
+            or self._takes_time(packet)
+        ):
             self._later(partial(self._handle, packet), size)
         else:
             awaitable = self._handle(packet)
-            if awaitable is not None:
-                self._later(lambda: awaitable, size)
+            if awaitable is not None:  # of a plain function that calls a coroutine function
+                begun = asyncio.ensure_future(awaitable)
+                self._later(lambda: begun, size)
 
     def _later(self, work: Callable[[], Awaitable[None] | None], size: int) -> None:
         if self._inbox is None:
             self._inbox = Inbox(self.session)
         self._inbox.put(work, size)
+
+    def _takes_time(self, packet: Packet) -> bool:
+        """Whether it is a coroutine function that handles a packet."""
+        namespace = self._server.namespaces.get(packet.namespace)
+        if namespace is None:
+            return False
+        if packet.kind == CONNECT:
+            return inspect.iscoroutinefunction(namespace.connect)
+        handler = namespace.events.get(packet.data[0]) if packet.kind == EVENT else None
+        return handler is not None and handler.is_async
 
     def _handle(self, packet: Packet) -> Awaitable[None] | None:
         if packet.kind == CONNECT:
@@ -187,7 +205,7 @@ class Client:
         except Exception as error:  # noqa: BLE001  told apart there
             self._not_accepted(socket, error)
             return None
-        if result is not None and inspect.isawaitable(result):
+        if inspect.isawaitable(result):
             return self._accept_later(socket, result)
         self._accept(socket)
         return None
@@ -276,8 +294,14 @@ class Client:
         if self.on_drained is not None:
             self.on_drained()
 
+    def end(self) -> None:
+        """End the connection when what is unsent has been sent, or has had the time to."""
+        self.session.close("server namespace disconnect", waits=True)
+
     def left(self, socket: Socket, reason: str) -> None:
         """A socket is in its namespace no more, though the client may still be there."""
+        if not socket.is_open:
+            return
         self._end(socket, reason)
         if not self._sockets():
             self.session.has_disconnected()

@@ -42,7 +42,7 @@ class Handler(Protocol):
         ...
 
     def is_message(self, text: str) -> bool:
-        """Whether this may be one, at first sight; it begins with the 4 of Engine.IO."""
+        """Whether this may be one, at first sight; it begins with Engine.IO's 4, or b if binary."""
         ...
 
     def received(self, session: Session, data: str | bytes) -> None:
@@ -252,13 +252,13 @@ class Engine:
         """Keep nothing of a session that has ended."""
         self.leaving.pop(session.id, None)
         self.wheel.discard(session)
-        session.out, session.size = [], 0
+        session.drop()
 
     def too_slow(self, session: Session) -> None:
         """End a session to which too much is unsent."""
         self.slow += 1
         _log.warning("%s disconnected: it reads too slowly", session.id)
-        session.out, session.size = [], 0
+        session.drop()
         session.close("transport error")
 
     @property

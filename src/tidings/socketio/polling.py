@@ -172,7 +172,7 @@ def _polling(session: Session) -> PollingLink:
 async def _receive(session: Session, link: PollingLink, body: bytes) -> None:
     packets = _split(body)
     is_message = session.engine.handler.is_message
-    if packets is None or not all(is_message(one) for one in packets if one[0] == "4"):
+    if packets is None or not all(is_message(one) for one in packets if one[0] in "4b"):
         session.has_erred("a body is no payload of Engine.IO 4")
         raise Refused("The payload is malformed")
     for number, packet in enumerate(packets):

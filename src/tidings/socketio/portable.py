@@ -146,6 +146,8 @@ class PortableLink:
         finally:
             self.is_open = False
             session.engine.wheel.discard(self)
+            if session.link is self:
+                session.drop()
             if self._writing is not None:
                 self._writing.cancel()
 

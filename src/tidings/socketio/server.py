@@ -119,6 +119,11 @@ class Server:
         if found is not None:
             found.emit(event, *arguments, to=to)
 
+    def client(self, session_id: str) -> Client | None:
+        """The client of a session."""
+        session = self.engine.sessions.get(session_id)
+        return None if session is None else session.state
+
     async def close(self) -> None:
         """Disconnect everybody. The server may be used again."""
         self.engine.close()
@@ -134,7 +139,7 @@ class Server:
 
     def is_message(self, text: str) -> bool:
         """Whether it can be a packet, at first sight."""
-        return text[1:2] in _KINDS
+        return text[1:2] in _KINDS if text[0] == "4" else self.options.attachments > 0
 
     def received(self, session: Session, data: str | bytes) -> None:
         """A message has come."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tidings.socketio.frames import NORMAL, POLICY_VIOLATION, TOO_LARGE, Frame
@@ -154,6 +156,10 @@ class Session:
         self.out, self.size = out[count:], self.size - size
         return out[:count]
 
+    def drop(self) -> None:
+        """Send nothing of what is held."""
+        self.out, self.size = [], 0
+
     def has_room(self) -> None:
         """Tell whoever waits for it that something has been sent."""
         if self.wants_room and self.is_open:
@@ -179,7 +185,7 @@ class Session:
             self._is_pinged = False
             self._ping_at = time.monotonic() + self.engine.options.ping_interval
         elif text == "1":
-            self.close("transport close", says_so=False)
+            self._leave()
         elif text != "6":
             self.has_erred("a packet is not of Engine.IO 4")
 
@@ -257,11 +263,15 @@ class Session:
     def link_lost(self, link: Link) -> None:
         """A transport has ended."""
         if link is self.link:
-            self.close("transport close", says_so=False)
+            self._leave()
         elif link is self.probe:
             self.probe = None
 
     # The end
+
+    def _leave(self) -> None:
+        """The client has gone. What it has asked before is begun, at least."""
+        asyncio.get_running_loop().call_soon(partial(self.close, "transport close", says_so=False))
 
     def has_connected(self) -> None:
         """It is in a namespace now."""

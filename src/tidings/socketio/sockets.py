@@ -7,11 +7,14 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tidings.socketio.frames import Frame
 from tidings.socketio.packets import DISCONNECT, EVENT, MAIN, Packet, encode
 from tidings.socketio.session import Session
+
+if TYPE_CHECKING:
+    from tidings.socketio.client import Client
 
 _log = logging.getLogger("tidings.socketio")
 NO_ANSWER: Final = object()
@@ -122,11 +125,28 @@ class Socket:
             if not members:
                 del self.namespace.rooms[room]
 
+    def when_read(self, call: Callable[[], None] | None) -> None:
+        """Have this called whenever the client has read something; None: no more."""
+        client: Client = self.session.state
+        client.on_drained = call
+        self.session.wants_room = self.session.wants_room or call is not None
+
+    def end(self, *, for_good: bool = False) -> None:
+        """End the connection when what is unsent has been sent, or has had the time to.
+
+        The client comes back by itself, unless this is ``for_good``.
+        """
+        client: Client = self.session.state
+        if for_good:
+            self.disconnect()
+        client.end()
+
     def disconnect(self) -> None:
         """Have the client leave the namespace; it does not come back by itself."""
         if self.is_open:
             self.namespace.send(encode(DISCONNECT, namespace=self.namespace.name), [self])
-            self.session.state.left(self, "server namespace disconnect")
+            client: Client = self.session.state
+            client.left(self, "server namespace disconnect")
 
     def ended(self) -> None:
         """Nobody is to be told anything by it any more."""
@@ -180,10 +200,11 @@ class EventHandler:
     could not be read.
     """
 
-    __slots__ = ("_least", "_most", "handle", "takes_unreadable")
+    __slots__ = ("_least", "_most", "handle", "is_async", "takes_unreadable")
 
     def __init__(self, handle: Handle, *, takes_unreadable: bool) -> None:
         self.handle = handle
+        self.is_async = inspect.iscoroutinefunction(handle)
         self.takes_unreadable = takes_unreadable
         self._least, self._most = _arguments(handle)
 
