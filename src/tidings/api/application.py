@@ -684,6 +684,7 @@ class Api:
             self._socket_options,
             self._authority,
             creates_tables=self._creates_tables,
+            capture=self._capture,
         )
 
     @property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Protocol
 
 from sqlalchemy import Column, String, text
 
@@ -12,7 +13,6 @@ from tidings.storage.capture.mariadb import ForeignKey, mariadb_triggers
 from tidings.storage.capture.postgresql import postgresql_triggers
 from tidings.storage.capture.sqlite import sqlite_triggers
 from tidings.storage.capture.triggers import PREFIX, TriggerSet, Watched, quoted
-from tidings.storage.database import Database
 from tidings.storage.statements import Row, Statement
 
 _GUESSES: Final = (
@@ -63,7 +63,32 @@ _FOREIGN_KEYS: Final = """
 """
 
 
-async def install(database: Database, tables: Sequence[Watched]) -> None:
+class Fetches(Protocol):
+    """A connection, as far as it is needed here."""
+
+    async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
+        """Run a statement; gives its rows."""
+        ...
+
+
+class Reachable(Protocol):
+    """What is needed of a database to make triggers in it."""
+
+    @property
+    def dialect_name(self) -> str:
+        """SQLAlchemy's name; ``mariadb`` where the server is."""
+        ...
+
+    def reading(self, *, snapshot: bool) -> AbstractAsyncContextManager[Fetches]:
+        """A connection for reading."""
+        ...
+
+    async def execute(self, statement: Statement, values: Mapping[str, Any]) -> None:
+        """Run one statement that writes."""
+        ...
+
+
+async def install(database: Reachable, tables: Sequence[Watched]) -> None:
     """Make the triggers of these tables anew.
 
     Raises:
@@ -75,14 +100,14 @@ async def install(database: Database, tables: Sequence[Watched]) -> None:
             await _run(database, sql)
 
 
-async def remove(database: Database, tables: Sequence[Watched]) -> None:
+async def remove(database: Reachable, tables: Sequence[Watched]) -> None:
     """Remove the triggers of these tables; what they have noted stays."""
     for watched in tables:
         for sql in (await _triggers(database, watched)).drop:
             await _run(database, sql)
 
 
-async def statements(database: Database, tables: Sequence[Watched]) -> list[str]:
+async def statements(database: Reachable, tables: Sequence[Watched]) -> list[str]:
     """The SQL that `install` would run, for migrations and those who review them."""
     found: list[str] = []
     for watched in tables:
@@ -91,7 +116,7 @@ async def statements(database: Database, tables: Sequence[Watched]) -> list[str]
     return found
 
 
-async def check(database: Database, tables: Sequence[Watched]) -> list[Watched]:
+async def check(database: Reachable, tables: Sequence[Watched]) -> list[Watched]:
     """Those of these tables whose triggers are missing, disabled or of an older declaration."""
     wrong: list[Watched] = []
     for watched in tables:
@@ -112,7 +137,7 @@ def _plain(body: str) -> str:
     return " ".join(body.split())
 
 
-def _dialect(database: Database) -> str:
+def _dialect(database: Reachable) -> str:
     name = "mariadb" if database.dialect_name == "mysql" else database.dialect_name
     if name not in _INSTALLED:
         raise ConfigurationError(
@@ -121,7 +146,7 @@ def _dialect(database: Database) -> str:
     return name
 
 
-async def _triggers(database: Database, watched: Watched) -> TriggerSet:
+async def _triggers(database: Reachable, watched: Watched) -> TriggerSet:
     dialect = _dialect(database)
     if dialect == "mariadb":
         rows = await _fetch(
@@ -144,7 +169,7 @@ async def _triggers(database: Database, watched: Watched) -> TriggerSet:
     return postgresql_triggers(watched, home["name"], by_row=by_row["name"] != "0")
 
 
-async def _fetch(database: Database, sql: str, watched: Watched, more: Sequence[str]) -> list[Row]:
+async def _fetch(database: Reachable, sql: str, watched: Watched, more: Sequence[str]) -> list[Row]:
     table = watched.table
     if database.dialect_name == "postgresql":
         table = quoted(watched.schema, watched.table)
@@ -155,12 +180,12 @@ async def _fetch(database: Database, sql: str, watched: Watched, more: Sequence[
         return await connection.fetch(Statement(text(sql), columns), given)
 
 
-async def _run(database: Database, sql: str) -> None:
+async def _run(database: Reachable, sql: str) -> None:
     # In what is made here a colon is no parameter.
     await database.execute(Statement(text(sql.replace(":", r"\:"))), {})
 
 
-async def prepare(database: Database) -> None:
+async def prepare(database: Reachable) -> None:
     """What the table of captured rows needs beyond itself."""
     if database.dialect_name == "sqlite":
         await _run(database, _GUESSES)
