@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Column, String, text
 
 from tidings.errors import ConfigurationError
-from tidings.storage.capture.mariadb import mariadb_triggers
+from tidings.storage.capture.mariadb import ForeignKey, mariadb_triggers
 from tidings.storage.capture.postgresql import postgresql_triggers
 from tidings.storage.capture.sqlite import sqlite_triggers
 from tidings.storage.capture.triggers import PREFIX, TriggerSet, Watched, quoted
@@ -28,7 +28,8 @@ _INSTALLED: Final = {
     """,
     "mariadb": """
         SELECT trigger_name AS name, action_statement AS body FROM information_schema.triggers
-        WHERE event_object_schema = coalesce(:schema, database()) AND event_object_table = :table
+        WHERE event_object_schema = coalesce(:schema, database())
+        AND LEFT(trigger_name, CHAR_LENGTH(:name)) = :name
     """,
 }
 _BY_ROW: Final = """
@@ -37,6 +38,9 @@ _BY_ROW: Final = """
         c.relkind = 'p' OR c.relispartition OR EXISTS (
             SELECT 1 FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
             AND t.tgtype & 3 = 1 AND CAST(t.tgname AS text) NOT LIKE ' tidings%'
+        ) OR EXISTS (
+            SELECT 1 FROM pg_constraint AS k WHERE k.conrelid = c.oid AND k.contype = 'f'
+            AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd'))
         )
     )
 """
@@ -44,6 +48,18 @@ _UNIQUES: Final = """
     SELECT CAST(l.seq AS text) || '' AS name, i.name AS body
     FROM pragma_index_list(:table) AS l, pragma_index_info(l.name) AS i
     WHERE l."unique" AND l.partial = 0 AND i.name IS NOT NULL ORDER BY l.seq, i.seqno
+"""
+
+
+_FOREIGN_KEYS: Final = """
+    SELECT k.table_name AS name, k.column_name AS body, k.referenced_table_name AS parent,
+        k.referenced_column_name AS referred, c.delete_rule AS rule
+    FROM information_schema.key_column_usage AS k
+    JOIN information_schema.referential_constraints AS c
+    ON c.constraint_schema = k.constraint_schema AND c.constraint_name = k.constraint_name
+    WHERE k.constraint_schema = coalesce(:schema, database())
+    AND c.delete_rule IN ('CASCADE', 'SET NULL')
+    ORDER BY k.table_name, k.constraint_name
 """
 
 
@@ -108,7 +124,16 @@ def _dialect(database: Database) -> str:
 async def _triggers(database: Database, watched: Watched) -> TriggerSet:
     dialect = _dialect(database)
     if dialect == "mariadb":
-        return mariadb_triggers(watched)
+        rows = await _fetch(
+            database, _FOREIGN_KEYS, watched, ("body", "parent", "referred", "rule")
+        )
+        keys = [
+            ForeignKey(
+                row["name"], row["body"], row["parent"], row["referred"], row["rule"] == "SET NULL"
+            )
+            for row in rows
+        ]
+        return mariadb_triggers(watched, keys)
     if dialect == "sqlite":
         uniques: dict[str, list[str]] = {}
         for row in await _fetch(database, _UNIQUES, watched, ("body",)):
@@ -123,7 +148,7 @@ async def _fetch(database: Database, sql: str, watched: Watched, more: Sequence[
     table = watched.table
     if database.dialect_name == "postgresql":
         table = quoted(watched.schema, watched.table)
-    values: dict[str, Any] = {"table": table, "schema": watched.schema}
+    values: dict[str, Any] = {"table": table, "schema": watched.schema, "name": watched.name}
     given = {name: value for name, value in values.items() if f":{name}" in sql}
     columns = [Column[Any](name, String) for name in ("name", *more)]
     async with database.reading(snapshot=False) as connection:
