@@ -7,6 +7,8 @@ many more of them.
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from random import Random
@@ -68,6 +70,13 @@ async def run_side_by_side(url: str, seed: int, transactions: int, count: int = 
 
 # SQLAlchemy and asyncmy lose a connection or two to deadlocks, without tidings as well.
 DEADLOCKS = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """What a test has lost is found in it, and not in the next one."""
+    yield
+    gc.collect()
 
 
 @DEADLOCKS

@@ -1,0 +1,314 @@
+"""Client: one session as Socket.IO sees it: the sockets that it has, and what it has asked."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tidings.socketio.inbox import Inbox
+from tidings.socketio.packets import (
+    ACK,
+    CONNECT,
+    CONNECT_ERROR,
+    DISCONNECT,
+    EVENT,
+    MAIN,
+    Assembly,
+    MalformedPacket,
+    Packet,
+    Unreadable,
+    decode,
+    encode,
+)
+from tidings.socketio.session import Session
+from tidings.socketio.sockets import NO_ANSWER, Answer, ComeAgain, ConnectionRefused, Socket
+
+if TYPE_CHECKING:
+    from tidings.socketio.server import Server
+
+_log = logging.getLogger("tidings.socketio")
+
+
+class Client:
+    """What of a session the server keeps. ``on_drained`` is called when the client has read
+    something, as long as it is set and the session ``wants_room``.
+    """
+
+    __slots__ = ("_assembly", "_inbox", "_main", "_others", "_server", "on_drained", "session")
+
+    def __init__(self, server: Server, session: Session) -> None:
+        self._server = server
+        self.session = session
+        self.on_drained: Callable[[], None] | None = None
+        # Nearly all clients have one socket, and a dict costs more than that.
+        self._main: Socket | None = None
+        self._others: dict[str, Socket] | None = None
+        self._inbox: Inbox | None = None
+        self._assembly: Assembly | None = None
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether it has asked something and has not been answered."""
+        return self._inbox is not None and self._inbox.is_busy
+
+    def socket(self, namespace: str = MAIN) -> Socket | None:
+        """Its socket in a namespace."""
+        if namespace == MAIN:
+            return self._main
+        return None if self._others is None else self._others.get(namespace)
+
+    def _sockets(self) -> list[Socket]:
+        main = [] if self._main is None else [self._main]
+        return [*main, *(self._others or {}).values()]
+
+    # What comes
+
+    def received(self, data: str | bytes) -> None:
+        """Take a message."""
+        if isinstance(data, bytes):
+            self._attached(data)
+            return
+        if self._assembly is not None:
+            self._give_up("a packet came before its attachments")
+        try:
+            packet = decode(data, 1, most=self._server.options.max_message)
+        except MalformedPacket as error:
+            self.session.has_erred(str(error))
+            return
+        if packet.attachments:
+            self._assemble(packet)
+        else:
+            self._take(packet, len(data))
+
+    def _assemble(self, packet: Packet) -> None:
+        """Wait for the attachments of a packet, if they are going to be taken."""
+        options = self._server.options
+        assembly = Assembly(packet, options.max_payload, self._give_up)
+        if packet.attachments > options.attachments or self.socket(packet.namespace) is None:
+            self._refuse(assembly)
+        self._assembly = assembly
+        wheel = self.session.engine.wheel
+        wheel.set(assembly, time.monotonic() + options.read_deadline)
+
+    def _attached(self, data: bytes) -> None:
+        assembly = self._assembly
+        if assembly is None:
+            self._server.hint_at_parser()
+            self.session.has_erred("a binary message belongs to no packet: use the default parser")
+            return
+        try:
+            is_last = assembly.add(data)
+        except MalformedPacket as error:
+            self.session.has_erred(str(error))
+            self._refuse(assembly)
+            return
+        if is_last:
+            self._forget_assembly()
+            if not assembly.is_refused:
+                self._take(assembly.packet, assembly.size)
+
+    def _give_up(self, why: str) -> None:
+        """Answer a packet whose attachments have not come."""
+        assembly = self._assembly
+        self._forget_assembly()
+        if assembly is not None and not assembly.is_refused:
+            self.session.has_erred(why)
+            self._refuse(assembly)
+
+    def _refuse(self, assembly: Assembly) -> None:
+        """Answer a packet without its attachments; those that still come are dropped."""
+        if assembly.is_refused or not self.session.is_open:
+            return
+        assembly.is_refused = True
+        packet = assembly.packet
+        if packet.kind == EVENT:
+            self._take(Packet(EVENT, packet.namespace, packet.id, [packet.data[0], _BINARY]), 0)
+
+    def _forget_assembly(self) -> None:
+        if self._assembly is not None:
+            self.session.engine.wheel.discard(self._assembly)
+            self._assembly = None
+
+    def _take(self, packet: Packet, size: int) -> None:
+        """Do what a packet wants, after what came before it."""
+        socket, is_busy = self.socket(packet.namespace), self.is_answering
+        if packet.kind == ACK and socket is not None and packet.id is not None:
+            socket.answered(packet.id, packet.data)
+        elif packet.kind == DISCONNECT and socket is not None:
+            self.left(socket, "client namespace disconnect")
+        elif packet.kind == CONNECT_ERROR:
+            self.session.has_erred("a CONNECT_ERROR is the server's")
+        elif packet.kind != CONNECT and socket is None and not is_busy:
+            self.session.has_erred("a packet is for a namespace that is not connected")
+        elif is_busy or self.session.unsent >= self._server.options.answer_bytes:
+            self._later(partial(self._handle, packet), size)
+        else:
+            awaitable = self._handle(packet)
+            if awaitable is not None:
+                self._later(lambda: awaitable, size)
+
+    def _later(self, work: Callable[[], Awaitable[None] | None], size: int) -> None:
+        if self._inbox is None:
+            self._inbox = Inbox(self.session)
+        self._inbox.put(work, size)
+
+    def _handle(self, packet: Packet) -> Awaitable[None] | None:
+        if packet.kind == CONNECT:
+            return self._connect(packet)
+        socket = self.socket(packet.namespace)
+        if socket is None:
+            return None  # it has left meanwhile
+        if packet.kind == DISCONNECT:
+            self.left(socket, "client namespace disconnect")
+        elif packet.kind == EVENT:
+            return self._event(socket, packet)
+        return None
+
+    # Connecting
+
+    def _connect(self, packet: Packet) -> Awaitable[None] | None:
+        namespace = self._server.namespaces.get(packet.namespace)
+        if namespace is None:
+            _log.debug(
+                "%s refused: there is no namespace %.100r", self.session.id, packet.namespace
+            )
+            self._refuse_socket(packet.namespace, ConnectionRefused("Invalid namespace"))
+            return None
+        if self.socket(packet.namespace) is not None:
+            self._refuse_socket(packet.namespace, ConnectionRefused("Already connected"))
+            return None
+        socket = Socket(self.session.engine.new_id(), namespace, self.session)
+        try:
+            result = namespace.connect(socket, packet.data) if namespace.connect else None
+        except Exception as error:  # noqa: BLE001  told apart there
+            self._not_accepted(socket, error)
+            return None
+        if result is not None and inspect.isawaitable(result):
+            return self._accept_later(socket, result)
+        self._accept(socket)
+        return None
+
+    async def _accept_later(self, socket: Socket, result: Awaitable[Any]) -> None:
+        try:
+            await result
+        except Exception as error:  # noqa: BLE001  told apart there
+            self._not_accepted(socket, error)
+        else:
+            self._accept(socket)
+
+    def _not_accepted(self, socket: Socket, error: Exception) -> None:
+        if isinstance(error, ConnectionRefused):
+            self._refuse_socket(socket.namespace.name, error)
+            return
+        if not isinstance(error, ComeAgain):
+            _log.error("a connect handler failed", exc_info=error)
+        self.session.close("server namespace disconnect")
+
+    def _refuse_socket(self, namespace: str, refused: ConnectionRefused) -> None:
+        data = {"message": refused.message}
+        if refused.data is not None:
+            data["data"] = refused.data
+        self._send(CONNECT_ERROR, data, namespace=namespace)
+
+    def _accept(self, socket: Socket) -> None:
+        if not self.session.is_open:
+            return
+        name = socket.namespace.name
+        if name == MAIN:
+            self._main = socket
+        else:
+            self._others = {**(self._others or {}), name: socket}
+        socket.is_open = True
+        socket.namespace.sockets[socket.id] = socket
+        self._send(CONNECT, {"sid": socket.id}, namespace=name)
+        self.session.has_connected()
+        if socket.namespace.accepted is not None:
+            socket.namespace.accepted(socket)
+
+    # Events
+
+    def _event(self, socket: Socket, packet: Packet) -> Awaitable[None] | None:
+        name, *arguments = packet.data
+        handler = socket.namespace.events.get(name)
+        if handler is None or not handler.takes(packet):
+            _log.debug("%s: nothing handles %.100r", socket.id, name)
+            return None
+        try:
+            result = handler.handle(socket, *arguments)
+        except Exception:  # noqa: BLE001  the application's code
+            _log.exception("the handler of %r failed", name)
+            return None
+        if inspect.isawaitable(result):
+            return self._answer_later(socket, packet, result)
+        self._answer(socket, packet, result)
+        return None
+
+    async def _answer_later(self, socket: Socket, packet: Packet, result: Awaitable[Any]) -> None:
+        try:
+            answer = await result
+        except Exception:  # noqa: BLE001  the application's code
+            _log.exception("the handler of %r failed", packet.data[0])
+        else:
+            self._answer(socket, packet, answer)
+
+    def _answer(self, socket: Socket, packet: Packet, answer: Any) -> None:
+        then = answer.then if isinstance(answer, Answer) else None
+        if packet.id is not None and answer is not NO_ANSWER and socket.is_open:
+            self._send(ACK, _arguments(answer), namespace=packet.namespace, id=packet.id)
+        if then is not None:
+            then()
+
+    def _send(self, kind: int, data: Any, *, namespace: str, id: int | None = None) -> None:  # noqa: A002
+        for frame in encode(kind, data, namespace=namespace, id=id):
+            self.session.send(frame)
+
+    # Room, and the end
+
+    def drained(self) -> None:
+        """The client has read something."""
+        self.session.wants_room = self.on_drained is not None
+        if self._inbox is not None:
+            self._inbox.drained()
+        if self.on_drained is not None:
+            self.on_drained()
+
+    def left(self, socket: Socket, reason: str) -> None:
+        """A socket is in its namespace no more, though the client may still be there."""
+        self._end(socket, reason)
+        if not self._sockets():
+            self.session.has_disconnected()
+
+    def closed(self, reason: str) -> None:
+        """The client has gone."""
+        self._forget_assembly()
+        if self._inbox is not None:
+            self._inbox.close()
+        self.on_drained = None
+        for socket in self._sockets():
+            self._end(socket, reason)
+
+    def _end(self, socket: Socket, reason: str) -> None:
+        namespace = socket.namespace
+        if self._main is socket:
+            self._main = None
+        elif self._others is not None:
+            self._others.pop(namespace.name, None)
+        namespace.sockets.pop(socket.id, None)
+        socket.ended()
+        if namespace.disconnect is not None:
+            self._server.ended(namespace.disconnect, socket, reason)
+
+
+_BINARY = Unreadable("binary")
+
+
+def _arguments(answer: Any) -> list[Any]:
+    if isinstance(answer, Answer):
+        answer = answer.arguments
+    if answer is None:
+        return []
+    return list(answer) if isinstance(answer, tuple) else [answer]

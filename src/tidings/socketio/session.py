@@ -1,0 +1,328 @@
+"""Session: one Engine.IO client, whichever transport it has at the moment."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from tidings.socketio.frames import NORMAL, POLICY_VIOLATION, TOO_LARGE, Frame
+from tidings.socketio.lobby import Guest
+
+if TYPE_CHECKING:
+    from tidings.socketio.engine import Engine
+
+_log = logging.getLogger("tidings.socketio")
+
+LAST_SECONDS: Final = 0.5
+"""So long the last frames may take on their way to a client that has been disconnected."""
+_STALLED: Final = 1.0
+"""A deadline that comes so many seconds too late says nothing about the client."""
+_CLOSE: Final = Frame(b"1")
+_PING: Final = Frame(b"2")
+_PROBED: Final = Frame(b"3probe")
+
+
+class Link(Protocol):
+    """The transport that a session has. Nothing here waits."""
+
+    is_websocket: bool
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes have been taken from the session and are not sent."""
+        ...
+
+    def flush(self, session: Session) -> None:
+        """Take what the session holds, as far as the client reads, and send it."""
+        ...
+
+    def close(self, session: Session, code: int, why: str = "") -> None:
+        """End, once what the session holds has been sent, or has had the time to."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Have the client wait with what it sends."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+        ...
+
+
+class WebSocketLink(Link, Protocol):
+    """A transport that a session can be upgraded to; ``limit`` bounds a message."""
+
+    limit: int
+
+    def write(self, frame: Frame) -> None:
+        """Send a frame at once."""
+        ...
+
+
+class Session:
+    """One client. What is sent is held until the end of the event loop's turn, and then leaves in
+    one piece; while the client does not read it stays here.
+
+    ``state`` is for whoever handles the messages. While ``wants_room`` is set the handler is told
+    whenever something has been sent.
+    """
+
+    __slots__ = (
+        "_is_pinged",
+        "_is_probed",
+        "_malformed",
+        "_ping_at",
+        "deadline",
+        "engine",
+        "guest",
+        "id",
+        "is_held",
+        "is_open",
+        "is_queued",
+        "link",
+        "out",
+        "probe",
+        "problem",
+        "scope",
+        "size",
+        "state",
+        "tick",
+        "wants_room",
+    )
+
+    def __init__(
+        self, engine: Engine, session_id: str, link: Link, guest: Guest, scope: Mapping[str, Any]
+    ) -> None:
+        self.engine = engine
+        self.id = session_id
+        self.link = link
+        self.guest = guest
+        self.scope: Mapping[str, Any] | None = scope
+        """The first request, until the client is in a namespace."""
+        self.state: Any = None
+        self.is_open = True
+        self.is_held = False
+        self.wants_room = False
+        self.out: list[Frame] = []
+        self.size = 0
+        """How many bytes are in ``out``."""
+        self.is_queued = False
+        self.problem: str | None = None
+        """What its client was disconnected for, if that had broken the protocol."""
+        self.probe: WebSocketLink | None = None
+        """What is to become its transport."""
+        self.tick: int | None = None
+        self.deadline: float | None = None
+        self._malformed = 0
+        self._is_probed = False
+        self._is_pinged = False
+        self._ping_at = time.monotonic() + engine.options.ping_interval
+        self.set_deadline(engine.options.connect_deadline)
+
+    # Sending
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes have not been sent."""
+        return self.size + self.link.unsent
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame; a client that reads far too little is disconnected."""
+        if not self.is_open:
+            return
+        self.out.append(frame)
+        self.size += len(frame.wire)
+        if not self.is_queued:
+            self.is_queued = True
+            self.engine.flush_later(self)
+        options = self.engine.options
+        if self.size > options.unsent_bytes or len(self.out) > options.unsent_frames:
+            self.engine.too_slow(self)
+
+    def take(self, most: int) -> list[Frame]:
+        """Take frames of so many bytes out of what is held, and one at least if there is any."""
+        out = self.out
+        if self.size <= most:
+            self.out, self.size = [], 0
+            return out
+        count = size = 0
+        while count < len(out) and (not count or size + len(out[count].wire) <= most):
+            size += len(out[count].wire)
+            count += 1
+        self.out, self.size = out[count:], self.size - size
+        return out[:count]
+
+    def has_room(self) -> None:
+        """Tell whoever waits for it that something has been sent."""
+        if self.wants_room and self.is_open:
+            self.engine.handler.drained(self)
+
+    # Receiving
+
+    @property
+    def limit(self) -> int:
+        """How many bytes a message may have."""
+        options = self.engine.options
+        if self.guest.is_unconnected:
+            return min(options.first_payload, options.max_payload)
+        return options.max_payload
+
+    def receive(self, text: str) -> None:
+        """Take a packet."""
+        if not self.is_open:
+            return
+        if text[:1] == "4":
+            self.engine.handler.received(self, text)
+        elif text == "3":
+            self._is_pinged = False
+            self._ping_at = time.monotonic() + self.engine.options.ping_interval
+        elif text == "1":
+            self.close("transport close", says_so=False)
+        elif text != "6":
+            self.has_erred("a packet is not of Engine.IO 4")
+
+    def receive_binary(self, data: bytes) -> None:
+        """Take a binary message."""
+        if self.is_open:
+            self.engine.handler.received(self, data)
+
+    def too_large(self, link: Link) -> bool:
+        """A message is larger than the limit; True where the connection goes on without it."""
+        if link is self.link and self.guest.is_unconnected:
+            self.has_erred("a message is too large", TOO_LARGE)
+        elif link is self.link:
+            self.close("transport error", TOO_LARGE, says_so=False)
+        else:
+            self.upgrade_failed("a message is too large")
+        return self.is_open and link is self.link
+
+    def has_erred(self, what: str, code: int = POLICY_VIOLATION) -> None:
+        """Bear with a client that does not speak the protocol, or disconnect it."""
+        self._malformed += 1
+        if self._malformed > self.engine.options.malformed and self.is_open:
+            _log.debug("%s disconnected: %s", self.id, what)
+            self.problem = what
+            self.close("parse error", code, why=what)
+
+    def hold(self) -> None:
+        """Read no more from the client, for now."""
+        if not self.is_held:
+            self.is_held = True
+            self.link.pause_reading()
+
+    def release(self) -> None:
+        """Read on."""
+        if self.is_held:
+            self.is_held = False
+            self.link.resume_reading()
+
+    # The transports
+
+    def upgrade_begun(self, link: WebSocketLink) -> None:
+        """A WebSocket has come that is to become the transport."""
+        self.probe = link
+        self._is_probed = False
+
+    def probe_received(self, link: WebSocketLink, text: str) -> None:
+        """Take a packet of such a WebSocket."""
+        if self.probe is not link:
+            return
+        if text == "2probe" and not self._is_probed:
+            self._is_probed = True
+            link.write(_PROBED)
+            self.engine.end_poll(self)
+        elif text == "5" and self._is_probed:
+            self._upgrade(link)
+        else:
+            self.upgrade_failed("an upgrade that is none")
+
+    def upgrade_failed(self, why: str) -> None:
+        """Go on without the WebSocket that was to become the transport."""
+        link, self.probe = self.probe, None
+        if link is not None:
+            _log.debug("%s goes on polling: %s", self.id, why)
+            link.close(self, POLICY_VIOLATION, why)
+
+    def _upgrade(self, link: WebSocketLink) -> None:
+        old, self.link, self.probe = self.link, link, None
+        self.guest.has_upgraded()
+        link.limit = self.limit
+        if self.is_held:
+            link.pause_reading()
+        old.close(self, NORMAL)
+        link.flush(self)
+
+    def link_lost(self, link: Link) -> None:
+        """A transport has ended."""
+        if link is self.link:
+            self.close("transport close", says_so=False)
+        elif link is self.probe:
+            self.probe = None
+
+    # The end
+
+    def has_connected(self) -> None:
+        """It is in a namespace now."""
+        self.guest.has_connected()
+        self.deadline = self.scope = None
+        if self.link.is_websocket:
+            self.link.limit = self.limit  # type: ignore[attr-defined]  # a WebSocketLink
+
+    def has_disconnected(self) -> None:
+        """It is in no namespace any more, and is to be in one again soon."""
+        if self.is_open:
+            self.guest.has_disconnected()
+            self.set_deadline(self.engine.options.connect_deadline)
+
+    def set_deadline(self, seconds: float) -> None:
+        """Have it disconnected after so long, unless it is in a namespace then."""
+        self.deadline = time.monotonic() + seconds
+        self.engine.wheel.set(self, min(self.deadline, self._ping_at))
+
+    def close(
+        self,
+        reason: str,
+        code: int = NORMAL,
+        *,
+        why: str = "",
+        says_so: bool = True,
+        waits: bool = False,
+    ) -> None:
+        """End it. What is held leaves before, if the client reads that in time: one that polls
+        and has no GET waiting gets it with the next where this ``waits``. ``reason`` is Socket.IO's
+        word for it; ``why`` goes into the close frame.
+        """
+        if not self.is_open:
+            return
+        if says_so:
+            self.out.append(_CLOSE)
+        self.is_open = False
+        self.upgrade_failed("the session has ended")
+        self.engine.ended(self, code, why, waits=waits)
+        self.engine.handler.closed(self, reason)
+
+    def due(self, now: float) -> float | None:
+        """Look at the deadlines (see `Wheel`)."""
+        if not self.is_open:
+            self.engine.forget(self)
+            return None
+        if self.deadline is not None and now >= self.deadline:
+            _log.debug("%s disconnected: it has not connected in time", self.id)
+            self.close("connect timeout")
+            return None
+        if now >= self._ping_at:
+            options = self.engine.options
+            if now - self._ping_at > _STALLED:
+                self._ping_at = now  # we are late, not the client: its pong may lie there, unread
+            if not self._is_pinged:
+                self._is_pinged = True
+                self._ping_at += options.ping_timeout
+                self.send(_PING)
+            elif now == self._ping_at:
+                self._ping_at += _STALLED
+            else:
+                self.close("ping timeout")
+                return None
+        return self._ping_at if self.deadline is None else min(self._ping_at, self.deadline)
