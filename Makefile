@@ -59,6 +59,7 @@ prove: setup ## At length: filters on each database, who may know; fuzzing; kill
 	$(BIN)/python -m tests.security $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.security.fuzz $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.existing --worlds 170 $(if $(SEED),--seed $(SEED))
 
 clean: ## Remove what tests and builds leave behind (not .venv)
 	rm -rf $(AUDIT) build dist htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

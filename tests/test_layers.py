@@ -29,13 +29,16 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"resources"}),
     frozenset({"auth"}),
     frozenset({"jsonapi", "realtime"}),
-    frozenset({"__init__", "api", "plugins", "policies", "tenancy", "monitoring", "diagnosis"}),
+    frozenset(
+        {"__init__", "alembic", "api", "plugins", "policies", "tenancy", "monitoring", "diagnosis"}
+    ),
     frozenset(
         {
             "cli",
             "doctor",
             "listening",
             "loading",
+            "triggers",
             "workers",
             "testing",
             "client",

@@ -27,6 +27,7 @@ from tidings.demo import build_demo
 from tidings.doctor import doctor
 from tidings.listening import BACKLOG, Listener, refusing
 from tidings.loading import load
+from tidings.triggers import triggers
 from tidings.workers import Workers, inherited, inherited_listener, watch_parent
 
 GRACE: Final = 3
@@ -57,6 +58,7 @@ def main() -> None:
 
 
 main.add_command(doctor)
+main.add_command(triggers)
 
 
 @main.command()

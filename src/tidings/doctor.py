@@ -11,7 +11,7 @@ import click
 import jwt
 
 from tidings import Api, Finding, diagnose
-from tidings.loading import load
+from tidings.loading import load_api
 
 _SECONDS: Final = 120
 _COLOURS: Final = {"ok": "green", "warning": "yellow", "failed": "red"}
@@ -53,7 +53,7 @@ def doctor(
     It writes nothing that stays. Without --url the api is opened as in a server, hooks included.
     The exit code is 1 if anything has failed.
     """
-    api = _api(load(target), target)
+    api = load_api(target)
     # What goes wrong is said in a line of its own, and once.
     logging.getLogger("tidings").setLevel(logging.CRITICAL + 1)
     is_made = False
@@ -66,15 +66,6 @@ def doctor(
     )
     if failed:
         raise SystemExit(1)
-
-
-def _api(found: Any, target: str) -> Api:
-    """The Api itself, or that of its own ASGI app."""
-    api = getattr(found, "api", found)
-    if not isinstance(api, Api):
-        kind = type(found).__name__
-        raise click.ClickException(f"{target!r} is no Api, but a {kind}: name the Api itself")
-    return api
 
 
 async def _report(api: Api, **options: Any) -> bool:

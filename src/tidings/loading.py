@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tidings import ConfigurationError
+from tidings import Api, ConfigurationError
 
 
 def load(target: str) -> Any:
@@ -28,6 +28,20 @@ def load(target: str) -> Any:
         return operator.attrgetter(attribute)(module)
     except AttributeError as error:
         raise click.ClickException(f"module {module_name!r} has no {attribute!r}") from error
+
+
+def load_api(target: str) -> Api:
+    """The Api that ``module:attribute`` names, itself or by its own ASGI app.
+
+    Raises:
+        ClickException: there is none, or it is something else.
+    """
+    found = load(target)
+    api = getattr(found, "api", found)
+    if not isinstance(api, Api):
+        kind = type(found).__name__
+        raise click.ClickException(f"{target!r} is no Api, but a {kind}: name the Api itself")
+    return api
 
 
 def _import(name: str) -> Any:

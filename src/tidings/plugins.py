@@ -77,7 +77,8 @@ class SqlAlchemyPlugin:
         statement_timeout: float = STATEMENT_SECONDS,
     ) -> None:
         check_capture("SqlAlchemyPlugin", capture)
-        self._capture = bool(capture)
+        self._capture = str(capture) if capture else None
+        self._engine = engine
         _check_seconds("statement_timeout", statement_timeout)
         if (url is None) == (engine is None):
             raise ConfigurationError("SqlAlchemyPlugin takes a database URL or an engine=")
@@ -89,7 +90,12 @@ class SqlAlchemyPlugin:
         self._create_tables = create_tables
 
     def install(self, api: Api) -> None:
-        api.set_database(self._database, create_tables=self._create_tables, capture=self._capture)
+        api.set_database(
+            self._database,
+            create_tables=self._create_tables,
+            capture=self._capture,
+            engine=self._engine,
+        )
 
 
 def _database(url: str, statement_timeout: float) -> Database:

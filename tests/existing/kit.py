@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from tests.existing.models import TASK_FIELDS, Base, Project, Task
@@ -18,12 +18,26 @@ from tidings import Api, JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchem
 async def existing(url: str, metadata: MetaData = Base.metadata) -> AsyncIterator[AsyncEngine]:
     """The application's engine, with its tables made by itself."""
     engine = create_async_engine(url)
+    if engine.dialect.name == "sqlite":
+        _begin_with_the_lock(engine)
     try:
         async with engine.begin() as connection:
             await connection.run_sync(metadata.create_all)
         yield engine
     finally:
         await engine.dispose()
+
+
+def _begin_with_the_lock(engine: AsyncEngine) -> None:
+    """SQLAlchemy's recipe. A transaction that has read cannot write any more, once another has."""
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connect(connection: Any, _: object) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def make_api(database: str | AsyncEngine, **options: Any) -> Api:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging as python_logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 
-from sqlalchemy import Table
+from sqlalchemy import Connection, Table
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from tidings.api.asgi import ApiApp, attach_sockets, install_into
 from tidings.api.authority import Authority
-from tidings.api.capture import Capture, check_capture
+from tidings.api.capture import EVENTS, TRIGGERS, Capture, check_capture
+from tidings.api.changed import Changed, watch_events
 from tidings.api.feeds import FeedLink, feed_name, link, make_feed
 from tidings.api.gate import Gate
 from tidings.api.identities import Identify, Identities
@@ -111,9 +114,11 @@ class Api:
         self._checkers = CheckerRegistry()
         self._registry = ResourceRegistry()
         self._existing: dict[str, Table] = {}
-        self._captures: dict[str, bool] = {}
-        self._captures_all = False
+        self._captures: dict[str, str | None] = {}
+        self._captures_all: str | None = None
         self._capture: Capture | None = None
+        self._changed: Changed | None = None
+        self._engines: list[AsyncEngine] = []
         self._transforms: list[Callable[[ResourceType], ResourceType]] = []
         self._plugins: dict[str, Plugin] = {}
         self._database: Database | None = None
@@ -252,7 +257,7 @@ class Api:
         if model is not None:
             self._existing[name] = model.table
         if capture is not None:
-            self._captures[name] = bool(capture)
+            self._captures[name] = str(capture) if capture else None
         self._check_endpoints()
 
     def add_hook(
@@ -291,12 +296,22 @@ class Api:
     # For plugins
 
     def set_database(
-        self, database: Database, *, create_tables: bool = False, capture: bool = False
+        self,
+        database: Database,
+        *,
+        create_tables: bool = False,
+        capture: str | None = None,
+        engine: AsyncEngine | None = None,
     ) -> None:
-        """Say where records are kept (storage plugins call this)."""
+        """Say where records are kept (storage plugins call this).
+
+        ``engine`` is the application's own, where it is one.
+        """
         self._database = database
         self._creates_tables = create_tables
         self._captures_all = capture
+        if engine is not None:
+            self._engines.append(engine)
 
     def transform_resources(self, transform: Callable[[ResourceType], ResourceType]) -> None:
         """Change what resources were declared as, those declared later too (for plugins)."""
@@ -459,6 +474,58 @@ class Api:
         if self._sockets is not None:
             self._sockets.forget_rights()
 
+    @overload
+    def changed(
+        self,
+        resource: str,
+        *,
+        before: object = None,
+        after: object = None,
+        transaction: AsyncSession | AsyncConnection,
+    ) -> Coroutine[Any, Any, None]: ...
+
+    @overload
+    def changed(
+        self,
+        resource: str,
+        *,
+        before: object = None,
+        after: object = None,
+        transaction: Session | Connection,
+    ) -> None: ...
+
+    def changed(
+        self, resource: str, *, before: object = None, after: object = None, transaction: Any
+    ) -> Coroutine[Any, Any, None] | None:
+        """Tell of a write of your own, where no trigger does: it goes out when ``transaction``
+        commits, and never if that is rolled back. Call it after the write; await it with an
+        `AsyncSession` or `AsyncConnection`.
+
+            task.status = "done"
+            await api.changed("tasks", before=old, after=task, transaction=session)
+
+        ``before`` and ``after`` are dicts of fields, ``id`` among them, or objects of the model.
+        None before: it was made; None after: it is gone; neither: everybody who watches the
+        resource is told to refetch. Whoever filters by something that is not given is told so, too.
+
+        Raises:
+            NotFound: there is no such resource.
+            ConfigurationError: a value is none of its field; or there is no outbox to write to.
+        """
+        self._assembled  # noqa: B018  it makes what is needed, where nothing has been asked before
+        if self._changed is None:
+            raise ConfigurationError(
+                "api.changed() needs an outbox: SqlAlchemyPlugin(capture=...), or a feed that has "
+                "one (MemoryFeedPlugin(outbox=True), RedisFeedPlugin, PostgresFeedPlugin)"
+            )
+        told: Coroutine[Any, Any, None] | None = self._changed(resource, before, after, transaction)
+        return told
+
+    def watch(self, engine: AsyncEngine) -> None:
+        """Listen to a further engine of your application, for ``capture="events"``."""
+        self._check_open_for_declarations("watch()")
+        self._engines.append(engine)
+
     async def create_tables(self) -> None:
         """Create the tables that do not exist yet; those that do are left as they are."""
         parts = self._assembled
@@ -505,6 +572,7 @@ class Api:
             await self._check_tables()
             await self._authority.open(self._ended)
             stale = await self._open_capture()
+            self._say_what_is_not_captured()
             await self._linked.open()
             if stale:
                 await self._linked.tell_stale(stale)
@@ -684,6 +752,7 @@ class Api:
             self._socket_options,
             self._authority,
             creates_tables=self._creates_tables,
+            capture=self._capture,
         )
 
     @property
@@ -714,7 +783,7 @@ class Api:
             self._registry.link()
             tables = build_tables(self._registry, self._existing)
             store = RecordStore(self._database, tables)
-            is_captured = any(self._is_captured(one.name) for one in self._registry)
+            is_captured = any(self._captured_by(one.name) for one in self._registry)
             self._capture = (
                 Capture(self._database, lambda: self._opened > 0) if is_captured else None
             )
@@ -729,7 +798,15 @@ class Api:
             make = Operations if self._tracing is None else self._tracing.operations
             operations = make(self._registry, store, self._hooks, self._link.publisher)
             if self._capture is not None:
-                self._capture.assemble(self._registry, tables, operations, self._is_captured)
+                self._capture.assemble(
+                    self._registry,
+                    tables,
+                    operations,
+                    lambda name: self._captured_by(name) == TRIGGERS,
+                )
+            if self._link.outbox is not None:
+                self._changed = Changed(operations, tables, self._link.outbox)
+                self._watch_events(tables)
             authority = self._authority
             authority.assemble(self._database, is_alone=self.is_alone)
             rest: ASGIApp = JsonApiApp(
@@ -751,8 +828,33 @@ class Api:
         assert self._link is not None  # made when the api was put together
         return self._link
 
-    def _is_captured(self, resource: str) -> bool:
+    def _captured_by(self, resource: str) -> str | None:
         return self._captures.get(resource, self._captures_all)
+
+    def _watch_events(self, tables: Mapping[str, Table]) -> None:
+        by_events = {
+            name: table for name, table in tables.items() if self._captured_by(name) == EVENTS
+        }
+        if not by_events:
+            return
+        if not self._engines:
+            raise ConfigurationError(
+                "capture='events' listens to an engine: SqlAlchemyPlugin(engine=...), or "
+                "api.watch(engine)"
+            )
+        assert self._changed is not None
+        for engine in self._engines:
+            watch_events(engine, by_events, self._changed)
+
+    def _say_what_is_not_captured(self) -> None:
+        """Once, at start: which tables others may write without anybody hearing of it."""
+        silent = [name for name in self._existing if self._captured_by(name) is None]
+        if silent and self._capture is None:
+            _log.warning(
+                "%s: only what is written through tidings is told. For other writers of these "
+                "tables see capture= (SqlAlchemyPlugin) or api.changed()",
+                ", ".join(silent),
+            )
 
     async def _open_capture(self) -> list[str]:
         if self._capture is None:

@@ -28,6 +28,7 @@ from tidings.storage.capture.install import prepare
 
 _log = logging.getLogger("tidings.storage")
 TRIGGERS: Final = "triggers"
+EVENTS: Final = "events"
 
 
 def check_capture(where: str, given: object) -> None:
@@ -36,8 +37,10 @@ def check_capture(where: str, given: object) -> None:
     Raises:
         ConfigurationError: starts with ``where`` and says what there is.
     """
-    if given not in (None, False, TRIGGERS):
-        raise ConfigurationError(f"{where}: capture is 'triggers', or False for not at all")
+    if given not in (None, False, TRIGGERS, EVENTS):
+        raise ConfigurationError(
+            f"{where}: capture is 'triggers', 'events', or False for not at all"
+        )
 
 
 class Capture:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Table
 
 from tidings.api.authority import Authority
+from tidings.api.capture import Capture
 from tidings.api.feeds import FeedLink
 from tidings.api.parts import Parts, SocketOptions
 from tidings.feed import MemoryFeed, SharedFeed
@@ -25,6 +26,8 @@ class Internals:
     socket_options: SocketOptions | None
     authority: Authority
     creates_tables: bool = False
+    capture: Capture | None = None
+    """The triggers, where writers beside tidings are told of."""
 
     @property
     def tables(self) -> Sequence[Table]:

@@ -9,6 +9,7 @@ from typing import Final
 
 from sqlalchemy import Table, delete, false, insert, select, update
 
+from tidings.api.capture import Capture
 from tidings.api.internals import Internals
 from tidings.diagnosis.finding import Finding, Findings, failed, milliseconds, ok, reason, warning
 from tidings.feed import Invalidation
@@ -66,6 +67,8 @@ async def _check_content(internals: Internals, database: Database, seconds: floa
     yield await _check_writing(database, there, outbox, seconds)
     if outbox is not None:
         yield await _check_outbox(outbox)
+    if internals.capture is not None and not lacking:
+        yield await _check_triggers(internals.capture)
 
 
 async def _check_writing(
@@ -98,6 +101,15 @@ async def _write(connection: Connection, tables: Sequence[Table], outbox: Keeps 
             await connection.fetch(Statement(clause), {})
     if outbox is not None:
         await outbox.add(connection, outbox_rows([Invalidation("tidings-doctor")]))
+
+
+async def _check_triggers(capture: Capture) -> Finding:
+    missing = await capture.missing()
+    if missing:
+        said = ", ".join(watched.source for watched in missing)
+        advice = "tidings triggers install MODULE:API, after each migration of these tables"
+        return failed("triggers", f"missing, or of an older declaration: {said}", advice)
+    return ok("triggers", f"{len(capture.watched)} tables tell of everybody who writes them")
 
 
 async def _check_outbox(outbox: Keeps) -> Finding:

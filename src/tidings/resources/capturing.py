@@ -85,11 +85,11 @@ class Capturing:
         bulk = {one.resource for one in own if isinstance(one, Invalidation) and one.paths is None}
         replaced: set[object] = set()
         for key, change in changes.items():
-            if change.resource in bulk:
-                continue
-            if key in mine and _says_the_same(mine[key], change):
+            if key[0] in bulk or (key in mine and _says_the_same(mine[key], change)):
                 continue
             replaced.add(key)
+            if change is None:
+                continue  # made and gone again, by whomever
             log.record(change)
             for notice in self._effects.stale(change.resource, change.before, change.after):
                 stale.setdefault(notice)
@@ -103,7 +103,7 @@ class Capturing:
 
     def _read(
         self, rows: Sequence[CapturedRow], *, is_one: bool
-    ) -> tuple[dict[_Key, Change], dict[Invalidation, None]]:
+    ) -> tuple[dict[_Key, Change | None], dict[Invalidation, None]]:
         changes: dict[_Key, Change | None] = {}
         stale: dict[Invalidation, None] = {}
         for row in rows:
@@ -122,7 +122,7 @@ class Capturing:
                 for change in found:
                     key = (name, change.id)
                     changes[key] = _folded(changes.get(key), change, is_one=is_one)
-        return {key: change for key, change in changes.items() if change is not None}, stale
+        return changes, stale
 
 
 def _key(told: Notice) -> object:
@@ -169,7 +169,9 @@ def _image(face: _Face, text: str | None) -> dict[str, Any] | None:
     }
 
 
-def _says_the_same(own: Change, captured: Change) -> bool:
+def _says_the_same(own: Change, captured: Change | None) -> bool:
+    if captured is None:
+        return False
     return _same(own.before, captured.before) and _same(own.after, captured.after)
 
 

@@ -39,6 +39,8 @@ from tidings.storage.tables import check_keys
 from tidings.storage.waiting import uninterrupted
 
 _log = logging.getLogger("tidings.storage")
+OWN: Final = "tidings_own"
+"""Stands in a connection's ``info`` while a statement of tidings' own runs on it."""
 
 
 async def prepare(connection: AsyncConnection) -> None:
@@ -121,8 +123,13 @@ class CoreConnection:
         return [dict(zip(statement.names, row, strict=True)) for row in result]
 
     async def _execute(self, statement: Statement, values: Mapping[str, Any]) -> CursorResult[Any]:
-        with self._asked():
-            return await self.connection.execute(statement.clause, dict(values))
+        info = self.connection.info
+        info[OWN] = True
+        try:
+            with self._asked():
+                return await self.connection.execute(statement.clause, dict(values))
+        finally:
+            info.pop(OWN, None)
 
     async def run(self, sql: str) -> None:
         with self._asked():

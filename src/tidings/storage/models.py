@@ -211,7 +211,12 @@ class _Reader:
             if name not in self.found.schema:
                 self._add_column(name, {"hidden": True})
         self._check_the_rest()
-        info = {"is_existing": True, "onupdate": self.found.onupdate, "existing": self.table}
+        info = {
+            "is_existing": True,
+            "onupdate": self.found.onupdate,
+            "existing": self.table,
+            "key": self.key,
+        }
         table = Table(
             self.table.name,
             MetaData(),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import (
+    ARRAY,
     CHAR,
     JSON,
     BigInteger,
@@ -151,5 +152,5 @@ _SERVED: Final[tuple[tuple[Any, Callable[[Any], Served | None]], ...]] = (
     (Date, _as(ExactDate, "date")),
     (Time, lambda declared: None if declared.timezone else Served(ExactTime(), {"type": "time"})),
     (JSON, _as(ExactJson, "object")),
-    (postgresql.ARRAY, _array),
+    (ARRAY, _array),
 )

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Column,
     Dialect,
     Double,
+    Executable,
     Integer,
     LargeBinary,
     MetaData,
@@ -108,6 +109,10 @@ class Keeps(Protocol):
         """The same for a connection that is not ours: SQL and parameters for its driver."""
         ...
 
+    def clauses(self, rows: Sequence[Row]) -> list[tuple[Executable, Row]]:
+        """The same for a connection of SQLAlchemy's."""
+        ...
+
 
 def batch_of(row: Row) -> Batch:
     """What a row has to be published as."""
@@ -181,6 +186,10 @@ class Outbox:
     def statements(self, dialect: Dialect, rows: Sequence[Row]) -> list[tuple[str, Any]]:
         """The same for a connection that is not ours: SQL and parameters for its driver."""
         return [self._insert.raw(dialect, self._parameters(row)) for row in rows]
+
+    def clauses(self, rows: Sequence[Row]) -> list[tuple[Executable, Row]]:
+        """The same for a connection of SQLAlchemy's."""
+        return [(self._insert.clause, self._parameters(row)) for row in rows]
 
     def _parameters(self, row: Row) -> Row:
         return {"v_feed": self._feed, **{f"v_{name}": value for name, value in row.items()}}

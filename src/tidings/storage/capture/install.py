@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Protocol
 
 from sqlalchemy import Column, String, text
 
 from tidings.errors import ConfigurationError
-from tidings.storage.capture.mariadb import mariadb_triggers
+from tidings.storage.capture.mariadb import ForeignKey, mariadb_triggers
 from tidings.storage.capture.postgresql import postgresql_triggers
 from tidings.storage.capture.sqlite import sqlite_triggers
 from tidings.storage.capture.triggers import PREFIX, TriggerSet, Watched, quoted
-from tidings.storage.database import Database
 from tidings.storage.statements import Row, Statement
 
 _GUESSES: Final = (
@@ -28,7 +28,8 @@ _INSTALLED: Final = {
     """,
     "mariadb": """
         SELECT trigger_name AS name, action_statement AS body FROM information_schema.triggers
-        WHERE event_object_schema = coalesce(:schema, database()) AND event_object_table = :table
+        WHERE event_object_schema = coalesce(:schema, database())
+        AND LEFT(trigger_name, CHAR_LENGTH(:name)) = :name
     """,
 }
 _BY_ROW: Final = """
@@ -37,6 +38,9 @@ _BY_ROW: Final = """
         c.relkind = 'p' OR c.relispartition OR EXISTS (
             SELECT 1 FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
             AND t.tgtype & 3 = 1 AND CAST(t.tgname AS text) NOT LIKE ' tidings%'
+        ) OR EXISTS (
+            SELECT 1 FROM pg_constraint AS k WHERE k.conrelid = c.oid AND k.contype = 'f'
+            AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd'))
         )
     )
 """
@@ -47,7 +51,44 @@ _UNIQUES: Final = """
 """
 
 
-async def install(database: Database, tables: Sequence[Watched]) -> None:
+_FOREIGN_KEYS: Final = """
+    SELECT k.table_name AS name, k.column_name AS body, k.referenced_table_name AS parent,
+        k.referenced_column_name AS referred, c.delete_rule AS rule
+    FROM information_schema.key_column_usage AS k
+    JOIN information_schema.referential_constraints AS c
+    ON c.constraint_schema = k.constraint_schema AND c.constraint_name = k.constraint_name
+    WHERE k.constraint_schema = coalesce(:schema, database())
+    AND c.delete_rule IN ('CASCADE', 'SET NULL')
+    ORDER BY k.table_name, k.constraint_name
+"""
+
+
+class Fetches(Protocol):
+    """A connection, as far as it is needed here."""
+
+    async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
+        """Run a statement; gives its rows."""
+        ...
+
+
+class Reachable(Protocol):
+    """What is needed of a database to make triggers in it."""
+
+    @property
+    def dialect_name(self) -> str:
+        """SQLAlchemy's name; ``mariadb`` where the server is."""
+        ...
+
+    def reading(self, *, snapshot: bool) -> AbstractAsyncContextManager[Fetches]:
+        """A connection for reading."""
+        ...
+
+    async def execute(self, statement: Statement, values: Mapping[str, Any]) -> None:
+        """Run one statement that writes."""
+        ...
+
+
+async def install(database: Reachable, tables: Sequence[Watched]) -> None:
     """Make the triggers of these tables anew.
 
     Raises:
@@ -59,14 +100,14 @@ async def install(database: Database, tables: Sequence[Watched]) -> None:
             await _run(database, sql)
 
 
-async def remove(database: Database, tables: Sequence[Watched]) -> None:
+async def remove(database: Reachable, tables: Sequence[Watched]) -> None:
     """Remove the triggers of these tables; what they have noted stays."""
     for watched in tables:
         for sql in (await _triggers(database, watched)).drop:
             await _run(database, sql)
 
 
-async def statements(database: Database, tables: Sequence[Watched]) -> list[str]:
+async def statements(database: Reachable, tables: Sequence[Watched]) -> list[str]:
     """The SQL that `install` would run, for migrations and those who review them."""
     found: list[str] = []
     for watched in tables:
@@ -75,7 +116,7 @@ async def statements(database: Database, tables: Sequence[Watched]) -> list[str]
     return found
 
 
-async def check(database: Database, tables: Sequence[Watched]) -> list[Watched]:
+async def check(database: Reachable, tables: Sequence[Watched]) -> list[Watched]:
     """Those of these tables whose triggers are missing, disabled or of an older declaration."""
     wrong: list[Watched] = []
     for watched in tables:
@@ -96,7 +137,7 @@ def _plain(body: str) -> str:
     return " ".join(body.split())
 
 
-def _dialect(database: Database) -> str:
+def _dialect(database: Reachable) -> str:
     name = "mariadb" if database.dialect_name == "mysql" else database.dialect_name
     if name not in _INSTALLED:
         raise ConfigurationError(
@@ -105,10 +146,19 @@ def _dialect(database: Database) -> str:
     return name
 
 
-async def _triggers(database: Database, watched: Watched) -> TriggerSet:
+async def _triggers(database: Reachable, watched: Watched) -> TriggerSet:
     dialect = _dialect(database)
     if dialect == "mariadb":
-        return mariadb_triggers(watched)
+        rows = await _fetch(
+            database, _FOREIGN_KEYS, watched, ("body", "parent", "referred", "rule")
+        )
+        keys = [
+            ForeignKey(
+                row["name"], row["body"], row["parent"], row["referred"], row["rule"] == "SET NULL"
+            )
+            for row in rows
+        ]
+        return mariadb_triggers(watched, keys)
     if dialect == "sqlite":
         uniques: dict[str, list[str]] = {}
         for row in await _fetch(database, _UNIQUES, watched, ("body",)):
@@ -119,23 +169,23 @@ async def _triggers(database: Database, watched: Watched) -> TriggerSet:
     return postgresql_triggers(watched, home["name"], by_row=by_row["name"] != "0")
 
 
-async def _fetch(database: Database, sql: str, watched: Watched, more: Sequence[str]) -> list[Row]:
+async def _fetch(database: Reachable, sql: str, watched: Watched, more: Sequence[str]) -> list[Row]:
     table = watched.table
     if database.dialect_name == "postgresql":
         table = quoted(watched.schema, watched.table)
-    values: dict[str, Any] = {"table": table, "schema": watched.schema}
+    values: dict[str, Any] = {"table": table, "schema": watched.schema, "name": watched.name}
     given = {name: value for name, value in values.items() if f":{name}" in sql}
     columns = [Column[Any](name, String) for name in ("name", *more)]
     async with database.reading(snapshot=False) as connection:
         return await connection.fetch(Statement(text(sql), columns), given)
 
 
-async def _run(database: Database, sql: str) -> None:
+async def _run(database: Reachable, sql: str) -> None:
     # In what is made here a colon is no parameter.
     await database.execute(Statement(text(sql.replace(":", r"\:"))), {})
 
 
-async def prepare(database: Database) -> None:
+async def prepare(database: Reachable) -> None:
     """What the table of captured rows needs beyond itself."""
     if database.dialect_name == "sqlite":
         await _run(database, _GUESSES)

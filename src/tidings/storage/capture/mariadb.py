@@ -1,10 +1,14 @@
 """The triggers of MariaDB and MySQL.
 
-They are row by row, and see no rows that a foreign key's CASCADE or SET NULL writes, nor TRUNCATE.
+They are row by row, and see no rows that a foreign key's CASCADE or SET NULL writes: what a row
+that is deleted takes with it is noted by a trigger of its own table. TRUNCATE fires none.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -14,8 +18,23 @@ _quoted = partial(quoted, mark="`")
 _NOW: Final = "UNIX_TIMESTAMP(NOW(6))"
 
 
-def mariadb_triggers(watched: Watched) -> TriggerSet:
-    """The triggers of a table."""
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A key of ``table`` that refers to ``parent``, and is written when a row there is deleted."""
+
+    table: str
+    column: str
+    parent: str
+    referred: str
+    sets_null: bool
+
+
+_DEEP: Final = 4
+"""So many foreign keys in a row are followed; one from a table to itself is not."""
+
+
+def mariadb_triggers(watched: Watched, keys: Sequence[ForeignKey] = ()) -> TriggerSet:
+    """The triggers of a table, and of those whose deleted rows take rows of it with them."""
     same = " AND ".join(
         f"OLD.{_quoted(name)} <=> NEW.{_quoted(name)} "
         f"AND HEX(OLD.{_quoted(name)}) <=> HEX(NEW.{_quoted(name)})"
@@ -41,7 +60,50 @@ def mariadb_triggers(watched: Watched) -> TriggerSet:
         )
         drop.append(f"DROP TRIGGER IF EXISTS {_quoted(watched.schema, name)}")
         expected[name] = block
+    for name, table, block in _cascades(watched, keys):
+        create.append(
+            f"CREATE TRIGGER {_quoted(watched.schema, name)} BEFORE DELETE "
+            f"ON {_quoted(watched.schema, table)} FOR EACH ROW {block}"
+        )
+        drop.append(f"DROP TRIGGER IF EXISTS {_quoted(watched.schema, name)}")
+        expected[name] = block
     return TriggerSet(tuple(create), tuple(drop), expected)
+
+
+def _cascades(watched: Watched, keys: Sequence[ForeignKey]) -> Iterator[tuple[str, str, str]]:
+    """Name, table and body of each trigger on a table that rows of this one hang on."""
+    notes: dict[str, list[str]] = {}
+    # What of the watched table (as "t") a row of some table takes with it, by a condition on OLD.
+    paths = [
+        (key.parent, f"t.{_quoted(key.column)} = {{row}}.{_quoted(key.referred)}", key, 1)
+        for key in keys
+        if key.table == watched.table and key.parent != watched.table
+    ]
+    while paths:
+        parent, condition, first, depth = paths.pop(0)
+        nulled = first.column if first.sets_null else None
+        old = _image(watched, "t")
+        new = "NULL" if nulled is None else _image(watched, "t", nulled)
+        notes.setdefault(parent, []).append(
+            f"INSERT INTO {CAPTURED} (tx, source, op, record, old_row, new_row, added) "
+            f"SELECT CONNECTION_ID(), {literal(watched.source)}, '{'u' if nulled else 'd'}', "
+            f"LEFT(t.{_quoted(watched.key)}, 255), {old}, {new}, {_NOW} "
+            f"FROM {_quoted(watched.schema, watched.table)} AS t WHERE "
+            + condition.format(row="OLD")
+        )
+        for key in keys:
+            if key.table == parent != key.parent and not key.sets_null and depth < _DEEP:
+                name = f"p{depth}"
+                inner = condition.format(row=name)
+                within = (
+                    f"EXISTS (SELECT 1 FROM {_quoted(watched.schema, parent)} AS {name} "
+                    f"WHERE {inner} AND {name}.{_quoted(key.column)} = "
+                    f"{{row}}.{_quoted(key.referred)})"
+                )
+                paths.append((key.parent, within, first, depth + 1))
+    for table, some in notes.items():
+        digest = hashlib.sha256(table.encode()).hexdigest()[:6]
+        yield f"{watched.name}_from_{digest}", table, f"BEGIN {'; '.join(some)}; END"
 
 
 def _note(watched: Watched, op: str, record: str, old: str, new: str) -> str:
@@ -52,6 +114,9 @@ def _note(watched: Watched, op: str, record: str, old: str, new: str) -> str:
     )
 
 
-def _image(watched: Watched, row: str) -> str:
-    members = ", ".join(f"{literal(name)}, {row}.{_quoted(name)}" for name in watched.columns)
+def _image(watched: Watched, row: str, nulled: str | None = None) -> str:
+    members = ", ".join(
+        f"{literal(name)}, {'NULL' if name == nulled else f'{row}.{_quoted(name)}'}"
+        for name in watched.columns
+    )
     return f"JSON_OBJECT({members})"

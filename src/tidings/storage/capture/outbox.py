@@ -22,6 +22,7 @@ from sqlalchemy import (
     ColumnElement,
     Dialect,
     Double,
+    Executable,
     Integer,
     LargeBinary,
     MetaData,
@@ -123,6 +124,10 @@ class CaptureOutbox:
         """The same for a connection that is not ours: SQL and parameters for its driver."""
         return [self._insert.raw(dialect, _parameters(row)) for row in rows]
 
+    def clauses(self, rows: Sequence[Row]) -> list[tuple[Executable, Row]]:
+        """The same for a connection of SQLAlchemy's."""
+        return [(self._insert.clause, _parameters(row)) for row in rows]
+
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[bool]:
         """A turn at publishing; False while another process has it, where that must not be two."""
@@ -207,7 +212,7 @@ class CaptureOutbox:
     def _batches(self, unit: Sequence[Row]) -> Iterable[Batch]:
         captured = [_captured(row) for row in unit if row["op"] not in (_OWN, _GUESS)]
         own = [row for row in unit if row["op"] == _OWN]
-        if not captured:
+        if not captured and len(own) < 2:
             for row in own:
                 entries = msgspec.msgpack.decode(row["entries"], type=list[bytes])
                 yield Batch(row["batch"], entries)

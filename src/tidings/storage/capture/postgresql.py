@@ -1,7 +1,8 @@
 """The triggers of PostgreSQL: one per statement, which sees all of its rows.
 
-Row by row instead where the application's own AFTER triggers may write the same rows meanwhile
-(what they do would be noted before what made them do it), and on partitions.
+Row by row instead where the same rows may be written again before the statement ends, by AFTER
+triggers of the application's own or by a foreign key's CASCADE or SET NULL (PostgreSQL keeps no
+order between such statements), and on partitions.
 """
 
 from __future__ import annotations
