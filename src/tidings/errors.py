@@ -239,6 +239,12 @@ class FilterError(RequestError):
         details = {p.field: {"code": p.code, "message": p.message} for p in self.problems}
         super().__init__(message, code=code, resource=resource, details=details or None)
 
+    def __str__(self) -> str:
+        """What a Python caller reads: each filter with its reason, by the names that Python has."""
+        reasons = "; ".join(f"{one.field}: {one.message}" for one in self.problems)
+        said = f"{self.message}: {reasons}" if reasons else self.message
+        return said.replace("searchSchema", "search_schema")
+
 
 class RateLimited(RequestError):
     """Too much at once; the same will do a little later."""

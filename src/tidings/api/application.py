@@ -48,6 +48,7 @@ from tidings.identity import TRUSTED, Asker, Identity, asker
 from tidings.jsonapi import JsonApiApp
 from tidings.realtime import Events, Explainer, Explanation, Origins, SocketServer
 from tidings.resources import Operations, ResourceHandle, ResourceHandles
+from tidings.resources.policies import check_policies
 from tidings.schema import FilterLimits, ResourceRegistry, ResourceType, declare_resource
 from tidings.schema.resource import CheckPermissions, RowPolicy
 from tidings.storage import Database, RecordStore, UnitOfWork, build_tables
@@ -781,6 +782,7 @@ class Api:
                 self._registry.transform(transform)
             self._registry.transform(targets_of(self._existing))
             self._registry.link()
+            check_policies(self._registry)
             tables = build_tables(self._registry, self._existing)
             store = RecordStore(self._database, tables)
             is_captured = any(self._captured_by(one.name) for one in self._registry)

@@ -22,7 +22,7 @@ from tidings.filters.expression import (
 )
 from tidings.filters.predicate import comparison, compile_predicate
 from tidings.filters.text import element_key, element_keys, fold
-from tidings.filters.trusted import Both, Either, build_clause, read_clause
+from tidings.filters.trusted import Both, Either, Mistyped, build_clause, read_clause
 from tidings.filters.truth import Misread
 from tidings.filters.words import in_words, value_in_words
 
@@ -38,6 +38,7 @@ __all__ = [
     "Either",
     "Expression",
     "Misread",
+    "Mistyped",
     "Not",
     "Opaque",
     "TextMatch",

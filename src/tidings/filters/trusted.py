@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, Final
 from typing import cast as typing_cast
 
-from sqlalchemy import ClauseElement
+from sqlalchemy import BinaryExpression, BindParameter, ClauseElement, ColumnClause
+from sqlalchemy.sql.visitors import iterate
 
 from tidings.errors import ConfigurationError
 from tidings.filters.columns import (
@@ -35,11 +37,16 @@ from tidings.filters.expression import (
     any_of,
 )
 from tidings.filters.reading import read, stub_columns
+from tidings.filters.reading_constants import stored_type
 from tidings.filters.truth import Misread, refusing_truth
 from tidings.identity import ClaimDict, ClaimList
 from tidings.schema import ResourceType, ValueProblem
 from tidings.schema.search import OF_ARRAYS, OPERATORS
 from tidings.schema.types import TypeName
+
+_NO_TEXTS: Final = frozenset(
+    {"integer", "number", "decimal", "boolean", "date", "dateTime", "time"}
+)
 
 
 def build_clause(resource: ResourceType, clause: object, *, depth: int | None = None) -> Expression:
@@ -81,6 +88,17 @@ class Both:
     answers: tuple[Any, ...]
 
 
+class Mistyped(ConfigurationError):
+    """A column that is no text is compared with one; ``value`` is that text."""
+
+    def __init__(self, resource: str, column: str, value: str, kind: str) -> None:
+        super().__init__(
+            f"clause on {resource!r}: {column!r} is of type {kind!r} and is compared with a text, "
+            "as a user id is one: convert it (int(...)), or declare a text column"
+        )
+        self.value = value
+
+
 def read_clause(resource: ResourceType, make: Callable[[Any], Any]) -> Expression:
     """Call trusted code with the resource's columns and read what it answers.
 
@@ -90,8 +108,16 @@ def read_clause(resource: ResourceType, make: Callable[[Any], Any]) -> Expressio
     Raises:
         ConfigurationError: the answer is nothing of this (`Misread`), or not what it seems.
     """
-    with refusing_truth():
-        answer = make(stub_columns(resource))
+    columns = stub_columns(resource)
+    try:
+        with refusing_truth():
+            answer = make(columns)
+    except (AttributeError, KeyError) as error:
+        # What SQLAlchemy raises has the name and nothing else.
+        name = error.args[0] if len(error.args) == 1 else None
+        if not isinstance(name, str) or name in columns or " " in name:
+            raise
+        raise Misread(_no_column(resource, name)) from None
     return _answer(resource, answer)
 
 
@@ -116,18 +142,52 @@ def _answer(resource: ResourceType, answer: Any) -> Expression:
         raise Misread(
             f"clause on {resource.name!r}: a list of conditions says nothing: join them with & or |"
         )
-    if found is None:
-        hint = (
-            "; does it compare a column with a value of another type (an integer with a user id, "
-            "which is a text)?"
-            if isinstance(answer, ClauseElement)
-            else ""
-        )
+    if found is None and not isinstance(answer, ClauseElement):
         raise ConfigurationError(
             f"clause on {resource.name!r}: expected True, False, a dict or an SQLAlchemy "
-            f"expression that tidings can read (docs/filters.md), got {type(answer).__name__}{hint}"
+            f"expression, got {type(answer).__name__}"
+        )
+    if found is None:
+        mistyped = _compared_with_text(resource, answer)
+        if mistyped is not None:
+            raise Mistyped(resource.name, *mistyped, stored_type(resource, mistyped[0]))
+        raise ConfigurationError(
+            f"clause on {resource.name!r}: an SQLAlchemy expression that tidings cannot read "
+            "(docs/filters.md); does it compare a column with a value of another type?"
         )
     return found
+
+
+def _compared_with_text(resource: ResourceType, clause: ClauseElement) -> tuple[str, str] | None:
+    """A column of numbers or moments that a clause compares with a text, and that text."""
+    for element in iterate(clause):
+        if not isinstance(element, BinaryExpression):
+            continue
+        for one, other in ((element.left, element.right), (element.right, element.left)):
+            name = getattr(one, "name", None)
+            if (
+                isinstance(one, ColumnClause)
+                and isinstance(other, BindParameter)
+                and isinstance(other.value, str)
+                and isinstance(name, str)
+                and stored_type(resource, name) in _NO_TEXTS
+            ):
+                return name, other.value
+    return None
+
+
+def _no_column(resource: ResourceType, name: str) -> str:
+    said = f"clause on {resource.name!r}: there is no column {name!r}"
+    first = name.split(".")[0]
+    if "." in name and first in resource.relationships:
+        return f"{said}: name it in borrows=[{name!r}], so that changes carry it"
+    if first in resource.relationships:
+        return (
+            f"{said}, but a relationship: for a column of its records answer a dict, as in "
+            f"{{'{first}.name': ...}}, and name that path in borrows=[...]"
+        )
+    close = get_close_matches(first, resource.column_names, n=1)
+    return f"{said}; did you mean {close[0]!r}?" if close else said
 
 
 def _term(resource: ResourceType, key: object, value: object, depth: int) -> Expression:
@@ -143,7 +203,9 @@ def _term(resource: ResourceType, key: object, value: object, depth: int) -> Exp
     if not isinstance(key, str) or not (
         key == "id" or key in resource.fields or key in resource.related
     ):
-        raise ConfigurationError(f"clause on {resource.name!r}: there is no column {key!r}")
+        if not isinstance(key, str):
+            raise ConfigurationError(f"clause on {resource.name!r}: there is no column {key!r}")
+        raise Misread(_no_column(resource, key))
     _refuse_claim(resource, key, value)
     if isinstance(value, Mapping):
         if not value:

@@ -23,6 +23,7 @@ from tidings.filters import (
     Atom,
     Expression,
     Misread,
+    Mistyped,
     Not,
     all_of,
     any_of,
@@ -33,6 +34,7 @@ from tidings.filters import (
 from tidings.identity import Asker, Identity, Trusted
 from tidings.resources.context import Method
 from tidings.schema import ResourceRegistry, ResourceType
+from tidings.schema.resource import RowPolicy
 from tidings.storage import Connection, RecordStore, Row
 
 _log = logging.getLogger("tidings.permissions")
@@ -193,8 +195,8 @@ def seen_from(resource: ResourceType, policy: Expression, prefix: str) -> Expres
 
 def _along_path(resource: ResourceType, policy: Expression, prefix: str) -> Expression | None:
     match policy:
-        case Atom(column, operator, value, False) if _is_reached(resource, prefix, column):
-            return Atom(f"{prefix}.{column}", operator, value)
+        case Atom(column, operator, value, some) if _is_reached(resource, prefix, column, some):
+            return Atom(f"{prefix}.{column}", operator, value, some)
         case AllOf(terms):
             return _joined_along(resource, terms, prefix, all_of)
         case AnyOf(terms):
@@ -206,9 +208,17 @@ def _along_path(resource: ResourceType, policy: Expression, prefix: str) -> Expr
             return None
 
 
-def _is_reached(resource: ResourceType, prefix: str, column: str) -> bool:
+def _is_reached(resource: ResourceType, prefix: str, column: str, some: bool) -> bool:
+    """Whether a path leads there, with as many values as the policy speaks of.
+
+    Along a to-many prefix it would not be the same record that the filter and the policy are true
+    of; a path of the policy's own may well be to-many.
+    """
     related = resource.related.get(f"{prefix}.{column}")
-    return related is not None and not related.many
+    if related is None or related.many != some:
+        return False
+    hops = prefix.count(".") + 1
+    return not any(hop.to_many for hop in related.hops[:hops])
 
 
 def _joined_along(
@@ -220,6 +230,36 @@ def _joined_along(
     found = [_along_path(resource, term, prefix) for term in terms]
     reached = [term for term in found if term is not None]
     return join(reached) if len(reached) == len(found) else None
+
+
+class _Probe:
+    """Somebody whose every claim is there: for a first look at what policies say."""
+
+    def __getattr__(self, name: str) -> Any:
+        return "1"
+
+
+def _asking(policy: RowPolicy) -> Callable[[Any], Any]:
+    return lambda columns: policy(columns, _Probe())
+
+
+def check_policies(registry: ResourceRegistry) -> None:
+    """Ask every policy once, before anybody does, so that what it can never say is said at start.
+
+    Raises:
+        ConfigurationError: names the resource, and what its policy looks at that is not there.
+    """
+    for resource in registry:
+        for method, policy in resource.row_policy.items():
+            try:
+                read_clause(resource, _asking(policy))
+            except Misread as error:
+                if "there is no column" in str(error):
+                    raise ConfigurationError(
+                        f"resource {resource.name!r}, row_policy, {method!r}: {error}"
+                    ) from None
+            except Exception:  # noqa: BLE001, S110  it is made for other claims than these
+                pass
 
 
 def decide(resource: ResourceType, method: Method, auth: Identity) -> Expression:
@@ -236,6 +276,11 @@ def decide(resource: ResourceType, method: Method, auth: Identity) -> Expression
         return read_clause(resource, lambda columns: policy(columns, PolicyIdentity(auth)))
     except MissingClaim as missing:
         _log.debug("row policy of %r denies: no claim %s", resource.name, missing)
+    except Mistyped as error:
+        # A claim may hold anything; a user id is what the policy is written for.
+        if error.value == auth.user_id:
+            raise Misread(f"row policy of {resource.name!r}: {error}") from None
+        _log.error("row policy of %r denies: %s", resource.name, error)
     except Misread as error:
         # An empty list would look like the truth: whoever wrote it is told what it says.
         raise Misread(f"row policy of {resource.name!r}: {error}") from None

@@ -119,6 +119,14 @@ def _row_policies(where: str, declared: object) -> Mapping[str, RowPolicy]:
                 f"{where}, row_policy, {method!r}: expected an ordinary function "
                 "(columns, identity); it is asked for every identity, and may wait for nothing"
             )
+        try:
+            inspect.signature(policy).bind(None, None)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, TypeError):
+                raise ConfigurationError(
+                    f"{where}, row_policy, {method!r}: it is called with two arguments, "
+                    "(columns, identity), and takes others"
+                ) from None
     return dict(policies)
 
 

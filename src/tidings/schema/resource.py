@@ -12,7 +12,7 @@ from tidings.errors import ConfigurationError
 from tidings.identity import Identity
 from tidings.schema.fields import Field, IdType, Relationship, SearchField, cast_id
 from tidings.schema.limits import FilterLimits
-from tidings.schema.related import RelatedColumn, resolve_path
+from tidings.schema.related import MAX_HOPS, RelatedColumn, resolve_path
 from tidings.schema.search import finish_search
 from tidings.schema.types import TEXT_TYPES, check_spelling
 
@@ -150,15 +150,19 @@ class ResourceRegistry:
         for path in resource.borrows:
             where = f"resource {resource.name!r}, borrows"
             related[path] = resolve_path(where, self._types, resource, path)
+        filtered: dict[str, RelatedColumn] = {}
         for entry in (resource.search or {}).values():
             where = f"resource {resource.name!r}, filter {entry.name!r}"
             for path in entry.columns:
                 if "." in path:
-                    related[path] = resolve_path(where, self._types, resource, path)
-            search[entry.name] = finish_search(where, entry, resource.fields, related)
-        if not related:
+                    filtered[path] = resolve_path(where, self._types, resource, path)
+            search[entry.name] = finish_search(where, entry, resource.fields, filtered)
+        if not related and not filtered:
             return resource
-        for found in list(related.values()):
+        # What clients filter by is held against the policies on the way; policies and hooks are
+        # trusted, and see what they name.
+        related |= filtered
+        for found in filtered.values():
             related |= self._guarded(resource, found)
         return replace(
             resource, search=search if resource.search is not None else None, related=related
@@ -178,9 +182,11 @@ class ResourceRegistry:
                     f"{where}: {target.name!r} has a row policy, which a filter through a to-many "
                     "relationship cannot respect"
                 )
-            for column in ("id", *(name for name, one in target.fields.items() if one.is_scalar)):
+            columns = ["id", *(name for name, one in target.fields.items() if one.is_scalar)]
+            for column in (*columns, *target.borrows):
                 path = ".".join([*names[:number], column])
-                guarded[path] = resolve_path(where, self._types, resource, path)
+                if path.count(".") <= MAX_HOPS:  # what is further away denies: see `seen_from`
+                    guarded[path] = resolve_path(where, self._types, resource, path)
         return guarded
 
     def seen_by(self, identity: Identity) -> ResourceRegistry:
