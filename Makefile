@@ -51,6 +51,7 @@ lint: setup ## Style, format and types
 	$(BIN)/mypy
 	$(BIN)/mypy examples/guide/app.py
 	$(BIN)/mypy examples/quickstart/app.py
+	cd examples/fastapi && ../../$(BIN)/mypy --strict live.py
 
 audit: setup ## Known vulnerabilities of the dependencies (needs a network)
 	$(PYTHON) -m venv $(AUDIT)
