@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks import cost, fanout, feeds, latency, rest, slow
+from benchmarks import capture, cost, fanout, feeds, latency, rest, slow
 from benchmarks.machine import FULL, QUICK, Effort, allow_open_files, describe
 from benchmarks.matching import curve, holding
 from benchmarks.tables import Table
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[Effort], Awaitable[Table]]] = {
     "matching": curve.run,
     "subscriptions": holding.run,
     "cost": cost.run,
+    "capture": capture.run,
 }
 
 
