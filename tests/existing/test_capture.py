@@ -241,3 +241,42 @@ async def test_triggers_that_are_gone_or_old_are_said_and_made_anew(
     declare(third, row_policy=lambda columns, identity: columns.is_private.is_(False))
     with pytest.raises(ConfigurationError, match="task_items"):
         await third.open()
+
+
+async def test_what_is_too_long_for_a_change_is_not_even_noted(
+    engine: AsyncEngine, database_url: str
+) -> None:
+    """Else a text of a megabyte were written twice, and read again, at each change of its row."""
+    api = make_api(database_url, capture="triggers", create_tables=True)
+    declare(api, row_policy=lambda columns, identity: True)
+    async with api:
+        api._linked.relay._task.cancel()  # type: ignore[union-attr]  # nobody reads meanwhile
+        key = uuid.UUID(int=1)
+        async with engine.begin() as connection:
+            notes = "n" * 60_000 if engine.dialect.name == "mariadb" else "n" * 300_000
+            extra = {"a": "x" * 70_000}
+            await connection.execute(
+                insert(Task).values(uid=key, title="a", notes=notes, extra=extra)
+            )
+        async with engine.begin() as connection:
+            await connection.execute(update(Task).values(title="b"))
+        async with engine.connect() as connection:
+            sizes = text("SELECT max(length(new_row)), count(*) FROM tidings_captured")
+            size, count = (await connection.execute(sizes)).one()
+        assert (size < 70_000, count) == (True, 2)
+        await api._linked.settle()
+        found = [one for one in notices(api) if isinstance(one, Change)]
+        left_out = {"extra"} if engine.dialect.name == "mariadb" else {"extra", "notes"}
+        for one in found:
+            assert left_out <= one.unknown
+            assert one.after is not None
+            assert not left_out & one.after.keys()
+        assert [one.after["title"] for one in found if one.after][-1] == "b"
+
+
+async def test_a_long_transaction_is_read_in_pages_that_grow(api: Api, engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        rows = [{"project_title": str(n)} for n in range(700)]
+        await connection.execute(insert(Project.__table__), rows)
+    changes = [one for one in await told(api, 700) if isinstance(one, Change)]
+    assert len({one.id for one in changes}) == len(changes) == 700

@@ -21,7 +21,8 @@ from tidings.resources.effects import Effects
 from tidings.schema import ResourceType
 from tidings.storage import ChangeLog
 from tidings.storage.capture import CapturedRow, Watched
-from tidings.storage.captured_values import Reader, is_real, parse, readers
+from tidings.storage.capture.triggers import LONG
+from tidings.storage.captured_values import Reader, is_real, may_be_long, parse, readers
 
 _log = logging.getLogger("tidings.storage")
 _ACTIONS: Final[Mapping[str, Action]] = {"i": "post", "u": "patch", "d": "delete"}
@@ -141,7 +142,8 @@ def _changes(face: _Face, row: CapturedRow) -> Iterator[Change]:
     before, after = _image(face, row.before), _image(face, row.after)
     if before is None and after is None:
         return
-    unknown = frozenset(face.resource.related)
+    left_out = (image.pop(LONG, frozenset()) for image in (before, after) if image is not None)
+    unknown = frozenset(face.resource.related).union(*left_out)
     at = datetime.fromtimestamp(row.added, UTC)
 
     def change(op: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> Change:
@@ -163,10 +165,14 @@ def _image(face: _Face, text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     values = parse(text)
-    return {
+    long = set(str(values.get(LONG) or "").split("|"))
+    image = {
         name: None if values.get(column) is None else read(values[column])
         for name, (column, read) in face.columns.items()
+        if column not in long
     }
+    image[LONG] = {name for name, (column, _) in face.columns.items() if column in long}
+    return image
 
 
 def _says_the_same(own: Change, captured: Change | None) -> bool:
@@ -202,6 +208,7 @@ def _watched(table: Table, face: _Face, known: Watched | None) -> Watched:
     columns = dict.fromkeys(known.columns if known else ())
     columns |= dict.fromkeys(column for column, _ in face.columns.values())
     reals = {str(table.c[name].name) for name in face.columns if is_real(table.c[name].type)}
+    longs = {str(table.c[name].name) for name in face.columns if may_be_long(table.c[name].type)}
     existing = table.info.get("existing", table)
     return Watched(
         table.schema,
@@ -210,4 +217,5 @@ def _watched(table: Table, face: _Face, known: Watched | None) -> Watched:
         tuple(columns),
         tuple(str(column.name) for column in existing.c),
         frozenset(reals | (known.reals if known else set())),
+        frozenset(longs | (known.longs if known else set())),
     )

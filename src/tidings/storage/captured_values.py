@@ -14,8 +14,9 @@ from sqlalchemy.types import TypeEngine
 
 from tidings.numbers import parsed, rounded, shifted
 from tidings.schema import ResourceType
-from tidings.storage.models.native import NativeEnum, NativeNumeric, NativeText
-from tidings.storage.types import ExactDecimal, ExactDouble
+from tidings.storage.capture.triggers import MOST_LETTERS
+from tidings.storage.models.native import NativeEnum, NativeNumeric, NativeText, PostgresArray
+from tidings.storage.types import ExactDecimal, ExactDouble, ExactJson, ExactText
 
 Reader = Callable[[Any], Any]
 """Makes a field's value of what stands in JSON; never given None."""
@@ -39,6 +40,13 @@ def parse(text: str) -> Mapping[str, Any]:
 def is_real(kind: TypeEngine[Any]) -> bool:
     """Whether SQLite keeps floats in a column of this type."""
     return isinstance(kind, ExactDouble | NativeNumeric)
+
+
+def may_be_long(kind: TypeEngine[Any]) -> bool:
+    """Whether values of this type may be longer than a change carries."""
+    if isinstance(kind, ExactText | NativeText):
+        return kind.length is None or kind.length > MOST_LETTERS
+    return isinstance(kind, ExactJson | PostgresArray)
 
 
 def readers(resource: ResourceType, table: Table, dialect: str) -> Mapping[str, Reader]:

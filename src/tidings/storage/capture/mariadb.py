@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from tidings.storage.capture.triggers import CAPTURED, TriggerSet, Watched, literal, quoted
+from tidings.storage.capture.triggers import (
+    CAPTURED,
+    LONG,
+    MOST_LETTERS,
+    TriggerSet,
+    Watched,
+    literal,
+    quoted,
+)
 
 _quoted = partial(quoted, mark="`")
 _COLUMNS: Final = "(tx, source, op, record, old_row, new_row, added)"
@@ -121,8 +129,24 @@ def _note(watched: Watched, home: str, op: str, record: str, old: str, new: str)
 
 
 def _image(watched: Watched, row: str, nulled: str | None = None) -> str:
-    members = ", ".join(
-        f"{literal(name)}, {'NULL' if name == nulled else f'{row}.{_quoted(name)}'}"
+    members = [
+        f"{literal(name)}, {'NULL' if name == nulled else _value(watched, name, row)}"
         for name in watched.columns
-    )
-    return f"JSON_OBJECT({members})"
+    ]
+    if watched.longs:
+        names = ", ".join(
+            f"IF({_is_long(name, row)}, {literal(name + '|')}, '')"
+            for name in watched.columns
+            if name in watched.longs
+        )
+        members.append(f"{literal(LONG)}, CONCAT({names})")
+    return f"JSON_OBJECT({', '.join(members)})"
+
+
+def _is_long(name: str, row: str) -> str:
+    return f"COALESCE(CHAR_LENGTH({row}.{_quoted(name)}), 0) > {MOST_LETTERS}"
+
+
+def _value(watched: Watched, name: str, row: str) -> str:
+    column = f"{row}.{_quoted(name)}"
+    return f"IF({_is_long(name, row)}, NULL, {column})" if name in watched.longs else column

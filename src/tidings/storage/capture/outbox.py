@@ -41,6 +41,7 @@ from sqlalchemy.dialects import mysql
 
 from tidings.feed import Batch, Notice, decode_notice, encode_notice
 from tidings.storage.capture.triggers import CAPTURED
+from tidings.storage.change_log import MAX_BYTES
 from tidings.storage.database import Connection, Database
 from tidings.storage.lists import bound, chunks, one_of, padded_length
 from tidings.storage.outbox import MOST_ENTRIES, Pending
@@ -50,7 +51,10 @@ from tidings.storage.types import ExactText, id_column_type
 SWEEP_SECONDS: Final = 0.1
 """How often the table is looked into: nobody says when another program has committed."""
 _PAGE: Final = 2_000
-"""So many rows are read at once; more than a transaction is told singly."""
+"""So many rows are read at once at most; more than a transaction is told singly."""
+_FIRST_PAGE: Final = 100
+_HEAVY: Final = 2_000_000
+"""After a page of so many bytes, the next one is shorter."""
 _OWN: Final = "o"
 _BULK: Final = "b"
 _GUESS: Final = "g"
@@ -107,7 +111,7 @@ class CaptureOutbox:
         values |= {"tx": transaction, "op": literal_column(f"'{_OWN}'")}
         self._insert = Statement(insert(self.table).values(values).inline())
         self._deletes: dict[int, Statement] = {}
-        self._whole: dict[str, Statement] = {}
+        self._limit = _FIRST_PAGE
 
     async def state(self) -> tuple[int, float | None]:
         """How many rows there are, and when the oldest was added (seconds since the epoch)."""
@@ -151,15 +155,24 @@ class CaptureOutbox:
     async def pending(self) -> Pending | None:
         """The first of what is to be published, in the order of the commits."""
         async with self._database.reading(snapshot=False) as connection:
-            rows = await connection.fetch(self._page, {"limit": _PAGE, "start": 0})
-            if not rows:
-                return None
-            is_all = len(rows) < _PAGE
-            units = self._by_transaction(rows) if self._is_certain else _by_connection(rows)
-            if not is_all:
-                units = await self._complete(connection, units, rows[-1]["id"])
-                if not units:
+            while True:
+                limit = self._limit
+                rows = await connection.fetch(self._page, {"limit": limit, "start": 0})
+                if not rows:
+                    return None
+                is_all = len(rows) < limit
+                size = sum(len(row["old_row"] or "") + len(row["new_row"] or "") for row in rows)
+                self._limit = (
+                    max(_FIRST_PAGE, limit // 2) if size > _HEAVY else min(2 * limit, _PAGE)
+                )
+                units = self._by_transaction(rows) if self._is_certain else _by_connection(rows)
+                if not is_all:
+                    units = await self._complete(connection, units, rows[-1]["id"])
+                if units:
+                    break
+                if limit >= _PAGE or size > MAX_BYTES:
                     return await self._too_many(connection, rows)
+                self._limit = min(4 * limit, _PAGE)  # one transaction is longer than the page
         batches = [batch for unit in units for batch in self._batches(unit)]
         return Pending(batches, [row for unit in units for row in unit], is_all=is_all)
 

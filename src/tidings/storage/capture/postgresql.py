@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from tidings.storage.capture.triggers import CAPTURED, TriggerSet, Watched, literal, quoted
+from tidings.storage.capture.triggers import (
+    CAPTURED,
+    LONG,
+    MOST_LETTERS,
+    TriggerSet,
+    Watched,
+    literal,
+    quoted,
+)
 
 BULK: Final = 1_000
 """A statement that writes more rows is noted as one row: to refetch."""
@@ -134,7 +142,26 @@ def _bulk(watched: Watched, home: str) -> str:
     )
 
 
+def _is_long(name: str, row: str) -> str:
+    return f"length({row}.{quoted(name)}::text) > {MOST_LETTERS}"
+
+
+def _value(watched: Watched, name: str, row: str) -> str:
+    column = f"{row}.{quoted(name)}"
+    if name not in watched.longs:
+        return column
+    return f"CASE WHEN {_is_long(name, row)} THEN NULL ELSE {column} END"
+
+
 def _image(watched: Watched, row: str) -> str:
-    columns = ", ".join(f"{row}.{quoted(name)} AS {quoted(name)}" for name in watched.columns)
+    shown = [f"{_value(watched, name, row)} AS {quoted(name)}" for name in watched.columns]
+    if watched.longs:
+        names = ", ".join(
+            f"CASE WHEN {_is_long(name, row)} THEN {literal(name + '|')} END"
+            for name in watched.columns
+            if name in watched.longs
+        )
+        shown.append(f"concat({names}) AS {quoted(LONG)}")
+    columns = ", ".join(shown)
     # Not jsonb: a NUL in a JSON text would make the writer's own statement fail.
     return f"(SELECT row_to_json(image)::text FROM (SELECT {columns}) AS image)"

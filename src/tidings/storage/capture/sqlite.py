@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from tidings.storage.capture.triggers import CAPTURED, TriggerSet, Watched, literal, quoted
+from tidings.storage.capture.triggers import (
+    CAPTURED,
+    LONG,
+    MOST_LETTERS,
+    TriggerSet,
+    Watched,
+    literal,
+    quoted,
+)
 
 _PER_OBJECT: Final = 40
 """How many members one call of json_object takes: it has at most 100 arguments."""
@@ -78,10 +86,14 @@ def _note(watched: Watched, op: str, record: str, old: str, new: str) -> str:
 
 def _image(watched: Watched, row: str | None) -> str:
     """An array of objects, whose members together are the image."""
-    members = [
-        f"{literal(name)}, {_value(name, row, is_real=name in watched.reals)}"
-        for name in watched.columns
-    ]
+    members = [f"{literal(name)}, {_value(watched, name, row)}" for name in watched.columns]
+    if watched.longs:
+        names = " || ".join(
+            f"CASE WHEN {_is_long(name, row)} THEN {literal(name + '|')} ELSE '' END"
+            for name in watched.columns
+            if name in watched.longs
+        )
+        members.append(f"{literal(LONG)}, {names}")
     parts = [
         f"json_object({', '.join(members[start : start + _PER_OBJECT])})"
         for start in range(0, len(members), _PER_OBJECT)
@@ -89,8 +101,19 @@ def _image(watched: Watched, row: str | None) -> str:
     return f"json_array({', '.join(parts)})"
 
 
-def _value(name: str, row: str | None, *, is_real: bool) -> str:
-    column = quoted(name) if row is None else f"{row}.{quoted(name)}"
+def _column(name: str, row: str | None) -> str:
+    return quoted(name) if row is None else f"{row}.{quoted(name)}"
+
+
+def _is_long(name: str, row: str | None) -> str:
+    return f"length({_column(name, row)}) > {MOST_LETTERS}"
+
+
+def _value(watched: Watched, name: str, row: str | None) -> str:
+    column = _column(name, row)
     # A BLOB would make the writer's own statement fail; a float would lose its last digits.
-    real = f" WHEN 'real' THEN printf('%!.17g', {column})" if is_real else ""
-    return f"CASE typeof({column}) WHEN 'blob' THEN NULL{real} ELSE {column} END"
+    real = f" WHEN 'real' THEN printf('%!.17g', {column})" if name in watched.reals else ""
+    value = f"CASE typeof({column}) WHEN 'blob' THEN NULL{real} ELSE {column} END"
+    if name in watched.longs:
+        return f"CASE WHEN {_is_long(name, row)} THEN NULL ELSE {value} END"
+    return value

@@ -9,6 +9,9 @@ from typing import Final
 
 CAPTURED: Final = "tidings_captured"
 """The table that the triggers write to."""
+LONG: Final = "$long"
+"""The member of an image that names what was too long for it, each name with a bar behind it."""
+MOST_LETTERS: Final = 65_536
 PREFIX: Final = "tidings_"
 """All that tidings makes in a database begins with it."""
 
@@ -28,6 +31,8 @@ class Watched:
     columns: tuple[str, ...]
     all_columns: tuple[str, ...]
     reals: frozenset[str] = frozenset()
+    longs: frozenset[str] = frozenset()
+    """Columns whose values may be long: those that are are left out, and named."""
 
     @property
     def source(self) -> str:
