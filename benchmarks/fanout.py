@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 
 from benchmarks.machine import Effort
 from benchmarks.requests import HttpConnection, post
-from benchmarks.servers import Server, Unavailable, node_server, python_server
+from benchmarks.servers import (
+    FAST,
+    PORTABLE,
+    Server,
+    Unavailable,
+    node_server,
+    python_server,
+)
 from benchmarks.sockets import SocketClient, open_many
 from benchmarks.tables import Table, median
 
@@ -68,6 +75,7 @@ async def run(effort: Effort) -> Table:
     table = Table(f"fanout: one change to {count:,} WebSockets", [*_COLUMNS])
     async with AsyncExitStack() as stack:
         contenders = await _tidings(stack, count)
+        contenders += await _tidings(stack, count, PORTABLE)
         contenders.append(await _room(stack, "python-socketio, room", "room_app", count))
         try:
             contenders.append(await _room(stack, "Node socket.io 4.8, room", None, count))
@@ -91,8 +99,8 @@ def _figures(contender: _Contender) -> dict[str, float]:
     return dict(zip(_COLUMNS, (median(contender.cpu), median(contender.wall)), strict=True))
 
 
-async def _tidings(stack: AsyncExitStack, count: int) -> list[_Contender]:
-    server = await stack.enter_async_context(python_server("tidings_app"))
+async def _tidings(stack: AsyncExitStack, count: int, ws: str = FAST) -> list[_Contender]:
+    server = await stack.enter_async_context(python_server("tidings_app", ws=ws))
     audience = _Audience()
     sockets = await open_many(server, count, audience.notified)
     await _subscribe(sockets, lambda number: {"filters": {"status": "equal"}})
@@ -102,7 +110,7 @@ async def _tidings(stack: AsyncExitStack, count: int) -> list[_Contender]:
     )
     return [
         _Contender(
-            f"tidings, {what}",
+            f"tidings, {what}" + ("" if ws == FAST else ", any server"),
             server,
             post("/api/posts", {"data": {"type": "posts", "attributes": attributes}}),
             audience,

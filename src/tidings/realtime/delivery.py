@@ -26,7 +26,7 @@ _BATCH: Final = 100
 _TURN: Final = 250
 """After so many frames other work gets a turn."""
 _TURN_SECONDS: Final = 0.005
-_TURNS: Final = 4
+_TURNS: Final = 2
 """So many turns of the event loop it takes until what was queued for a client is on its way."""
 _PAUSE: Final = 0.1
 
@@ -228,42 +228,42 @@ class Dispatcher:
         answers: Answers | None = None,
     ) -> None:
         """Have it told to those that have not been told of this place by another process."""
-        if not answers and not len(self.lines):
-            await self._send_at_once(message, members, offset)
-            return
+        now, told, traces = time.time(), 0, _log.isEnabledFor(logging.DEBUG)
         for subscription in members:
-            questions: tuple[Question, ...] = ()
-            if answers and subscription.asked:
-                identity = subscription.subscriber.identity
-                # Whoever has another identity by now was not asked, and is checked anew.
-                keys = [(name, identity) for name in subscription.asked]
-                questions = tuple(answers[key] for key in keys if key in answers)
-            self.lines.give(Entry(subscription, message, offset, questions))
-            self._sent += 1
-            if self._sent % _TURN == 0:
-                await _others_turn()
-
-    async def _send_at_once(
-        self, message: Message, members: list[Subscription], offset: float
-    ) -> None:
-        """The same, where nothing is being asked of anybody."""
-        now = time.time()
-        for subscription in members:
+            subscriber = subscription.subscriber
+            if answers or len(self.lines):  # something is being asked
+                self.lines.give(self._entry(subscription, message, offset, answers))
             # Members may have left while other work had its turn; and a timer may be late, but
             # what was committed after a token has expired is not for its socket.
-            if (
-                subscription.is_active
-                and subscription.since < offset
-                and subscription.subscriber.ends_at > now
+            elif (
+                subscription.is_active and subscription.since < offset and subscriber.ends_at > now
             ):
-                if len(self.lines):  # something is being asked by now
-                    self.lines.give(Entry(subscription, message, offset, ()))
+                try:
+                    subscriber.connection.notify(subscription, message)
+                except Exception:  # noqa: BLE001  one broken connection must not cost others theirs
+                    _log.exception("%s could not be notified", subscriber.id)
                 else:
-                    self._hand_over(subscription, message)
+                    told += 1
+                    if traces:
+                        _log.debug("%s notified of %s", subscriber.id, subscription.id)
             self._sent += 1
-            if self._sent % _TURN == 0:
+            if self._sent >= _TURN:
+                self._sent = 0
                 await _others_turn()
                 now = time.time()
+        self._count(message, told)
+
+    def _entry(
+        self, subscription: Subscription, message: Message, offset: float, answers: Answers | None
+    ) -> Entry:
+        """A message, behind what was asked about its subscription."""
+        questions: tuple[Question, ...] = ()
+        if answers and subscription.asked:
+            identity = subscription.subscriber.identity
+            # Whoever has another identity by now was not asked, and is checked anew.
+            keys = [(name, identity) for name in subscription.asked]
+            questions = tuple(answers[key] for key in keys if key in answers)
+        return Entry(subscription, message, offset, questions)
 
     def _tell(self, entry: Entry) -> None:
         """Hand over what may be told; who may no longer, or may again, is told to refetch."""
@@ -290,8 +290,12 @@ class Dispatcher:
         except Exception:  # noqa: BLE001  one broken connection must not cost others theirs
             _log.exception("%s could not be notified", subscriber.id)
         else:
-            self.counters.told(1, message.reason if isinstance(message, Resync) else None)
+            self._count(message, 1)
             _log.debug("%s notified of %s", subscriber.id, subscription.id)
+
+    def _count(self, message: Message, told: int) -> None:
+        if told:
+            self.counters.told(told, message.reason if isinstance(message, Resync) else None)
 
     def _overflown(self, subscriber: Subscriber) -> None:
         for subscription in list(subscriber.subscriptions.values()):

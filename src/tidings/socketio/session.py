@@ -80,6 +80,7 @@ class Session:
         "engine",
         "guest",
         "id",
+        "is_behind",
         "is_held",
         "is_open",
         "is_queued",
@@ -111,6 +112,8 @@ class Session:
         self.size = 0
         """How many bytes are in ``out``."""
         self.is_queued = False
+        self.is_behind = False
+        """Whether the link may hold something that is not sent (see `Link.unsent`)."""
         self.problem: str | None = None
         """What its client was disconnected for, if that had broken the protocol."""
         self.probe: WebSocketLink | None = None
@@ -128,7 +131,11 @@ class Session:
     @property
     def unsent(self) -> int:
         """How many bytes have not been sent."""
-        return self.size + self.link.unsent
+        if not self.is_behind:
+            return self.size
+        unsent = self.link.unsent
+        self.is_behind = unsent > 0
+        return self.size + unsent
 
     def send(self, frame: Frame) -> None:
         """Send a frame; a client that reads far too little is disconnected."""
@@ -139,6 +146,8 @@ class Session:
         if not self.is_queued:
             self.is_queued = True
             self.engine.flush_later(self)
+            if len(self.out) == 1:
+                return
         options = self.engine.options
         if self.size > options.unsent_bytes or len(self.out) > options.unsent_frames:
             self.engine.too_slow(self)

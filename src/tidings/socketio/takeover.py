@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from tidings.socketio.frames import Frame, FrameReader, close_frame, pong_frame
@@ -29,6 +31,7 @@ class FastLink(FrameReader, asyncio.Protocol):
     __slots__ = (
         "_closing_at",
         "_connections",
+        "_descriptor",
         "_engine",
         "_is_behind",
         "_is_paused",
@@ -47,6 +50,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         self._session: Session | None = None
         self._transport: asyncio.Transport | None = None
         self._connections: set[Any] = set()
+        self._descriptor: int | None = None
         self._is_paused = False
         self._is_behind = False
         self._closing_at: float | None = None
@@ -61,6 +65,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         high = min(options.buffer_bytes, options.answer_bytes) - 1
         transport.set_write_buffer_limits(high=high, low=high // 4)
         transport.set_protocol(self)
+        self._descriptor = _descriptor_of(transport)
         self.is_open = not transport.is_closing()
         self.pause_reading()
 
@@ -78,17 +83,18 @@ class FastLink(FrameReader, asyncio.Protocol):
     @property
     def unsent(self) -> int:
         """What the system has not taken yet."""
-        if not self._is_behind or self._transport is None:
-            return 0
-        return self._transport.get_write_buffer_size()
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def flush(self, session: Session) -> None:
         """Write what the session holds, in one piece, unless the client does not read."""
         out = session.out
         if self._is_paused or not out:
             return
-        session.out, session.size = [], 0
-        self._write(out[0].wire if len(out) == 1 else joined(out))
+        data = out[0].wire if len(out) == 1 else joined(out)
+        out.clear()
+        session.size = 0
+        self._write(data)
+        session.is_behind = self._is_behind
         if session.wants_room and not self._is_paused:
             session.has_room()
 
@@ -103,7 +109,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         data = close_frame(code, why)
         if session.link is self:
             data = joined(session.out) + data
-            session.out, session.size = [], 0
+            session.drop()
         self._write(data)
         self._end(is_answered=False)
 
@@ -126,8 +132,14 @@ class FastLink(FrameReader, asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         try:
+            if self._descriptor is not None and not self._is_behind:
+                # The transport holds nothing that this would overtake, and takes 2 us more.
+                with suppress(BlockingIOError):
+                    data = data[os.write(self._descriptor, data) :]
+                if not data:
+                    return
             transport.write(data)
-        except (RuntimeError, OSError):  # uvloop says so of one that is lost
+        except (RuntimeError, OSError):  # it is lost
             transport.abort()
         else:
             self._is_behind = transport.get_write_buffer_size() > 0
@@ -255,3 +267,12 @@ class FastLink(FrameReader, asyncio.Protocol):
                 self._transport.close()
         else:
             session.close("server shutting down", _RESTART)
+
+
+def _descriptor_of(transport: asyncio.Transport) -> int | None:
+    """Where bytes can be written that are to leave as they are: not with TLS."""
+    line = transport.get_extra_info("socket")
+    if os.name != "posix" or line is None or transport.get_extra_info("sslcontext") is not None:
+        return None
+    descriptor: int = line.fileno()
+    return descriptor if descriptor >= 0 else None
