@@ -66,10 +66,10 @@ async def test_a_post_answers_although_the_fan_out_stands_still() -> None:
             await sockets._service.subscribe(subscriber, {"resource": "posts"})
         send = sockets._dispatcher._send
 
-        async def hold(*handed: Any, **options: Any) -> None:
+        async def hold(*handed: Any, **options: Any) -> int:
             reached.set()
             await held.wait()
-            await send(*handed, **options)
+            return await send(*handed, **options)
 
         sockets._dispatcher._send = hold  # type: ignore[method-assign]
         made = await http.made("posts", {"title": "a"})

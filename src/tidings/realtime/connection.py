@@ -17,6 +17,8 @@ from tidings.socketio import Frame, Socket
 BURST: Final = 32_768
 """So many bytes leave the backlog at once: what stays there may still be folded."""
 
+_UPDATE: Final = b'42["subscription.update",'
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -58,7 +60,7 @@ class SocketConnection:
     def send(self, event: Event) -> None:
         """Send an event."""
         if not self._is_over:
-            self._session.send(_frame(event))
+            self._session.send(event.form or _frame(event))
 
     def notify(self, subscription: Subscription, message: Message) -> None:
         """Tell a subscription something, now or when the client has read what came before it."""
@@ -69,7 +71,7 @@ class SocketConnection:
             is_fast = not session.is_behind and session.size < self._most
             if is_fast or session.unsent < self._most:
                 event = message.event(subscription)
-                session.send(event.form or _frame(event))
+                session.tell(event.form or _frame(event))
                 return
             self._pace.counters.behind += 1
             self._backlog = self._new_backlog()
@@ -82,7 +84,7 @@ class SocketConnection:
             return
         self.forget()
         for event in last:
-            self._session.send(_frame(event))
+            self._session.send(event.form or _frame(event))
         self._socket.end(for_good=for_good)
 
     def forget(self) -> None:
@@ -109,12 +111,12 @@ class SocketConnection:
                 self._end_backlog()
             else:
                 subscription, message = told
-                session.send(_frame(message.event(subscription)))
+                event = message.event(subscription)
+                session.send(event.form or _frame(event))
 
 
 def _frame(event: Event) -> Frame:
     """An event as Socket.IO's packet, made once for all who get it."""
-    frame = event.form
-    if frame is None:
-        frame = event.form = Frame(b'42["' + event.name.encode() + b'",' + event.payload + b"]")
-    return frame  # type: ignore[no-any-return]  # `form` is this module's
+    head = _UPDATE if event.name == "subscription.update" else b'42["%b",' % event.name.encode()
+    frame = event.form = Frame(head + event.payload + b"]")
+    return frame

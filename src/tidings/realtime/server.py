@@ -102,7 +102,12 @@ class SocketServer:
         self._authenticate = authenticate
         self._matcher = Matcher()
         self._permissions = QueryPermissions(operations.registry, permission_seconds)
-        self._dispatcher = Dispatcher(feed, self._matcher, self._permissions, tracer)
+        self._limits = limits or SocketLimits()
+        self._origins = Origins(cors)
+        self.io = Server(_options(self._limits, connect_deadline), cors=self._origins)
+        self._dispatcher = Dispatcher(
+            feed, self._matcher, self._permissions, tracer, self.io.engine.together
+        )
 
         def position() -> Cursor:
             return self._dispatcher.position
@@ -117,7 +122,6 @@ class SocketServer:
         )
         self._explainer = Explainer(operations, feed)
         self._sessions = Sessions(self._end, is_revoked, warning=expiry_warning, leeway=leeway)
-        self._limits = limits or SocketLimits()
         self._connections = Connections(self._limits)
         self._slow = SlowCounters()
         self._pace = Pace(self._limits, position, self._slow)
@@ -129,8 +133,6 @@ class SocketServer:
         self._subscribers: dict[str, Subscriber] = {}
         self._settle = settle
         self._draining = Draining(self, self._flush, drain_seconds)
-        self._origins = Origins(cors)
-        self.io = Server(_options(self._limits, connect_deadline), cors=self._origins)
         self.io.on("connect", self._connect)
         self.io.on("accepted", self._accepted)
         self.io.on("disconnect", self._disconnect)

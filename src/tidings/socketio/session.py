@@ -40,6 +40,10 @@ class Link(Protocol):
         """Take what the session holds, as far as the client reads, and send it."""
         ...
 
+    def write_at_once(self, session: Session, frame: Frame) -> bool:
+        """Send a frame before this returns; False where that cannot be."""
+        ...
+
     def close(self, session: Session, code: int, why: str = "") -> None:
         """End, once what the session holds has been sent, or has had the time to."""
         ...
@@ -92,6 +96,7 @@ class Session:
         "size",
         "state",
         "tick",
+        "turn",
         "wants_room",
     )
 
@@ -112,6 +117,8 @@ class Session:
         self.size = 0
         """How many bytes are in ``out``."""
         self.is_queued = False
+        self.turn = -1
+        """When it was last written to at once."""
         self.is_behind = False
         """Whether the link may hold something that is not sent (see `Link.unsent`)."""
         self.problem: str | None = None
@@ -151,6 +158,23 @@ class Session:
         options = self.engine.options
         if self.size > options.unsent_bytes or len(self.out) > options.unsent_frames:
             self.engine.too_slow(self)
+
+    def tell(self, frame: Frame) -> None:
+        """Send a frame, and at once if it is the first of this turn: of many clients that get
+        the same, each is looked at once. What else the client gets in this turn leaves at its end.
+        """
+        engine = self.engine
+        if (
+            self.turn == engine.turn
+            or self.is_queued
+            or not self.is_open
+            or not self.link.write_at_once(self, frame)
+        ):
+            self.send(frame)
+            return
+        self.turn = engine.turn
+        if not engine.counts_turns:
+            engine.count_turns()
 
     def take(self, most: int) -> list[Frame]:
         """Take frames of so many bytes out of what is held, and one at least if there is any."""

@@ -6,7 +6,6 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from tidings.socketio.frames import Frame, FrameReader, close_frame, pong_frame
@@ -98,6 +97,27 @@ class FastLink(FrameReader, asyncio.Protocol):
         if session.wants_room and not self._is_paused:
             session.has_room()
 
+    def write_at_once(self, session: Session, frame: Frame) -> bool:
+        """Write a frame, unless the client does not read."""
+        transport, descriptor = self._transport, self._descriptor
+        if (
+            descriptor is None
+            or transport is None
+            or self._is_behind
+            or self._is_paused
+            or transport.is_closing()
+        ):
+            return False
+        wire = frame.wire
+        try:
+            written = os.write(descriptor, wire)
+        except OSError:
+            return False
+        if written < len(wire):
+            self._write(wire[written:])
+            session.is_behind = True
+        return True
+
     def write(self, frame: Frame) -> None:
         """Send a frame of a WebSocket that is not the session's yet."""
         self._write(frame.wire)
@@ -134,8 +154,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         try:
             if self._descriptor is not None and not self._is_behind:
                 # The transport holds nothing that this would overtake, and takes 2 us more.
-                with suppress(BlockingIOError):
-                    data = data[os.write(self._descriptor, data) :]
+                data = _rest(self._descriptor, data)
                 if not data:
                     return
             transport.write(data)
@@ -276,3 +295,11 @@ def _descriptor_of(transport: asyncio.Transport) -> int | None:
         return None
     descriptor: int = line.fileno()
     return descriptor if descriptor >= 0 else None
+
+
+def _rest(descriptor: int, data: bytes) -> bytes:
+    """What the system does not take of these bytes now."""
+    try:
+        return data[os.write(descriptor, data) :]
+    except BlockingIOError:
+        return data
