@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -43,14 +43,14 @@ class _Contender:
 
     async def round(self, count: int) -> None:
         """Connect so many sockets to a new process."""
-        token = jwt.encode({"sub": "u1"}, _SECRET, "HS256") if self.subscribes else None
+        tokens = iter([self._token(number) for number in range(count + 100)])
         loop = asyncio.get_running_loop()
         async with self.start() as server:
             # The first ones pay for what is loaded and made once.
-            await self._connect(server, 100, token)
+            await self._connect(server, 100, tokens)
             memory, busy = resident_bytes(str(server.pid)), server.processor_seconds()
             begin = loop.time()
-            await self._connect(server, count, token)
+            await self._connect(server, count, tokens)
             seconds = loop.time() - begin
             used = server.processor_seconds() - busy
             await asyncio.sleep(_SETTLE)
@@ -59,8 +59,11 @@ class _Contender:
         for column, figure in zip(_COLUMNS, figures, strict=True):
             self.figures[column].append(figure)
 
-    async def _connect(self, server: Server, count: int, token: str | None) -> None:
-        sockets = await open_many(server, count, lambda: None, token)
+    def _token(self, number: int) -> str | None:
+        return jwt.encode({"sub": f"u{number}"}, _SECRET, "HS256") if self.subscribes else None
+
+    async def _connect(self, server: Server, count: int, tokens: Iterator[str | None]) -> None:
+        sockets = await open_many(server, count, lambda: None, tokens)
         if self.subscribes:
             answers = await asyncio.gather(*(one.call("subscribe", _REQUEST) for one in sockets))
             assert all("data" in answer for answer in answers), answers[0]

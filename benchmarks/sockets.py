@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import Any
 
 from benchmarks.servers import HOST, Server
@@ -128,12 +129,15 @@ class SocketClient(asyncio.Protocol):
 
 
 async def open_many(
-    server: Server, count: int, notified: Callable[[], None], token: str | None = None
+    server: Server,
+    count: int,
+    notified: Callable[[], None],
+    tokens: Iterator[str | None] = repeat(None),
 ) -> list[SocketClient]:
     """Many sockets, a few at a time."""
     clients: list[SocketClient] = []
     while len(clients) < count:
         group = min(_CONNECT_AT_ONCE, count - len(clients))
-        opening = (SocketClient.open(server, notified, token) for _ in range(group))
+        opening = (SocketClient.open(server, notified, next(tokens)) for _ in range(group))
         clients += await asyncio.gather(*opening)
     return clients

@@ -111,13 +111,13 @@ async def test_equal_subscriptions_of_sockets_share_one_frame(
         assert made_ids[0] == made_ids[1]
         assert made_ids[2] == "own"
         assert len(api.socket_server._matcher) == 1
-        send = Session.send
+        tell = Session.tell
 
         def keep(session: Session, frame: Frame) -> None:
             given.append(frame)
-            send(session, frame)
+            tell(session, frame)
 
-        monkeypatch.setattr(Session, "send", keep)
+        monkeypatch.setattr(Session, "tell", keep)
         await api.resources.posts.post({"status": "a", "views": 5})
         for socket, made in zip((first, second, third), made_ids, strict=True):
             assert (await socket.event(UPDATE))["subscriptionId"] == made

@@ -8,7 +8,6 @@ from base64 import b64decode
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from tidings.socketio.frames import Frame
 from tidings.socketio.http import Receive, Responder
 from tidings.socketio.lobby import Refused
 from tidings.socketio.session import Session
@@ -56,10 +55,6 @@ class PollingLink:
         """Answer the GET that waits."""
         if session.out:
             _wake(self._poll)
-
-    def write_at_once(self, session: Session, frame: Frame) -> bool:
-        """This link cannot."""
-        return False
 
     def close(self, session: Session, code: int, why: str = "") -> None:
         """Answer the GET that waits."""

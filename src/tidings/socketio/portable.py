@@ -99,10 +99,6 @@ class PortableLink:
         if self._session is not None:
             self.flush(self._session)
 
-    def write_at_once(self, session: Session, frame: Frame) -> bool:
-        """This link cannot."""
-        return False
-
     def close(self, session: Session, code: int, why: str = "") -> None:
         """End, when what is held has been written or has had the time to."""
         if self._end is None and self.is_open:

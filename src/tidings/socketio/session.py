@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -38,10 +39,6 @@ class Link(Protocol):
 
     def flush(self, session: Session) -> None:
         """Take what the session holds, as far as the client reads, and send it."""
-        ...
-
-    def write_at_once(self, session: Session, frame: Frame) -> bool:
-        """Send a frame before this returns; False where that cannot be."""
         ...
 
     def close(self, session: Session, code: int, why: str = "") -> None:
@@ -81,6 +78,7 @@ class Session:
         "_malformed",
         "_ping_at",
         "deadline",
+        "descriptor",
         "engine",
         "guest",
         "id",
@@ -117,6 +115,8 @@ class Session:
         self.size = 0
         """How many bytes are in ``out``."""
         self.is_queued = False
+        self.descriptor: int | None = None
+        """Where a frame may be written at once: while the link has nothing to say before it."""
         self.turn = -1
         """When it was last written to at once."""
         self.is_behind = False
@@ -163,15 +163,17 @@ class Session:
         """Send a frame, and at once if it is the first of this turn: of many clients that get
         the same, each is looked at once. What else the client gets in this turn leaves at its end.
         """
-        engine = self.engine
-        if (
-            self.turn == engine.turn
-            or self.is_queued
-            or not self.is_open
-            or not self.link.write_at_once(self, frame)
-        ):
+        engine, wire = self.engine, frame.wire
+        if self.descriptor is None or self.is_queued or self.turn == engine.turn:
             self.send(frame)
             return
+        try:
+            written = os.write(self.descriptor, wire)
+        except OSError:  # the system takes no more, or the client has gone: the link finds out
+            self.send(frame)
+            return
+        if written < len(wire):
+            self.link.write_rest(wire[written:])  # type: ignore[attr-defined]  # a FastLink, which has told where
         self.turn = engine.turn
         if not engine.counts_turns:
             engine.count_turns()
@@ -342,6 +344,7 @@ class Session:
         if says_so:
             self.out.append(_CLOSE)
         self.is_open = False
+        self.descriptor = None
         self.upgrade_failed("the session has ended")
         self.engine.ended(self, code, why, waits=waits)
         self.engine.handler.closed(self, reason)

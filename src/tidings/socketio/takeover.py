@@ -75,6 +75,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         if session.probe is self:
             deadline = time.monotonic() + self._engine.options.connect_deadline
             self._engine.wheel.set(self, deadline)
+        self._look()
         self.resume_reading()
 
     # Writing
@@ -93,30 +94,12 @@ class FastLink(FrameReader, asyncio.Protocol):
         out.clear()
         session.size = 0
         self._write(data)
-        session.is_behind = self._is_behind
         if session.wants_room and not self._is_paused:
             session.has_room()
 
-    def write_at_once(self, session: Session, frame: Frame) -> bool:
-        """Write a frame, unless the client does not read."""
-        transport, descriptor = self._transport, self._descriptor
-        if (
-            descriptor is None
-            or transport is None
-            or self._is_behind
-            or self._is_paused
-            or transport.is_closing()
-        ):
-            return False
-        wire = frame.wire
-        try:
-            written = os.write(descriptor, wire)
-        except OSError:
-            return False
-        if written < len(wire):
-            self._write(wire[written:])
-            session.is_behind = True
-        return True
+    def write_rest(self, data: bytes) -> None:
+        """Write what is left of a frame that the session has written itself."""
+        self._write(data)
 
     def write(self, frame: Frame) -> None:
         """Send a frame of a WebSocket that is not the session's yet."""
@@ -136,10 +119,12 @@ class FastLink(FrameReader, asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not read."""
         self._is_paused = True
+        self._look()
 
     def resume_writing(self) -> None:
         """It does again."""
         self._is_paused = False
+        self._look()
         session = self._session
         if session is not None and session.link is self:
             if session.out:
@@ -160,8 +145,17 @@ class FastLink(FrameReader, asyncio.Protocol):
             transport.write(data)
         except (RuntimeError, OSError):  # it is lost
             transport.abort()
-        else:
-            self._is_behind = transport.get_write_buffer_size() > 0
+        self._look()
+
+    def _look(self) -> None:
+        """See whether the session may write by itself: while everything has left."""
+        session, transport = self._session, self._transport
+        is_lost = transport is None or transport.is_closing() or self._closing_at is not None
+        self._is_behind = not is_lost and self.unsent > 0
+        if session is not None and session.link is self:
+            is_free = not (is_lost or self._is_behind or self._is_paused)
+            session.descriptor = self._descriptor if is_free else None
+            session.is_behind = self._is_behind
 
     # Reading
 
@@ -245,6 +239,7 @@ class FastLink(FrameReader, asyncio.Protocol):
             return
         if self._closing_at is None:
             self._closing_at = time.monotonic()
+            self._look()
         if is_answered:
             transport.close()
         elif self.is_held:
@@ -270,13 +265,19 @@ class FastLink(FrameReader, asyncio.Protocol):
         return self._closing_at + _REPLY_SECONDS
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone."""
+        """The client has gone. Up to now the descriptor was the connection's."""
         self.is_open = False
+        self._transport = self._descriptor = None
+        self._look()
         self._connections.discard(self)
         self._engine.wheel.discard(self)
         if self._session is not None:
             self._session.link_lost(self)
-        self._transport = None
+
+    def eof_received(self) -> None:
+        """The client says nothing more: the transport closes."""
+        self._descriptor = None
+        self._look()
 
     def shutdown(self) -> None:
         """End, since the server stops (uvicorn asks for that)."""
