@@ -132,10 +132,11 @@ async def open_many(
     server: Server,
     count: int,
     notified: Callable[[], None],
-    tokens: Iterator[str | None] = repeat(None),
+    tokens: Iterator[str | None] | None = None,
 ) -> list[SocketClient]:
     """Many sockets, a few at a time."""
     clients: list[SocketClient] = []
+    tokens = repeat(None) if tokens is None else tokens
     while len(clients) < count:
         group = min(_CONNECT_AT_ONCE, count - len(clients))
         opening = (SocketClient.open(server, notified, next(tokens)) for _ in range(group))
