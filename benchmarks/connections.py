@@ -13,7 +13,6 @@ import jwt
 
 from benchmarks.machine import Effort, resident_bytes
 from benchmarks.servers import (
-    FAST,
     PORTABLE,
     Server,
     Unavailable,
@@ -76,7 +75,7 @@ async def run(effort: Effort) -> Table:
     environment = {"BENCH_SECRET": _SECRET}
     tidings = partial(python_server, "tidings_app", environment=environment)
     contenders = [
-        _Contender("tidings", partial(tidings, ws=FAST)),
+        _Contender("tidings", partial(tidings, ws=None)),
         _Contender("tidings, any server", partial(tidings, ws=PORTABLE)),
         _Contender("Node socket.io 4.8", node_server, subscribes=False),
         _Contender("python-socketio", partial(python_server, "room_app"), subscribes=False),

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from benchmarks.machine import Effort
 from benchmarks.requests import HttpConnection, post
 from benchmarks.servers import (
-    FAST,
     PORTABLE,
     Server,
     Unavailable,
@@ -110,7 +109,7 @@ async def run(effort: Effort) -> Table:
     return table
 
 
-async def _tidings(stack: AsyncExitStack, count: int, ws: str = FAST) -> list[_Contender]:
+async def _tidings(stack: AsyncExitStack, count: int, ws: str | None = None) -> list[_Contender]:
     server = await stack.enter_async_context(python_server("tidings_app", ws=ws))
     audience = _Audience()
     sockets = await open_many(server, count, audience.notified)
@@ -121,7 +120,7 @@ async def _tidings(stack: AsyncExitStack, count: int, ws: str = FAST) -> list[_C
     )
     return [
         _Contender(
-            f"tidings, {what}" + ("" if ws == FAST else ", any server"),
+            f"tidings, {what}" + ("" if ws is None else ", any server"),
             server,
             post("/api/posts", {"data": {"type": "posts", "attributes": _post(status)}}),
             post(f"/burst?status={status}"),

@@ -32,6 +32,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         "_connections",
         "_descriptor",
         "_engine",
+        "_head",
         "_is_behind",
         "_is_paused",
         "_session",
@@ -50,12 +51,17 @@ class FastLink(FrameReader, asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._connections: set[Any] = set()
         self._descriptor: int | None = None
+        self._head = b""
         self._is_paused = False
         self._is_behind = False
         self._closing_at: float | None = None
 
-    def take(self, transport: asyncio.Transport, connections: set[Any]) -> None:
-        """Serve this transport from now on, as one of a server's connections."""
+    def take(self, transport: asyncio.Transport, connections: set[Any], head: bytes = b"") -> None:
+        """Serve this transport from now on, as one of a server's connections.
+
+        ``head`` is the answer to the handshake; it leaves with what comes first.
+        """
+        self._head = head
         self._transport = transport
         self._connections = connections
         connections.add(self)
@@ -75,6 +81,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         if session.probe is self:
             deadline = time.monotonic() + self._engine.options.connect_deadline
             self._engine.wheel.set(self, deadline)
+            self._write(b"")
         self._look()
         self.resume_reading()
 
@@ -136,13 +143,16 @@ class FastLink(FrameReader, asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        is_first = bool(self._head)
+        data, self._head = self._head + data, b""
         try:
             if self._descriptor is not None and not self._is_behind:
                 # The transport holds nothing that this would overtake, and takes 2 us more.
                 data = _rest(self._descriptor, data)
-                if not data:
+                if not data and not is_first:
                     return
-            transport.write(data)
+            if data:
+                transport.write(data)
         except (RuntimeError, OSError):  # it is lost
             transport.abort()
         self._look()
@@ -153,7 +163,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         is_lost = transport is None or transport.is_closing() or self._closing_at is not None
         self._is_behind = not is_lost and self.unsent > 0
         if session is not None and session.link is self:
-            is_free = not (is_lost or self._is_behind or self._is_paused)
+            is_free = not (is_lost or self._is_behind or self._is_paused or self._head)
             session.descriptor = self._descriptor if is_free else None
             session.is_behind = self._is_behind
 
