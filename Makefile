@@ -6,6 +6,7 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOWEST := .venv-lowest
 RUNTIME := $(VENV)/.setup-runtime
 DEVELOPMENT := $(VENV)/.setup-development
 JS := tests/js
@@ -18,7 +19,7 @@ SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 # Two installations into one environment at once would spoil it, so -j changes nothing.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-js demo test test-fast lint audit bench prove clean browser nginx pgbouncer
+.PHONY: help setup setup-js demo test test-fast lint audit bench prove clean browser nginx pgbouncer test-lowest
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -36,12 +37,21 @@ test: setup setup-js browser nginx pgbouncer ## All tests, with coverage
 test-fast: setup setup-js ## All tests but those in a browser
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not browser"
 
+test-lowest: ## The main tests with the oldest versions that are supported
+	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
+	$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet -e '.[all]' --group dev -c tests/lowest.txt
+	$(LOWEST)/bin/python -m pytest $(SIDE_BY_SIDE) -q -p no:cacheprovider -W ignore::DeprecationWarning \
+		tests/unit tests/http tests/matching tests/auth tests/realtime tests/test_cli.py \
+		tests/existing/test_models.py tests/existing/test_capture.py tests/existing/test_declaring.py
+
 lint: setup ## Style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy examples/guide/app.py
 	$(BIN)/mypy examples/quickstart/app.py
+	cd examples/fastapi && ../../$(BIN)/mypy --strict live.py
 
 audit: setup ## Known vulnerabilities of the dependencies (needs a network)
 	$(PYTHON) -m venv $(AUDIT)

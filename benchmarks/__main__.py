@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks import connections, fanout, feeds, latency, rest, slow
+from benchmarks import capture, connections, cost, fanout, feeds, latency, rest, slow
 from benchmarks.machine import FULL, QUICK, Effort, allow_open_files, describe
 from benchmarks.matching import curve, holding
 from benchmarks.tables import Table
@@ -23,6 +23,8 @@ BENCHMARKS: dict[str, Callable[[Effort], Awaitable[Table]]] = {
     "feeds": feeds.run,
     "matching": curve.run,
     "subscriptions": holding.run,
+    "cost": cost.run,
+    "capture": capture.run,
 }
 
 
@@ -32,6 +34,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="less work, figures that vary more")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument(
+        "--src", type=Path, metavar="FOLDER", help="for cost: the src of another checkout"
+    )
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in BENCHMARKS]
     if unknown:
@@ -41,7 +46,7 @@ def main() -> None:
     print(", ".join(f"{name}: {value}" for name, value in machine.items()))
     tables: dict[str, Table] = {}
     for name in arguments.names or BENCHMARKS:
-        tables[name] = asyncio.run(_run(name, QUICK if arguments.quick else FULL))
+        tables[name] = asyncio.run(_run(name, QUICK if arguments.quick else FULL, arguments.src))
         print(f"\n{tables[name]}", flush=True)
     print(f"\n{time.perf_counter() - begin:.0f} s in all")
     if arguments.json is not None:
@@ -50,7 +55,9 @@ def main() -> None:
         arguments.json.write_text(json.dumps(document, indent=2) + "\n")
 
 
-async def _run(name: str, effort: Effort) -> Table:
+async def _run(name: str, effort: Effort, src: Path | None) -> Table:
+    if name == "cost":
+        return await cost.run(effort, src)
     return await BENCHMARKS[name](effort)
 
 

@@ -121,9 +121,9 @@ class SocketClient(asyncio.Protocol):
         """One frame; its mask is zero, which masks nothing and costs nothing."""
         size = len(payload)
         first = 0x80 | opcode
-        head = bytes([first, 0x80 | size])
-        if size >= 126:
-            head = bytes([first, 0xFE]) + size.to_bytes(2)
+        head = (
+            bytes([first, 0x80 | size]) if size < 126 else bytes([first, 0xFE]) + size.to_bytes(2)
+        )
         assert self._transport is not None
         self._transport.write(head + b"\0\0\0\0" + payload)
 

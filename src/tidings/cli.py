@@ -20,7 +20,7 @@ from typing import Any, Final
 import click
 import jwt
 import uvicorn
-from uvicorn.config import STARTUP_FAILURE
+from uvicorn.importer import import_from_string
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from tidings import Api, Drainable, __version__
@@ -31,6 +31,8 @@ from tidings.loading import load
 from tidings.triggers import triggers
 from tidings.workers import Workers, inherited, inherited_listener, watch_parent
 
+STARTUP_FAILURE: Final = 3
+"""The exit code of a server that did not start, as uvicorn has it."""
 GRACE: Final = 3
 """Seconds that open connections have when the server stops."""
 SOCKETS: Final = "tidings.socketio.uvicorn:UvicornProtocol"
@@ -287,7 +289,7 @@ def _serve(
         log_level="warning",
         timeout_graceful_shutdown=GRACE,
         timeout_keep_alive=_KEEP_ALIVE,
-        ws=SOCKETS,
+        ws=import_from_string(SOCKETS),  # older versions of uvicorn take no name here
         ws_per_message_deflate=False,
         backlog=BACKLOG,
     )

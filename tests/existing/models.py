@@ -12,6 +12,7 @@ from sqlalchemy import (
     JSON,
     Date,
     DateTime,
+    Double,
     Enum,
     ForeignKey,
     LargeBinary,
@@ -55,7 +56,7 @@ class Task(Base):
     status: Mapped[Status] = mapped_column(Enum(Status), default=Status.OPEN)
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("3"))
     price: Mapped[Decimal | None] = mapped_column(Numeric(10, 2))
-    rating: Mapped[float | None] = mapped_column()
+    rating: Mapped[float | None] = mapped_column(Double)
     is_private: Mapped[bool] = mapped_column(default=False)
     due_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     seen_at: Mapped[datetime | None] = mapped_column(DateTime())

@@ -36,6 +36,9 @@ from tidings.errors import ConfigurationError, MissingDependencyError, TidingsEr
 
 ORIGIN = "https://app.example"
 
+# An app without a lifespan never closes its api, and old versions of aiosqlite find the loop gone.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
 
 def live_api(**options: Any) -> Api:
     """An api with sockets and one resource."""

@@ -255,7 +255,7 @@ async def test_every_metric_is_documented(tmp_path) -> None:
         await eventually(lambda: api.socket_server._dispatcher.delivered.offset == 1)
         served = set(re.findall(r"^# TYPE (tidings_\w+)", (await http.get("/metrics")).text, re.M))
     page = (REPOSITORY / "docs" / "operations.md").read_text()
-    assert len(served) == 21
+    assert len(served) == 22
     assert served == set(re.findall(r"`(tidings_\w+)", page))
 
 

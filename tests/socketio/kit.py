@@ -14,9 +14,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tidings.socketio import Options, Server
+from tidings.socketio.uvicorn import UvicornProtocol
 
 TIMEOUT = 10.0
-FAST = {"ws": "tidings.socketio.uvicorn:UvicornProtocol"}
+FAST = {"ws": UvicornProtocol}
 PORTABLE = {"ws": "websockets-sansio"}
 WAYS = {
     "fast": FAST,

@@ -25,8 +25,10 @@ from typing import Any
 
 import uvicorn
 
+from tidings.socketio.uvicorn import UvicornProtocol
+
 REPOSITORY = Path(__file__).parent.parent.parent
-FAST = "tidings.socketio.uvicorn:UvicornProtocol"
+FAST = UvicornProtocol
 """What ``tidings serve`` has uvicorn use for WebSockets."""
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 5.0

@@ -464,7 +464,7 @@ async def test_wrong_includes(world: World, include: Any, message: str) -> None:
 async def test_one_document_carries_so_many_related_records(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidings.resources.includes.MAX_INCLUDED", 2)
+    monkeypatch.setattr("tidings.resources.budget.MAX_READ", 2)
     first = await post(world)
     for _ in range(2):
         await world.comments.post({"post": first})
@@ -646,7 +646,7 @@ async def test_a_check_may_look_at_other_records(world: World) -> None:
 async def test_too_many_related_records_are_told_only_to_those_who_may_know(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidings.resources.includes.MAX_INCLUDED", 0)
+    monkeypatch.setattr("tidings.resources.budget.MAX_READ", 0)
     await world.comments.post({"post": await post(world)})
     operations = world.api._assembled.operations
 

@@ -33,7 +33,7 @@ _REFUSALS: tuple[tuple[type[Exception], str, str], ...] = (
     (jwt.InvalidIssuerError, "Token has the wrong issuer", "TOKEN_ISSUER"),
     (jwt.InvalidAlgorithmError, "Token algorithm not allowed", "TOKEN_ALGORITHM"),
 )
-_UNUSABLE = (jwt.PyJWTError, ValueError, TypeError, RecursionError)
+_UNUSABLE = (jwt.PyJWTError, ValueError, TypeError, RecursionError, OverflowError)
 
 
 class TokenVerifier:

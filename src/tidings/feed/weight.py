@@ -32,7 +32,7 @@ def bounded(change: Change) -> Change:
     """
     before, after = change.before or {}, change.after or {}
     weights = {
-        name: max(_weight(before.get(name)), _weight(after.get(name)))
+        name: max(weigh(before.get(name)), weigh(after.get(name)))
         for name in (before if len(before) >= len(after) else after)
     }
     total = sum(weights.values())
@@ -61,10 +61,10 @@ def weight(notice: Notice) -> int:
     before, after = notice.before, notice.after
     for image in (before, after):
         if image is not None:
-            total += sum(map(_weight, image.values())) + 100 * len(image)
+            total += sum(map(weigh, image.values())) + 100 * len(image)
     if before is not None and after is not None:
         total -= sum(
-            _weight(value) for name, value in after.items() if before.get(name, None) is value
+            weigh(value) for name, value in after.items() if before.get(name, None) is value
         )
     return total
 
@@ -100,7 +100,7 @@ def _is_long(value: Any) -> bool:
     return isinstance(value, str) and len(value) >= _LONG
 
 
-def _weight(value: Any) -> int:
+def weigh(value: Any) -> int:
     if isinstance(value, str):
         return len(value)
     if isinstance(value, list | dict | tuple) and value:

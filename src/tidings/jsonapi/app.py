@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
@@ -23,6 +25,7 @@ from tidings.errors import (
 )
 from tidings.feed import Cursor
 from tidings.identity import Identity
+from tidings.jsonapi.answers import LARGE, READING_SECONDS, Room, encoded
 from tidings.jsonapi.documents import DocumentWriter
 from tidings.jsonapi.endpoints import Endpoint
 from tidings.jsonapi.errors import error_document, internal_error_document
@@ -43,6 +46,7 @@ from tidings.schema import ResourceRegistry, ResourceType
 Authenticate = Callable[[str | None], Awaitable[Identity]]
 """The value of the Authorization header (None where there is none), to an identity."""
 
+_log = logging.getLogger("tidings.jsonapi")
 COLLECTION_METHODS: Final = ("GET", "HEAD", "POST")
 ITEM_METHODS: Final = ("GET", "HEAD", "PUT", "PATCH", "DELETE")
 _encoder = msgspec.json.Encoder(decimal_format="string")
@@ -123,6 +127,7 @@ class JsonApiApp:
         self._position = position
         self._max_body = max_body
         self._endpoints = endpoints
+        self._room = Room()
         self._views: dict[ResourceRegistry, _View] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,7 +142,21 @@ class JsonApiApp:
             response = _response(500, internal_error_document(error))
         if scope["method"] == "HEAD":
             response.body = b""
-        await response(scope, receive, send)
+        try:
+            async with self._room.hold(len(response.body)):
+                await self._send(response, scope, receive, send)
+        except Unavailable as error:
+            await _error_response(error, pointers)(scope, receive, send)
+
+    async def _send(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+        if len(response.body) < LARGE:
+            await response(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(READING_SECONDS):
+                await response(scope, receive, send)
+        except TimeoutError:
+            _log.warning("a client has not read its answer for %d s", READING_SECONDS)
 
     async def _respond(self, scope: Scope, receive: Receive, pointers: dict[str, str]) -> Response:
         headers = Headers(scope=scope)
@@ -227,7 +246,7 @@ class JsonApiApp:
         document = request.view.documents.collection(
             request.resource, page, request.fields, request.base, request.parameters, request.cursor
         )
-        return _response(200, document)
+        return await _answered(200, document)
 
     async def _read(self, request: Request) -> Response:
         found = await self._operations.get(
@@ -236,24 +255,24 @@ class JsonApiApp:
             include=request.include,
             auth=request.identity,
         )
-        return _response(200, self._document(request, found))
+        return await _answered(200, self._document(request, found))
 
     async def _create(self, request: Request) -> Response:
         found = await self._operations.post(
             request.resource.name, request.draft, auth=request.identity
         )
-        return self._written(request, found)
+        return await self._written(request, found)
 
     async def _write(self, request: Request) -> Response:
         operation = self._operations.put if request.method == "PUT" else self._operations.patch
         found = await operation(
             request.resource.name, request.record_id, request.draft, auth=request.identity
         )
-        return self._written(request, found)
+        return await self._written(request, found)
 
-    def _written(self, request: Request, found: Found) -> Response:
+    async def _written(self, request: Request, found: Found) -> Response:
         document = self._document(request, found)
-        response = _response(201 if found.created else 200, document)
+        response = await _answered(201 if found.created else 200, document)
         if found.created:
             response.headers["location"] = document["data"]["links"]["self"]
         return response
@@ -290,6 +309,14 @@ def _path(scope: Scope) -> tuple[str, list[str]]:
     # FastAPI(root_path=...) names a prefix that a proxy has taken off the path already.
     cut = base if path.startswith(base) else base.removeprefix(scope.get("app_root_path", ""))
     return base, [unquote(segment) for segment in path.removeprefix(cut).strip("/").split("/")]
+
+
+async def _answered(status: int, document: dict[str, Any]) -> Response:
+    """A response with what may be many resource objects."""
+    for name in ("data", "included"):
+        if isinstance(document.get(name), Iterator):
+            document[name] = await encoded(_encoder, document[name])
+    return _response(status, document)
 
 
 def _response(status: int, document: dict[str, Any]) -> Response:

@@ -58,10 +58,10 @@ class DocumentWriter:
         parameters: Parameters,
         cursor: str,
     ) -> Document:
-        """The document of one page of records."""
+        """The document of one page of records; what may be many is made when it is encoded."""
         document: Document = {
             "jsonapi": _VERSION,
-            "data": [self._object(resource, r, page.included, fields, base) for r in page.rows],
+            "data": (self._object(resource, r, page.included, fields, base) for r in page.rows),
             "links": _page_links(f"{base}/{resource.name}", page, parameters),
             "meta": {
                 "page": {
@@ -95,11 +95,11 @@ class DocumentWriter:
     ) -> Document:
         if included.asked or parameters.includes:
             primary = {(resource.name, row["id"]) for row in rows}
-            document["included"] = [
+            document["included"] = (
                 self._object(self._registry[key[0]], row, included, fields, base)
                 for key, row in included.records.items()
                 if key not in primary
-            ]
+            )
         return document
 
     def _object(

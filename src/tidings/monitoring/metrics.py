@@ -162,6 +162,7 @@ class Metrics(Collector):
         is_connected = feed.is_connected if isinstance(feed, SharedFeed) else True
         yield _gauge("tidings_feed_connected", "Whether the feed can be reached.", is_connected)
         yield _gauge("tidings_feed_offset", "The newest change read.", feed.position.offset)
+        yield _gauge("tidings_feed_window_bytes", "Weight of remembered changes.", feed.weight)
 
     def _publishing(self) -> Iterator[Metric]:
         relay = self._api.internals.link.relay

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tidings.errors import InvalidRequest
-from tidings.filters import Expression
+from tidings.filters import Atom, Expression, all_of
+from tidings.resources.budget import ReadBudget
 from tidings.schema import Relationship, ResourceRegistry, ResourceType
 from tidings.storage import Connection, RecordStore, Row
+from tidings.storage.lists import chunks
 
-MAX_INCLUDED: Final = 5_000
-"""How many related records one document may carry."""
 MAX_PATHS: Final = 50
 MAX_DEPTH: Final = 8
 
@@ -88,8 +89,10 @@ class IncludeLoader:
         registry: ResourceRegistry,
         connection: Connection,
         visible: Callable[[ResourceType], Expression],
+        budget: ReadBudget,
     ) -> None:
         """``visible`` tells which records of a resource may be brought in."""
+        self._budget = budget
         self._store = store
         self._registry = registry
         self._connection = connection
@@ -103,6 +106,7 @@ class IncludeLoader:
             InvalidRequest: ``INCLUDE_TOO_LARGE``.
         """
         for name, branch in tree.items():
+            await asyncio.sleep(0)  # so many paths are many turns
             relationship = resource.relationships[name]
             target = self._registry[relationship.target]
             if relationship.to_many:
@@ -135,19 +139,24 @@ class IncludeLoader:
     async def _fetch(self, target: ResourceType, column: str, keys: set[Any]) -> list[Row]:
         if not keys:
             return []
-        room = MAX_INCLUDED - len(self._included.records)
-        rows = await self._store.related(
-            self._connection,
-            target,
-            column,
-            sorted(keys),
-            max(room, 0) + 1,
-            self._visible(target),
-        )
-        if len(rows) > room:
-            raise InvalidRequest(
-                f"More than {MAX_INCLUDED} related records; ask for fewer at a time",
-                code="INCLUDE_TOO_LARGE",
-                option="include",
-            )
-        return rows
+        found: list[Row] = []
+        for some in chunks(sorted(keys)):
+            rows = await self._fetch_some(target, column, some)
+            self._budget.take_related(len(rows))
+            found += rows
+        return found
+
+    async def _fetch_some(
+        self, target: ResourceType, column: str, keys: Sequence[Any]
+    ) -> list[Row]:
+        last: list[Any] = []
+
+        async def read(count: int, _: int) -> list[Row]:
+            beyond = [Atom("id", ">", key) for key in last]
+            where = all_of([self._visible(target), *beyond])
+            rows = await self._store.related(self._connection, target, column, keys, count, where)
+            last[:] = [row["id"] for row in rows[-1:]]
+            return rows
+
+        most = self._budget.related + 1
+        return await self._budget.read(target.name, most, read, option="include")

@@ -20,6 +20,7 @@ from tidings.feed import Action
 from tidings.filters import EVERYTHING, all_of
 from tidings.hooks import HookRegistry
 from tidings.identity import TRUSTED, Asker, Trusted
+from tidings.resources.budget import ReadBudget, Weights
 from tidings.resources.carrying import Carrying
 from tidings.resources.context import Method, OperationContext, operation_context
 from tidings.resources.drafts import Draft, Given, MakeDraft, read_draft
@@ -73,6 +74,7 @@ class Operations:
         self.effects = Effects(registry, store, self.carrying)
         self.policies = Policies(registry, store)
         self.visibility = Visibility(registry, self.policies)
+        self.weights = Weights()
         self.scopes = Scopes(store.database, publisher)
 
     async def query(
@@ -92,18 +94,25 @@ class Operations:
         await self.visibility.permit_related(view, selection.where, selection.include)
         filters = all_of([selection.where, selection.clause])
         selection = replace(selection, where=self.visibility.condition(view, "query", filters))
-        snapshot = bool(selection.include) or selection.number > 1
+        in_steps = selection.size > self.weights.step(resource.name)
+        snapshot = bool(selection.include) or selection.number > 1 or in_steps
         async with self.scopes.reading(transaction, snapshot=snapshot) as connection:
-            rows = await self.store.find(
-                connection,
-                resource,
-                selection.where,
-                selection.sort,
-                limit=selection.size,
-                offset=(selection.number - 1) * selection.size,
-            )
+            budget = ReadBudget(self.weights)
+            start = (selection.number - 1) * selection.size
+
+            async def read(count: int, after: int) -> list[Row]:
+                return await self.store.find(
+                    connection,
+                    resource,
+                    selection.where,
+                    selection.sort,
+                    limit=count,
+                    offset=start + after,
+                )
+
+            rows = await budget.read(resource.name, selection.size, read)
             total = await self._total(connection, resource, selection, len(rows))
-            included = await self._load(connection, view, rows, selection.include)
+            included = await self._load(connection, view, rows, selection.include, budget)
         return Page(rows, total, selection.number, selection.size, included)
 
     async def get(
@@ -599,6 +608,7 @@ class Operations:
     ) -> None:
         image = after if after is not None else effect.before
         assert image is not None
+        self.weights.note(effect.resource.name, [image])
         await effect.settle(action, after)
         context.id = str(image["id"])
         context.after = None if after is None else MappingProxyType(after)
@@ -627,7 +637,12 @@ class Operations:
         return await self.store.count(connection, resource, selection.where)
 
     async def _load(
-        self, connection: Connection, view: View, rows: list[Row], tree: IncludeTree
+        self,
+        connection: Connection,
+        view: View,
+        rows: list[Row],
+        tree: IncludeTree,
+        budget: ReadBudget | None = None,
     ) -> Included:
         if not tree or not rows:
             return Included(asked=bool(tree))
@@ -636,5 +651,6 @@ class Operations:
             view.registry,
             connection,
             lambda target: self.policies.of(target, "query", view.auth),
+            budget or ReadBudget(self.weights),
         )
         return await loader.load(view.resource, rows, tree)

@@ -14,7 +14,7 @@ from sqlalchemy.types import TypeEngine
 
 from tidings.numbers import parsed, rounded, shifted
 from tidings.schema import ResourceType
-from tidings.storage.native import NativeEnum, NativeNumeric, NativeText
+from tidings.storage.models.native import NativeEnum, NativeNumeric, NativeText
 from tidings.storage.types import ExactDecimal, ExactDouble
 
 Reader = Callable[[Any], Any]

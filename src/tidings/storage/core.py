@@ -63,10 +63,17 @@ async def commits_by_itself(connection: AsyncConnection) -> bool:
     if connection.dialect.name == "sqlite":
         return False  # whatever its driver says: `begin_writing` begins
     raw = await connection.get_raw_connection()
-    try:
-        return connection.dialect.detect_autocommit_setting(raw.dbapi_connection)  # type: ignore[arg-type]  # it is connected
-    except NotImplementedError:
-        return False
+    driver: Any = raw.dbapi_connection
+    detect = getattr(connection.dialect, "detect_autocommit_setting", None)
+    if detect is not None:
+        try:
+            return bool(detect(driver))
+        except NotImplementedError:
+            return False
+    # SQLAlchemy 2.0 has no such question.
+    if hasattr(driver, "get_autocommit"):
+        return bool(driver.get_autocommit())
+    return getattr(driver, "autocommit", False) is True
 
 
 async def begin_writing(connection: AsyncConnection, *, anew: bool = False) -> None:

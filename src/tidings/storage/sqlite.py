@@ -192,7 +192,9 @@ class SqliteDatabase:
             raise ConfigurationError(f"cannot open the database {name!r}: {error}") from None
         raw = aiosqlite.connect(name, uri=is_uri, isolation_level=None)
         # As SQLAlchemy does: a script that fails before it closes the api must still end.
-        raw._thread.daemon = True
+        # Older versions of aiosqlite are a thread, newer ones have one.
+        thread: Any = getattr(raw, "_thread", raw)
+        thread.daemon = True
         await raw
         try:
             for pragma in self._pragmas():

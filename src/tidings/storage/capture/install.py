@@ -158,7 +158,8 @@ async def _triggers(database: Reachable, watched: Watched) -> TriggerSet:
             )
             for row in rows
         ]
-        return mariadb_triggers(watched, keys)
+        (home,) = await _fetch(database, "SELECT database() AS name", watched, ())
+        return mariadb_triggers(watched, home["name"], keys)
     if dialect == "sqlite":
         uniques: dict[str, list[str]] = {}
         for row in await _fetch(database, _UNIQUES, watched, ("body",)):

@@ -15,6 +15,7 @@ from typing import Final
 from tidings.storage.capture.triggers import CAPTURED, TriggerSet, Watched, literal, quoted
 
 _quoted = partial(quoted, mark="`")
+_COLUMNS: Final = "(tx, source, op, record, old_row, new_row, added)"
 _NOW: Final = "UNIX_TIMESTAMP(NOW(6))"
 
 
@@ -33,8 +34,11 @@ _DEEP: Final = 4
 """So many foreign keys in a row are followed; one from a table to itself is not."""
 
 
-def mariadb_triggers(watched: Watched, keys: Sequence[ForeignKey] = ()) -> TriggerSet:
-    """The triggers of a table, and of those whose deleted rows take rows of it with them."""
+def mariadb_triggers(watched: Watched, home: str, keys: Sequence[ForeignKey] = ()) -> TriggerSet:
+    """The triggers of a table, and of those whose deleted rows take rows of it with them.
+
+    ``home`` is the database of tidings' own tables.
+    """
     same = " AND ".join(
         f"OLD.{_quoted(name)} <=> NEW.{_quoted(name)} "
         f"AND HEX(OLD.{_quoted(name)}) <=> HEX(NEW.{_quoted(name)})"
@@ -43,12 +47,12 @@ def mariadb_triggers(watched: Watched, keys: Sequence[ForeignKey] = ()) -> Trigg
     key = _quoted(watched.key)
     old, new = _image(watched, "OLD"), _image(watched, "NEW")
     bodies = {
-        "insert": ("INSERT", _note(watched, "i", f"NEW.{key}", "NULL", new)),
+        "insert": ("INSERT", _note(watched, home, "i", f"NEW.{key}", "NULL", new)),
         "update": (
             "UPDATE",
-            f"IF NOT ({same}) THEN {_note(watched, 'u', f'NEW.{key}', old, new)}; END IF",
+            f"IF NOT ({same}) THEN {_note(watched, home, 'u', f'NEW.{key}', old, new)}; END IF",
         ),
-        "delete": ("DELETE", _note(watched, "d", f"OLD.{key}", old, "NULL")),
+        "delete": ("DELETE", _note(watched, home, "d", f"OLD.{key}", old, "NULL")),
     }
     create, drop, expected = [], [], {}
     for kind, (event, body) in bodies.items():
@@ -60,7 +64,7 @@ def mariadb_triggers(watched: Watched, keys: Sequence[ForeignKey] = ()) -> Trigg
         )
         drop.append(f"DROP TRIGGER IF EXISTS {_quoted(watched.schema, name)}")
         expected[name] = block
-    for name, table, block in _cascades(watched, keys):
+    for name, table, block in _cascades(watched, home, keys):
         create.append(
             f"CREATE TRIGGER {_quoted(watched.schema, name)} BEFORE DELETE "
             f"ON {_quoted(watched.schema, table)} FOR EACH ROW {block}"
@@ -70,7 +74,9 @@ def mariadb_triggers(watched: Watched, keys: Sequence[ForeignKey] = ()) -> Trigg
     return TriggerSet(tuple(create), tuple(drop), expected)
 
 
-def _cascades(watched: Watched, keys: Sequence[ForeignKey]) -> Iterator[tuple[str, str, str]]:
+def _cascades(
+    watched: Watched, home: str, keys: Sequence[ForeignKey]
+) -> Iterator[tuple[str, str, str]]:
     """Name, table and body of each trigger on a table that rows of this one hang on."""
     notes: dict[str, list[str]] = {}
     # What of the watched table (as "t") a row of some table takes with it, by a condition on OLD.
@@ -85,7 +91,7 @@ def _cascades(watched: Watched, keys: Sequence[ForeignKey]) -> Iterator[tuple[st
         old = _image(watched, "t")
         new = "NULL" if nulled is None else _image(watched, "t", nulled)
         notes.setdefault(parent, []).append(
-            f"INSERT INTO {CAPTURED} (tx, source, op, record, old_row, new_row, added) "
+            f"INSERT INTO {_quoted(home, CAPTURED)} {_COLUMNS} "
             f"SELECT CONNECTION_ID(), {literal(watched.source)}, '{'u' if nulled else 'd'}', "
             f"LEFT(t.{_quoted(watched.key)}, 255), {old}, {new}, {_NOW} "
             f"FROM {_quoted(watched.schema, watched.table)} AS t WHERE "
@@ -106,9 +112,9 @@ def _cascades(watched: Watched, keys: Sequence[ForeignKey]) -> Iterator[tuple[st
         yield f"{watched.name}_from_{digest}", table, f"BEGIN {'; '.join(some)}; END"
 
 
-def _note(watched: Watched, op: str, record: str, old: str, new: str) -> str:
+def _note(watched: Watched, home: str, op: str, record: str, old: str, new: str) -> str:
     return (
-        f"INSERT INTO {CAPTURED} (tx, source, op, record, old_row, new_row, added) VALUES "
+        f"INSERT INTO {_quoted(home, CAPTURED)} {_COLUMNS} VALUES "
         f"(CONNECTION_ID(), {literal(watched.source)}, '{op}', LEFT({record}, 255), {old}, {new}, "
         f"{_NOW})"
     )

@@ -27,7 +27,9 @@ def postgresql_triggers(watched: Watched, home: str, *, by_row: bool) -> Trigger
     body = _by_row(watched, home) if by_row else _by_statement(watched, home)
     create = [
         f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql {_SETTINGS} "
-        f"AS $tidings${body}$tidings$"
+        f"AS $tidings${body}$tidings$",
+        # Else whoever may make triggers could have it note what was never written.
+        f"REVOKE ALL ON FUNCTION {function}() FROM PUBLIC",
     ]
     names = []
     if by_row:

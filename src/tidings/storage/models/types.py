@@ -28,7 +28,7 @@ from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.types import TypeEngine
 
 from tidings.schema.types import INT64_MAX
-from tidings.storage.native import (
+from tidings.storage.models.native import (
     CaselessText,
     NaiveDateTime,
     NativeEnum,

@@ -6,11 +6,9 @@ refused by the name of its column and type.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
-from uuid import UUID
 
 from sqlalchemy import Column, MetaData, Table
 from sqlalchemy import inspect as inspect_model
@@ -18,13 +16,12 @@ from sqlalchemy.orm import Mapper, RelationshipProperty
 from sqlalchemy.orm.interfaces import MANYTOMANY, MANYTOONE
 
 from tidings.errors import ConfigurationError
-from tidings.schema import Field, ResourceType
 from tidings.schema.fields import LEFT_TO_DATABASE, IdType
-from tidings.storage.native_types import Served, served
+from tidings.storage.models.defaults import called, is_python, python_default
+from tidings.storage.models.targets import TABLE
+from tidings.storage.models.types import Served, served
 
 EVERY_COLUMN: Final = "*"
-_TABLE: Final = "table:"
-"""Begins the target of a relationship until it is known which resource serves that table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,52 +63,6 @@ def read_model(
     """
     reader = _Reader(where, model)
     return reader.read(_chosen(where, fields, reader), tuple(hidden))
-
-
-def targets_of(existing: Mapping[str, Table]) -> Callable[[ResourceType], ResourceType]:
-    """Have relationships point at resources: models say only at which table.
-
-    ``existing`` are the tables of all resources that have been declared by a model.
-    """
-    serving: dict[str, list[str]] = {}
-    for name, table in existing.items():
-        serving.setdefault(table.info["existing"].fullname, []).append(name)
-
-    def resolve(resource: ResourceType) -> ResourceType:
-        return replace(
-            resource,
-            fields={
-                name: _resolved(resource, one, serving) for name, one in resource.fields.items()
-            },
-            relationships={
-                name: replace(link, target=_target(resource, name, link.target, serving))
-                for name, link in resource.relationships.items()
-            },
-        )
-
-    return resolve
-
-
-def _resolved(resource: ResourceType, found: Field, serving: Mapping[str, list[str]]) -> Field:
-    if found.references is None:
-        return found
-    return replace(found, references=_target(resource, found.name, found.references, serving))
-
-
-def _target(
-    resource: ResourceType, name: str, target: str, serving: Mapping[str, list[str]]
-) -> str:
-    if not target.startswith(_TABLE):
-        return target
-    table = target.removeprefix(_TABLE)
-    found = serving.get(table, [])
-    if len(found) != 1:
-        why = "none serves it" if not found else f"{', '.join(found)} serve it"
-        raise ConfigurationError(
-            f"resource {resource.name!r}, {name!r}: it leads to the table {table!r}, and {why}. "
-            f"Declare one resource of that table, or leave {name!r} out of fields"
-        )
-    return found[0]
 
 
 def _mapper(model: object) -> Mapper[Any] | None:
@@ -258,7 +209,7 @@ class _Reader:
         if id_type == "uuid":
             self.found.uuids.add("id")
         self._keep("id", column, found, is_key=True)
-        return id_type, _python_default(column)
+        return id_type, python_default(column)
 
     def _served(self, name: str) -> Served:
         column = self.columns[name]
@@ -272,13 +223,11 @@ class _Reader:
 
     def _keep(self, name: str, column: Column[Any], found: Served, *, is_key: bool = False) -> None:
         clause = (
-            column.default
-            if column.default is not None and not _is_python(column.default)
-            else None
+            column.default if column.default is not None and not is_python(column.default) else None
         )
         changed = (
             column.onupdate
-            if column.onupdate is not None and not _is_python(column.onupdate)
+            if column.onupdate is not None and not is_python(column.onupdate)
             else None
         )
         self.found.columns.append(
@@ -294,8 +243,8 @@ class _Reader:
                 quote=True,
             )
         )
-        if column.onupdate is not None and _is_python(column.onupdate):
-            self.found.onupdate[name] = _called(column.onupdate)
+        if column.onupdate is not None and is_python(column.onupdate):
+            self.found.onupdate[name] = called(column.onupdate)
 
     def _add_column(self, name: str, options: Mapping[str, Any]) -> None:
         if name == self.key:
@@ -308,7 +257,7 @@ class _Reader:
 
     def _options(self, column: Column[Any]) -> dict[str, Any]:
         options: dict[str, Any] = {"nullable": bool(column.nullable), "unique": bool(column.unique)}
-        default = _python_default(column)
+        default = python_default(column)
         if column.computed is not None or (column.identity is not None and column.identity.always):
             options |= {"read_only": True, "default": LEFT_TO_DATABASE}
         elif default is not None:
@@ -333,7 +282,7 @@ class _Reader:
         if len(pairs) != 1 or not isinstance(target, Table):
             raise self._refuse(f"{where} is joined by more than one column, and is not served")
         local, remote = pairs[0]
-        placeholder = f"{_TABLE}{target.fullname}"
+        placeholder = f"{TABLE}{target.fullname}"
         if link.direction is MANYTOONE:
             self._add_reference(name, local, remote, placeholder, options)
             return
@@ -388,29 +337,3 @@ class _Reader:
                 )
             if is_left_out and (column.default is not None or column.onupdate is not None):
                 self._add_column(name, {"hidden": True})  # the model fills it in, as it always does
-
-
-def _is_python(default: Any) -> bool:
-    return bool(default.is_scalar or default.is_callable)
-
-
-def _python_default(column: Column[Any]) -> Any:
-    """A default that Python makes, as a function or a value; None: there is none."""
-    default: Any = column.default
-    if default is None or not _is_python(default):
-        return None
-    return _called(default)
-
-
-def _called(default: Any) -> Callable[[], Any]:
-    if default.is_scalar:
-        return lambda: _plain(default.arg)
-    # SQLAlchemy has given it a context to take, whether it looks at it or not.
-    return lambda: _plain(default.arg(None))
-
-
-def _plain(value: Any) -> Any:
-    """What a model's default gives as a field takes it."""
-    if isinstance(value, enum.Enum):
-        return value.value if isinstance(value.value, str) else value.name
-    return str(value) if isinstance(value, UUID) else value
