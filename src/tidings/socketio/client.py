@@ -161,8 +161,12 @@ class Client:
 
     def _later(self, work: Callable[[], Awaitable[None] | None], size: int) -> None:
         if self._inbox is None:
-            self._inbox = Inbox(self.session)
+            self._inbox = Inbox(self.session, self._idle)
         self._inbox.put(work, size)
+
+    def _idle(self) -> None:
+        """Everything has been answered: most clients ask little, and an inbox is large."""
+        self._inbox = None
 
     def _takes_time(self, packet: Packet) -> bool:
         """Whether it is a coroutine function that handles a packet."""

@@ -7,6 +7,8 @@ import logging
 import os
 import time
 from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 from tidings.socketio.frames import POLICY_VIOLATION, Frame
@@ -75,6 +77,10 @@ class Engine:
         self.wheel = Wheel(min(max(options.ping_timeout / 200, _FINE), _COARSE))
         self.new_id = RandomIds().take
         self._queued: list[Session] = []
+        self.turn = 0
+        """A number that changes with each turn in which something was written at once."""
+        self.counts_turns = False
+        self._is_together = False
         self._has_hinted = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -215,11 +221,34 @@ class Engine:
 
     def flush_later(self, session: Session) -> None:
         """Have what a session holds leave at the end of this turn of the event loop."""
-        if not self._queued:
+        if not self._queued and not self._is_together:
             asyncio.get_running_loop().call_soon(self._flush)
         self._queued.append(session)
 
+    def count_turns(self) -> None:
+        """Have the turns of the event loop told apart, from now to the end of this one."""
+        self.counts_turns = True
+        asyncio.get_running_loop().call_soon(self._turned)
+
+    def _turned(self) -> None:
+        self.counts_turns = False
+        if not self._is_together:
+            self.turn += 1
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What each client is sent meanwhile leaves in one piece, at the end."""
+        self._is_together = True
+        try:
+            yield
+        finally:
+            self._is_together = False
+            if self._queued:
+                asyncio.get_running_loop().call_soon(self._flush)
+
     def _flush(self) -> None:
+        if self._is_together:
+            return
         queued, self._queued = self._queued[:_AT_ONCE], self._queued[_AT_ONCE:]
         if self._queued:
             asyncio.get_running_loop().call_soon(self._flush)

@@ -32,7 +32,7 @@ def _head(opcode: int, size: int) -> bytes:
     if size < 126:
         return bytes((first, size))
     if size < 65_536:
-        return struct.pack("!BBH", first, 126, size)
+        return bytes((first, 126, size >> 8, size & 0xFF))
     return struct.pack("!BBQ", first, 127, size)
 
 

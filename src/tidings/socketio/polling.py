@@ -88,6 +88,7 @@ class PollingLink:
         frames = session.take(BURST)
         body = SEPARATOR.encode().join([frame.polled for frame in frames]) or _NOOP
         self._taken = len(body)
+        session.is_behind = True
         return body
 
     async def _wait(self, receive: Receive) -> bool:

@@ -171,6 +171,7 @@ class PortableLink:
         try:
             while frames := self._next(session):
                 self._taken = sum(len(frame.wire) for frame in frames)
+                session.is_behind = True
                 for frame in frames:
                     key = "bytes" if frame.is_binary else "text"
                     value = frame.payload if frame.is_binary else frame.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -77,9 +78,11 @@ class Session:
         "_malformed",
         "_ping_at",
         "deadline",
+        "descriptor",
         "engine",
         "guest",
         "id",
+        "is_behind",
         "is_held",
         "is_open",
         "is_queued",
@@ -91,6 +94,7 @@ class Session:
         "size",
         "state",
         "tick",
+        "turn",
         "wants_room",
     )
 
@@ -111,6 +115,12 @@ class Session:
         self.size = 0
         """How many bytes are in ``out``."""
         self.is_queued = False
+        self.descriptor: int | None = None
+        """Where a frame may be written at once: while the link has nothing to say before it."""
+        self.turn = -1
+        """When it was last written to at once."""
+        self.is_behind = False
+        """Whether the link may hold something that is not sent (see `Link.unsent`)."""
         self.problem: str | None = None
         """What its client was disconnected for, if that had broken the protocol."""
         self.probe: WebSocketLink | None = None
@@ -128,7 +138,11 @@ class Session:
     @property
     def unsent(self) -> int:
         """How many bytes have not been sent."""
-        return self.size + self.link.unsent
+        if not self.is_behind:
+            return self.size
+        unsent = self.link.unsent
+        self.is_behind = unsent > 0
+        return self.size + unsent
 
     def send(self, frame: Frame) -> None:
         """Send a frame; a client that reads far too little is disconnected."""
@@ -139,9 +153,30 @@ class Session:
         if not self.is_queued:
             self.is_queued = True
             self.engine.flush_later(self)
+            if len(self.out) == 1:
+                return
         options = self.engine.options
         if self.size > options.unsent_bytes or len(self.out) > options.unsent_frames:
             self.engine.too_slow(self)
+
+    def tell(self, frame: Frame) -> None:
+        """Send a frame, and at once if it is the first of this turn: of many clients that get
+        the same, each is looked at once. What else the client gets in this turn leaves at its end.
+        """
+        engine, wire = self.engine, frame.wire
+        if self.descriptor is None or self.is_queued or self.turn == engine.turn:
+            self.send(frame)
+            return
+        try:
+            written = os.write(self.descriptor, wire)
+        except OSError:  # the system takes no more, or the client has gone: the link finds out
+            self.send(frame)
+            return
+        if written < len(wire):
+            self.link.write_rest(wire[written:])  # type: ignore[attr-defined]  # a FastLink, which has told where
+        self.turn = engine.turn
+        if not engine.counts_turns:
+            engine.count_turns()
 
     def take(self, most: int) -> list[Frame]:
         """Take frames of so many bytes out of what is held, and one at least if there is any."""
@@ -309,6 +344,7 @@ class Session:
         if says_so:
             self.out.append(_CLOSE)
         self.is_open = False
+        self.descriptor = None
         self.upgrade_failed("the session has ended")
         self.engine.ended(self, code, why, waits=waits)
         self.engine.handler.closed(self, reason)

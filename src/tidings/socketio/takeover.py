@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -29,7 +30,9 @@ class FastLink(FrameReader, asyncio.Protocol):
     __slots__ = (
         "_closing_at",
         "_connections",
+        "_descriptor",
         "_engine",
+        "_head",
         "_is_behind",
         "_is_paused",
         "_session",
@@ -47,12 +50,18 @@ class FastLink(FrameReader, asyncio.Protocol):
         self._session: Session | None = None
         self._transport: asyncio.Transport | None = None
         self._connections: set[Any] = set()
+        self._descriptor: int | None = None
+        self._head = b""
         self._is_paused = False
         self._is_behind = False
         self._closing_at: float | None = None
 
-    def take(self, transport: asyncio.Transport, connections: set[Any]) -> None:
-        """Serve this transport from now on, as one of a server's connections."""
+    def take(self, transport: asyncio.Transport, connections: set[Any], head: bytes = b"") -> None:
+        """Serve this transport from now on, as one of a server's connections.
+
+        ``head`` is the answer to the handshake; it leaves with what comes first.
+        """
+        self._head = head
         self._transport = transport
         self._connections = connections
         connections.add(self)
@@ -61,6 +70,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         high = min(options.buffer_bytes, options.answer_bytes) - 1
         transport.set_write_buffer_limits(high=high, low=high // 4)
         transport.set_protocol(self)
+        self._descriptor = _descriptor_of(transport)
         self.is_open = not transport.is_closing()
         self.pause_reading()
 
@@ -71,6 +81,8 @@ class FastLink(FrameReader, asyncio.Protocol):
         if session.probe is self:
             deadline = time.monotonic() + self._engine.options.connect_deadline
             self._engine.wheel.set(self, deadline)
+            self._write(b"")
+        self._look()
         self.resume_reading()
 
     # Writing
@@ -78,19 +90,23 @@ class FastLink(FrameReader, asyncio.Protocol):
     @property
     def unsent(self) -> int:
         """What the system has not taken yet."""
-        if not self._is_behind or self._transport is None:
-            return 0
-        return self._transport.get_write_buffer_size()
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def flush(self, session: Session) -> None:
         """Write what the session holds, in one piece, unless the client does not read."""
         out = session.out
         if self._is_paused or not out:
             return
-        session.out, session.size = [], 0
-        self._write(out[0].wire if len(out) == 1 else joined(out))
+        data = out[0].wire if len(out) == 1 else joined(out)
+        out.clear()
+        session.size = 0
+        self._write(data)
         if session.wants_room and not self._is_paused:
             session.has_room()
+
+    def write_rest(self, data: bytes) -> None:
+        """Write what is left of a frame that the session has written itself."""
+        self._write(data)
 
     def write(self, frame: Frame) -> None:
         """Send a frame of a WebSocket that is not the session's yet."""
@@ -103,17 +119,19 @@ class FastLink(FrameReader, asyncio.Protocol):
         data = close_frame(code, why)
         if session.link is self:
             data = joined(session.out) + data
-            session.out, session.size = [], 0
+            session.drop()
         self._write(data)
         self._end(is_answered=False)
 
     def pause_writing(self) -> None:
         """The client does not read."""
         self._is_paused = True
+        self._look()
 
     def resume_writing(self) -> None:
         """It does again."""
         self._is_paused = False
+        self._look()
         session = self._session
         if session is not None and session.link is self:
             if session.out:
@@ -125,12 +143,29 @@ class FastLink(FrameReader, asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        is_first = bool(self._head)
+        data, self._head = self._head + data, b""
         try:
-            transport.write(data)
-        except (RuntimeError, OSError):  # uvloop says so of one that is lost
+            if self._descriptor is not None and not self._is_behind:
+                # The transport holds nothing that this would overtake, and takes 2 us more.
+                data = _rest(self._descriptor, data)
+                if not data and not is_first:
+                    return
+            if data:
+                transport.write(data)
+        except (RuntimeError, OSError):  # it is lost
             transport.abort()
-        else:
-            self._is_behind = transport.get_write_buffer_size() > 0
+        self._look()
+
+    def _look(self) -> None:
+        """See whether the session may write by itself: while everything has left."""
+        session, transport = self._session, self._transport
+        is_lost = transport is None or transport.is_closing() or self._closing_at is not None
+        self._is_behind = not is_lost and self.unsent > 0
+        if session is not None and session.link is self:
+            is_free = not (is_lost or self._is_behind or self._is_paused or self._head)
+            session.descriptor = self._descriptor if is_free else None
+            session.is_behind = self._is_behind
 
     # Reading
 
@@ -214,6 +249,7 @@ class FastLink(FrameReader, asyncio.Protocol):
             return
         if self._closing_at is None:
             self._closing_at = time.monotonic()
+            self._look()
         if is_answered:
             transport.close()
         elif self.is_held:
@@ -239,13 +275,19 @@ class FastLink(FrameReader, asyncio.Protocol):
         return self._closing_at + _REPLY_SECONDS
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone."""
+        """The client has gone. Up to now the descriptor was the connection's."""
         self.is_open = False
+        self._transport = self._descriptor = None
+        self._look()
         self._connections.discard(self)
         self._engine.wheel.discard(self)
         if self._session is not None:
             self._session.link_lost(self)
-        self._transport = None
+
+    def eof_received(self) -> None:
+        """The client says nothing more: the transport closes."""
+        self._descriptor = None
+        self._look()
 
     def shutdown(self) -> None:
         """End, since the server stops (uvicorn asks for that)."""
@@ -255,3 +297,20 @@ class FastLink(FrameReader, asyncio.Protocol):
                 self._transport.close()
         else:
             session.close("server shutting down", _RESTART)
+
+
+def _descriptor_of(transport: asyncio.Transport) -> int | None:
+    """Where bytes can be written that are to leave as they are: not with TLS."""
+    line = transport.get_extra_info("socket")
+    if os.name != "posix" or line is None or transport.get_extra_info("sslcontext") is not None:
+        return None
+    descriptor: int = line.fileno()
+    return descriptor if descriptor >= 0 else None
+
+
+def _rest(descriptor: int, data: bytes) -> bytes:
+    """What the system does not take of these bytes now."""
+    try:
+        return data[os.write(descriptor, data) :]
+    except BlockingIOError:
+        return data

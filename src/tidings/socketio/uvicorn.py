@@ -260,9 +260,9 @@ class _Handshake:
         ]
         self._is_answered = True
         self._say("[accepted]")
-        transport.write(_head(101, [*upgrade, *self._state.default_headers, *headers]))
+        head = _head(101, [*upgrade, *self._state.default_headers, *headers])
         self._protocol.let_go()
-        link.take(transport, self._protocol.connections)
+        link.take(transport, self._protocol.connections, head)
 
     def _answer(self, status: int, headers: list[Header], body: bytes) -> None:
         """Answer with anything else than a WebSocket."""
