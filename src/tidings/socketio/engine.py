@@ -80,7 +80,7 @@ class Engine:
         self.turn = 0
         """A number that changes with each turn in which something was written at once."""
         self.counts_turns = False
-        self._is_together = False
+        self.is_together = False
         self._has_hinted = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -221,7 +221,7 @@ class Engine:
 
     def flush_later(self, session: Session) -> None:
         """Have what a session holds leave at the end of this turn of the event loop."""
-        if not self._queued and not self._is_together:
+        if not self._queued and not self.is_together:
             asyncio.get_running_loop().call_soon(self._flush)
         self._queued.append(session)
 
@@ -232,22 +232,21 @@ class Engine:
 
     def _turned(self) -> None:
         self.counts_turns = False
-        if not self._is_together:
-            self.turn += 1
+        self.turn += 1
 
     @contextmanager
     def together(self) -> Iterator[None]:
         """What each client is sent meanwhile leaves in one piece, at the end."""
-        self._is_together = True
+        self.is_together = True
         try:
             yield
         finally:
-            self._is_together = False
+            self.is_together = False
             if self._queued:
                 asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        if self._is_together:
+        if self.is_together:
             return
         queued, self._queued = self._queued[:_AT_ONCE], self._queued[_AT_ONCE:]
         if self._queued:
@@ -299,8 +298,8 @@ class Engine:
         """End all sessions; the engine may be used again, in this event loop or another."""
         for session in list(self.sessions.values()):
             session.close("server shutting down")
-        self.leaving.clear()
-        self.wheel.clear()
+        for session in list(self.leaving.values()):
+            self.forget(session)
 
 
 class RandomIds:

@@ -157,6 +157,11 @@ class FrameReader:
 
     # Reading
 
+    @property
+    def kept(self) -> int:
+        """How many bytes of messages that are not whole are kept."""
+        return len(self._buffer or b"") + len(self._message or b"")
+
     def feed(self, data: bytes) -> None:
         """Take what has come from the network."""
         if self.has_ended:

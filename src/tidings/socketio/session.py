@@ -164,7 +164,12 @@ class Session:
         the same, each is looked at once. What else the client gets in this turn leaves at its end.
         """
         engine, wire = self.engine, frame.wire
-        if self.descriptor is None or self.is_queued or self.turn == engine.turn:
+        if (
+            self.descriptor is None
+            or self.is_queued
+            or self.turn == engine.turn
+            or engine.is_together
+        ):
             self.send(frame)
             return
         try:

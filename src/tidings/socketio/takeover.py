@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from tidings.socketio.frames import Frame, FrameReader, close_frame, pong_frame
+from tidings.socketio.frames import TRY_AGAIN, Frame, FrameReader, close_frame, pong_frame
 from tidings.socketio.packets import joined
 from tidings.socketio.session import LAST_SECONDS, Session
 
@@ -37,6 +37,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         "_is_paused",
         "_session",
         "_transport",
+        "_weight",
         "is_open",
         "tick",
     )
@@ -52,6 +53,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         self._connections: set[Any] = set()
         self._descriptor: int | None = None
         self._head = b""
+        self._weight = 0
         self._is_paused = False
         self._is_behind = False
         self._closing_at: float | None = None
@@ -169,7 +171,19 @@ class FastLink(FrameReader, asyncio.Protocol):
 
     # Reading
 
-    data_received = FrameReader.feed
+    def data_received(self, data: bytes) -> None:
+        """Read what has come; large messages are weighed all together while they come."""
+        self.feed(data)
+        if self._buffer is not None or self._weight:
+            self._weigh()
+
+    def _weigh(self) -> None:
+        kept = self.kept if self.is_open and not self.has_ended else 0
+        weight = kept if kept > self._engine.options.first_payload else 0
+        has_room = self._engine.reading.add(weight - self._weight)
+        self._weight = weight
+        if not has_room and weight:
+            self._fail(TRY_AGAIN, "too much is being read at the moment")
 
     def text_received(self, text: str) -> None:
         """Hand a packet over."""
@@ -279,6 +293,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         self.is_open = False
         self._transport = self._descriptor = None
         self._look()
+        self._weigh()
         self._connections.discard(self)
         self._engine.wheel.discard(self)
         if self._session is not None:
