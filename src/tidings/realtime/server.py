@@ -107,7 +107,7 @@ class SocketServer:
         self._origins = Origins(cors)
         self.io = Server(_options(self._limits, connect_deadline), cors=self._origins)
         self._dispatcher = Dispatcher(
-            feed, self._matcher, self._permissions, tracer, self.io.engine.together
+            feed, self._matcher, self._permissions, tracer, self.io.engine.turns.together
         )
 
         def position() -> Cursor:

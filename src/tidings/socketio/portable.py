@@ -10,6 +10,7 @@ from functools import partial
 from types import coroutine
 from typing import Any, Final
 
+from tidings.socketio import upgrades
 from tidings.socketio.frames import Frame
 from tidings.socketio.http import Message, Receive, Send
 from tidings.socketio.polling import BURST
@@ -120,7 +121,7 @@ class PortableLink:
         """An upgrade that has not come in time, or a client that does not read to the end."""
         session = self._session
         if session is not None and session.probe is self:
-            session.upgrade_failed("it has not come in time")
+            upgrades.fail(session, "it has not come in time")
         elif self._end is not None and self._serving is not None:
             # The server still waits for its client; we do not.
             self._is_given_up = True
@@ -159,7 +160,7 @@ class PortableLink:
         if size > self.limit:
             session.too_large(self)
         elif session.link is not self:
-            session.probe_received(self, text or "")
+            upgrades.receive(session, self, text or "")
         elif text is not None:
             session.receive(text)
         else:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from tidings.socketio.frames import Frame, FrameReader, close_frame, pong_frame
+from tidings.socketio import upgrades
+from tidings.socketio.descriptors import descriptor_of, rest_after
+from tidings.socketio.frames import RESTART, TRY_AGAIN, Frame, close_frame, pong_frame
 from tidings.socketio.packets import joined
+from tidings.socketio.reader import FrameReader
 from tidings.socketio.session import LAST_SECONDS, Session
 
 if TYPE_CHECKING:
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 TAKEOVER: Final = "tidings.takeover"
 """The extension of an ASGI scope that is called with a `FastLink` before ``websocket.accept``."""
 TakeOver = Callable[["FastLink"], None]
-_RESTART: Final = 1012
 _REPLY_SECONDS: Final = 1.5
 """So long a client that has got everything may take to say that it has."""
 
@@ -37,6 +38,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         "_is_paused",
         "_session",
         "_transport",
+        "_weight",
         "is_open",
         "tick",
     )
@@ -52,6 +54,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         self._connections: set[Any] = set()
         self._descriptor: int | None = None
         self._head = b""
+        self._weight = 0
         self._is_paused = False
         self._is_behind = False
         self._closing_at: float | None = None
@@ -70,7 +73,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         high = min(options.buffer_bytes, options.answer_bytes) - 1
         transport.set_write_buffer_limits(high=high, low=high // 4)
         transport.set_protocol(self)
-        self._descriptor = _descriptor_of(transport)
+        self._descriptor = descriptor_of(transport)
         self.is_open = not transport.is_closing()
         self.pause_reading()
 
@@ -104,7 +107,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         if session.wants_room and not self._is_paused:
             session.has_room()
 
-    def write_rest(self, data: bytes) -> None:
+    def writerest_after(self, data: bytes) -> None:
         """Write what is left of a frame that the session has written itself."""
         self._write(data)
 
@@ -148,7 +151,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         try:
             if self._descriptor is not None and not self._is_behind:
                 # The transport holds nothing that this would overtake, and takes 2 us more.
-                data = _rest(self._descriptor, data)
+                data = rest_after(self._descriptor, data)
                 if not data and not is_first:
                     return
             if data:
@@ -169,7 +172,19 @@ class FastLink(FrameReader, asyncio.Protocol):
 
     # Reading
 
-    data_received = FrameReader.feed
+    def data_received(self, data: bytes) -> None:
+        """Read what has come; large messages are weighed all together while they come."""
+        self.feed(data)
+        if self._buffer is not None or self._weight:
+            self._weigh()
+
+    def _weigh(self) -> None:
+        kept = self.kept if self.is_open and not self.has_ended else 0
+        weight = kept if kept > self._engine.options.first_payload else 0
+        has_room = self._engine.reading.add(weight - self._weight)
+        self._weight = weight
+        if not has_room and weight:
+            self._fail(TRY_AGAIN, "too much is being read at the moment")
 
     def text_received(self, text: str) -> None:
         """Hand a packet over."""
@@ -179,7 +194,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         if session.link is self:
             session.receive(text)
         else:
-            session.probe_received(self, text)
+            upgrades.receive(session, self, text)
 
     def binary_received(self, data: bytes) -> None:
         """Hand a binary message over."""
@@ -189,7 +204,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         if session.link is self:
             session.receive_binary(data)
         else:
-            session.probe_received(self, "")
+            upgrades.receive(session, self, "")
 
     def ping_received(self, payload: bytes) -> None:
         """Answer it, as long as the client reads."""
@@ -210,7 +225,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         if session is not None and session.link is self:
             session.close("transport error", code, why=reason, says_so=False)
         elif session is not None:
-            session.upgrade_failed(reason)
+            upgrades.fail(session, reason)
 
     def too_large(self) -> bool:
         """Bear with it, or not."""
@@ -262,7 +277,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         session, transport = self._session, self._transport
         if self._closing_at is None:
             if session is not None and session.probe is self:
-                session.upgrade_failed("it has not come in time")
+                upgrades.fail(session, "it has not come in time")
             return None
         if transport is None:
             return None
@@ -279,6 +294,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         self.is_open = False
         self._transport = self._descriptor = None
         self._look()
+        self._weigh()
         self._connections.discard(self)
         self._engine.wheel.discard(self)
         if self._session is not None:
@@ -296,21 +312,4 @@ class FastLink(FrameReader, asyncio.Protocol):
             if self._transport is not None:
                 self._transport.close()
         else:
-            session.close("server shutting down", _RESTART)
-
-
-def _descriptor_of(transport: asyncio.Transport) -> int | None:
-    """Where bytes can be written that are to leave as they are: not with TLS."""
-    line = transport.get_extra_info("socket")
-    if os.name != "posix" or line is None or transport.get_extra_info("sslcontext") is not None:
-        return None
-    descriptor: int = line.fileno()
-    return descriptor if descriptor >= 0 else None
-
-
-def _rest(descriptor: int, data: bytes) -> bytes:
-    """What the system does not take of these bytes now."""
-    try:
-        return data[os.write(descriptor, data) :]
-    except BlockingIOError:
-        return data
+            session.close("server shutting down", RESTART)
