@@ -24,6 +24,12 @@ class Link(Protocol):
         """Take what the session holds, as far as the client reads, and send it."""
         ...
 
+    def write_rest(self, data: bytes) -> None:
+        """Write what the system has not taken of a frame that the session has written itself: it
+        does where this link has set `Session.descriptor`.
+        """
+        ...
+
     def close(self, session: Session, code: int, why: str = "") -> None:
         """End, once what the session holds has been sent, or has had the time to."""
         ...

@@ -56,6 +56,10 @@ class PollingLink:
         if session.out:
             _wake(self._poll)
 
+    def write_rest(self, data: bytes) -> None:
+        """There is no descriptor here."""
+        raise NotImplementedError
+
     def close(self, session: Session, code: int, why: str = "") -> None:
         """Answer the GET that waits."""
         _wake(self._poll)

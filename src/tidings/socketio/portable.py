@@ -100,6 +100,10 @@ class PortableLink:
         if self._session is not None:
             self.flush(self._session)
 
+    def write_rest(self, data: bytes) -> None:
+        """There is no descriptor here."""
+        raise NotImplementedError
+
     def close(self, session: Session, code: int, why: str = "") -> None:
         """End, when what is held has been written or has had the time to."""
         if self._end is None and self.is_open:

@@ -142,7 +142,7 @@ class Session:
             self.send(frame)
             return
         if written < len(wire):
-            self.link.write_rest(wire[written:])  # type: ignore[attr-defined]  # a FastLink, which has told where
+            self.link.write_rest(wire[written:])
         self.turn = turns.number
         if not turns.is_counted:
             turns.count()

@@ -107,7 +107,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         if session.wants_room and not self._is_paused:
             session.has_room()
 
-    def writerest_after(self, data: bytes) -> None:
+    def write_rest(self, data: bytes) -> None:
         """Write what is left of a frame that the session has written itself."""
         self._write(data)
 
