@@ -1,5 +1,4 @@
-// Node's own socket.io: every socket in one room, and one broadcast to it per POST /emit, or ten
-// in one turn per POST /burst.
+// Node's own socket.io: every socket in one room, and one broadcast to it per POST /emit.
 import { createServer } from 'node:http';
 import { Server } from 'socket.io';
 
@@ -13,10 +12,7 @@ const NOTIFICATION = {
 };
 
 const server = createServer((request, response) => {
-  const count = request.url === '/burst' ? 10 : 1;
-  for (let number = 0; number < count; number += 1) {
-    io.to('posts').emit('subscription.update', NOTIFICATION);
-  }
+  io.to('posts').emit('subscription.update', NOTIFICATION);
   response.writeHead(204).end();
 });
 const io = new Server(server, { serveClient: false, perMessageDeflate: false });

@@ -21,7 +21,6 @@ from typing import Any
 
 from tidings.feed import Batch, Cursor, SharedFeed
 from tidings.realtime import delivery
-from tidings.realtime.connection import SocketConnection
 from tidings.realtime.replay import Replayer
 from tidings.realtime.server import SocketServer
 from tidings.realtime.service import SubscriptionService
@@ -43,8 +42,8 @@ POINTS: Mapping[str, tuple[Any, str, bool]] = {
     "removed": (Outbox, "remove", True),
     "reading": (SharedFeed, "_take", False),
     "matching": (delivery.Dispatcher, "_deliver", False),
-    "delivering": (SocketConnection, "notify", False),
-    "delivered": (SocketConnection, "notify", True),
+    "delivering": (delivery.Dispatcher, "_hand_over", False),
+    "delivered": (delivery.Dispatcher, "_hand_over", True),
     "sent": (FastLink, "_write", True),
     "restoring": (SubscriptionService, "restore", False),
     "restored": (SocketServer, "_missed", True),

@@ -28,5 +28,4 @@ def test_a_benchmark_prints_a_table_and_writes_json(tmp_path):
 def test_an_unknown_benchmark_is_refused():
     done = benchmarks("speed")
     assert done.returncode == 2
-    known = "rest, latency, connections, fanout, slow, feeds, matching, subscriptions"
-    assert f"known: {known}" in done.stderr
+    assert "known: rest, latency, fanout, slow, feeds, matching, subscriptions" in done.stderr

@@ -17,8 +17,6 @@ from tidings.socketio import Frame, Socket
 BURST: Final = 32_768
 """So many bytes leave the backlog at once: what stays there may still be folded."""
 
-_UPDATE: Final = b'42["subscription.update",'
-
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -37,13 +35,11 @@ class SocketConnection:
     answers wait is not answered any more (see `tidings.socketio.Options`).
     """
 
-    __slots__ = ("_backlog", "_is_over", "_most", "_pace", "_session", "_socket")
+    __slots__ = ("_backlog", "_is_over", "_pace", "_socket")
 
     def __init__(self, socket: Socket, pace: Pace) -> None:
         self._socket = socket
-        self._session = socket.session
         self._pace = pace
-        self._most = pace.limits.queue_bytes
         self._is_over = False
         self._backlog: Backlog | None = None
 
@@ -55,23 +51,21 @@ class SocketConnection:
     @property
     def unsent(self) -> int:
         """How many bytes are on their way and have not been sent."""
-        return self._session.unsent
+        return self._socket.session.unsent
 
     def send(self, event: Event) -> None:
         """Send an event."""
         if not self._is_over:
-            self._session.send(event.form or _frame(event))
+            self._socket.session.send(_frame(event))
 
     def notify(self, subscription: Subscription, message: Message) -> None:
         """Tell a subscription something, now or when the client has read what came before it."""
         if self._is_over:
             return
         if self._backlog is None:
-            session = self._session
-            is_fast = not session.is_behind and session.size < self._most
-            if is_fast or session.unsent < self._most:
-                event = message.event(subscription)
-                session.tell(event.form or _frame(event))
+            session = self._socket.session
+            if session.unsent < self._pace.limits.queue_bytes:
+                session.send(_frame(message.event(subscription)))
                 return
             self._pace.counters.behind += 1
             self._backlog = self._new_backlog()
@@ -84,7 +78,7 @@ class SocketConnection:
             return
         self.forget()
         for event in last:
-            self._session.send(event.form or _frame(event))
+            self._socket.session.send(_frame(event))
         self._socket.end(for_good=for_good)
 
     def forget(self) -> None:
@@ -103,20 +97,20 @@ class SocketConnection:
 
     def _refill(self) -> None:
         """Send a burst out of the backlog."""
-        now, session = time.time(), self._session
-        enough = min(BURST, self._most)
+        now, session = time.time(), self._socket.session
+        enough = min(BURST, self._pace.limits.queue_bytes)
         while self._backlog is not None and session.size < enough:
             told = self._backlog.take(now)
             if told is None:
                 self._end_backlog()
             else:
                 subscription, message = told
-                event = message.event(subscription)
-                session.send(event.form or _frame(event))
+                session.send(_frame(message.event(subscription)))
 
 
 def _frame(event: Event) -> Frame:
     """An event as Socket.IO's packet, made once for all who get it."""
-    head = _UPDATE if event.name == "subscription.update" else b'42["%b",' % event.name.encode()
-    frame = event.form = Frame(head + event.payload + b"]")
-    return frame
+    frame = event.form
+    if frame is None:
+        frame = event.form = Frame(b'42["%b",%b]' % (event.name.encode(), event.payload))
+    return frame  # type: ignore[no-any-return]  # `form` is this module's
