@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks import capture, cost, fanout, feeds, latency, rest, slow
+from benchmarks import capture, connections, cost, fanout, feeds, latency, rest, slow
 from benchmarks.machine import FULL, QUICK, Effort, allow_open_files, describe
 from benchmarks.matching import curve, holding
 from benchmarks.tables import Table
@@ -17,6 +17,7 @@ from benchmarks.tables import Table
 BENCHMARKS: dict[str, Callable[[Effort], Awaitable[Table]]] = {
     "rest": rest.run,
     "latency": latency.run,
+    "connections": connections.run,
     "fanout": fanout.run,
     "slow": slow.run,
     "feeds": feeds.run,

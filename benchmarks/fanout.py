@@ -10,12 +10,19 @@ from dataclasses import dataclass, field
 
 from benchmarks.machine import Effort
 from benchmarks.requests import HttpConnection, post
-from benchmarks.servers import Server, Unavailable, node_server, python_server
+from benchmarks.servers import (
+    PORTABLE,
+    Server,
+    Unavailable,
+    node_server,
+    python_server,
+)
 from benchmarks.sockets import SocketClient, open_many
 from benchmarks.tables import Table, median
 
 _PATIENCE = 30.0
-_COLUMNS = ["CPU µs each", "wall ms to the last"]
+_COLUMNS = ["CPU µs each", "ms to the last", "CPU µs each of ten", "ms to the last of ten"]
+_BURST = 10
 
 
 @dataclass(slots=True)
@@ -37,29 +44,41 @@ class _Audience:
 
 @dataclass(slots=True)
 class _Contender:
-    """One way to tell everybody: a request that makes the server do it, and what that took."""
+    """One way to tell everybody: requests that make the server do it, and what that took.
+
+    ``burst`` makes it tell everybody of ten changes in one turn.
+    """
 
     name: str
     server: Server
     request: bytes
+    burst: bytes
     audience: _Audience
-    cpu: list[float] = field(default_factory=list)
-    wall: list[float] = field(default_factory=list)
+    figures: dict[str, list[float]] = field(
+        default_factory=lambda: {column: [] for column in _COLUMNS}
+    )
 
     async def round(self, sockets: int, changes: int) -> None:
         """So many changes, one after the other; each waits until the last socket has it."""
         connection = await HttpConnection.open(self.server)
+        await self._ask(connection, self.request, sockets, changes, *_COLUMNS[:2])
+        tens = max(1, changes // _BURST)
+        await self._ask(connection, self.burst, sockets * _BURST, tens, *_COLUMNS[2:])
+        connection.close()
+
+    async def _ask(
+        self, connection: HttpConnection, request: bytes, told: int, times: int, cpu: str, wall: str
+    ) -> None:
         busy = self.server.processor_seconds()
-        for _ in range(changes):
-            self.audience.expect(sockets)
+        for _ in range(times):
+            self.audience.expect(told)
             begin = time.perf_counter()
-            await connection.send(self.request)
+            await connection.send(request)
             async with asyncio.timeout(_PATIENCE):
                 await self.audience.arrived.wait()
-            self.wall.append(1000 * (time.perf_counter() - begin))
+            self.figures[wall].append(1000 * (time.perf_counter() - begin))
         used = self.server.processor_seconds() - busy
-        self.cpu.append(1e6 * used / (sockets * changes))
-        connection.close()
+        self.figures[cpu].append(1e6 * used / (told * times))
 
 
 async def run(effort: Effort) -> Table:
@@ -68,6 +87,7 @@ async def run(effort: Effort) -> Table:
     table = Table(f"fanout: one change to {count:,} WebSockets", [*_COLUMNS])
     async with AsyncExitStack() as stack:
         contenders = await _tidings(stack, count)
+        contenders += await _tidings(stack, count, PORTABLE)
         contenders.append(await _room(stack, "python-socketio, room", "room_app", count))
         try:
             contenders.append(await _room(stack, "Node socket.io 4.8, room", None, count))
@@ -75,24 +95,22 @@ async def run(effort: Effort) -> Table:
             table.notes.append(f"Node's socket.io was left out: {reason}.")
         for contender in contenders:
             await contender.round(count, 3)
-            contender.cpu.clear()
-            contender.wall.clear()
+            for figures in contender.figures.values():
+                figures.clear()
         for _ in range(effort.rounds):
             for contender in contenders:
                 await contender.round(count, effort.changes)
     for contender in contenders:
-        table.add(contender.name, _figures(contender))
+        found = {name: median(figures) for name, figures in contender.figures.items()}
+        table.add(contender.name, found)
     table.notes.append("tidings' figures hold the whole write (HTTP, SQL, matching); the rooms' an")
-    table.notes.append("empty POST. CPU is the server's, per notification that arrived.")
+    table.notes.append("empty POST. CPU is the server's, per notification that arrived; of ten:")
+    table.notes.append("ten changes in one transaction, or ten emits in one turn.")
     return table
 
 
-def _figures(contender: _Contender) -> dict[str, float]:
-    return dict(zip(_COLUMNS, (median(contender.cpu), median(contender.wall)), strict=True))
-
-
-async def _tidings(stack: AsyncExitStack, count: int) -> list[_Contender]:
-    server = await stack.enter_async_context(python_server("tidings_app"))
+async def _tidings(stack: AsyncExitStack, count: int, ws: str | None = None) -> list[_Contender]:
+    server = await stack.enter_async_context(python_server("tidings_app", ws=ws))
     audience = _Audience()
     sockets = await open_many(server, count, audience.notified)
     await _subscribe(sockets, lambda number: {"filters": {"status": "equal"}})
@@ -102,16 +120,18 @@ async def _tidings(stack: AsyncExitStack, count: int) -> list[_Contender]:
     )
     return [
         _Contender(
-            f"tidings, {what}",
+            f"tidings, {what}" + ("" if ws is None else ", any server"),
             server,
-            post("/api/posts", {"data": {"type": "posts", "attributes": attributes}}),
+            post("/api/posts", {"data": {"type": "posts", "attributes": _post(status)}}),
+            post(f"/burst?status={status}"),
             audience,
         )
-        for what, attributes in (
-            ("equal subscriptions", {"title": "x", "status": "equal"}),
-            ("own subscription ids", {"title": "x", "status": "own"}),
-        )
+        for what, status in (("equal subscriptions", "equal"), ("own subscription ids", "own"))
     ]
+
+
+def _post(status: str) -> dict[str, object]:
+    return {"title": "x", "status": status}
 
 
 async def _subscribe(
@@ -132,4 +152,4 @@ async def _room(stack: AsyncExitStack, name: str, app: str | None, count: int) -
     server = await stack.enter_async_context(running)
     audience = _Audience()
     await open_many(server, count, audience.notified)
-    return _Contender(name, server, post("/emit"), audience)
+    return _Contender(name, server, post("/emit"), post("/burst"), audience)

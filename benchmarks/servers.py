@@ -21,6 +21,8 @@ NODE = Path(__file__).parent / "node"
 REST_PEERS = Path(__file__).parent / "node-rest"
 _START_TIMEOUT = 20.0
 HOST = "127.0.0.1"
+FAST = "tidings.socketio.uvicorn:UvicornProtocol"
+PORTABLE = "websockets-sansio"
 
 
 class Unavailable(Exception):
@@ -42,17 +44,25 @@ class Server:
 
 @asynccontextmanager
 async def python_server(
-    app: str, *, narrow: bool = False, environment: Mapping[str, str] = MappingProxyType({})
+    app: str,
+    *,
+    narrow: bool = False,
+    ws: str | None = FAST,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[Server]:
     """Run ``benchmarks.apps.<app>`` with uvicorn, on a database file of its own.
 
-    ``narrow``: with small buffers of the system for what is sent.
+    ``narrow``: with small buffers of the system for what is sent. ``ws`` is uvicorn's option; with
+    None ``tidings serve`` runs it.
     """
     options = ["--log-level", "warning", "--no-access-log", "--ws-per-message-deflate", "false"]
+    options += ["--ws", str(ws)]
     with tempfile.TemporaryDirectory(prefix="tidings-bench-") as directory:
         database = {"BENCH_DATABASE": str(Path(directory) / "bench.db"), **environment}
         port = free_port()
         command = [sys.executable, "-m", "uvicorn", f"benchmarks.apps.{app}:app", *options]
+        if ws is None:
+            command = [sys.executable, "-m", "tidings", "serve", f"benchmarks.apps.{app}:app"]
         command += ["--port", str(port)]
         if narrow:
             command = [sys.executable, "-m", "benchmarks.narrow", app, str(port)]

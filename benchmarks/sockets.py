@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import Any
 
 from benchmarks.servers import HOST, Server
@@ -22,8 +23,9 @@ _CONNECT_AT_ONCE = 50
 class SocketClient(asyncio.Protocol):
     """One socket, counting notifications; ``notified`` is called for each."""
 
-    def __init__(self, notified: Callable[[], None]) -> None:
+    def __init__(self, notified: Callable[[], None], token: str | None = None) -> None:
         self._notified = notified
+        self._auth = b"" if token is None else json.dumps({"token": token}).encode()
         self._buffer = b""
         self._is_open = False
         self._transport: asyncio.WriteTransport | None = None
@@ -31,10 +33,12 @@ class SocketClient(asyncio.Protocol):
         self._acks: dict[int, asyncio.Future[Any]] = {}
 
     @classmethod
-    async def open(cls, server: Server, notified: Callable[[], None]) -> SocketClient:
+    async def open(
+        cls, server: Server, notified: Callable[[], None], token: str | None = None
+    ) -> SocketClient:
         """Connect, and wait until the server has accepted the socket."""
         loop = asyncio.get_running_loop()
-        _, client = await loop.create_connection(lambda: cls(notified), HOST, server.port)
+        _, client = await loop.create_connection(lambda: cls(notified, token), HOST, server.port)
         await client._accepted
         return client
 
@@ -102,7 +106,7 @@ class SocketClient(asyncio.Protocol):
         if packet.startswith(_UPDATE):
             self._notified()
         elif packet.startswith(b"0"):
-            self._send(b"40")
+            self._send(b"40" + self._auth)
         elif packet.startswith(b"40"):
             self._accepted.set_result(None)
         elif packet.startswith(b"44"):
@@ -124,11 +128,17 @@ class SocketClient(asyncio.Protocol):
         self._transport.write(head + b"\0\0\0\0" + payload)
 
 
-async def open_many(server: Server, count: int, notified: Callable[[], None]) -> list[SocketClient]:
+async def open_many(
+    server: Server,
+    count: int,
+    notified: Callable[[], None],
+    tokens: Iterator[str | None] | None = None,
+) -> list[SocketClient]:
     """Many sockets, a few at a time."""
     clients: list[SocketClient] = []
+    tokens = repeat(None) if tokens is None else tokens
     while len(clients) < count:
         group = min(_CONNECT_AT_ONCE, count - len(clients))
-        opening = (SocketClient.open(server, notified) for _ in range(group))
+        opening = (SocketClient.open(server, notified, next(tokens)) for _ in range(group))
         clients += await asyncio.gather(*opening)
     return clients

@@ -32,9 +32,11 @@ async def connect(sid: str, _environ: Any) -> None:
     await sio.enter_room(sid, ROOM)
 
 
-async def emit(_request: Request) -> Response:
-    await sio.emit("subscription.update", NOTIFICATION, room=ROOM)
+async def emit(request: Request) -> Response:
+    for _ in range(10 if request.url.path == "/burst" else 1):
+        await sio.emit("subscription.update", NOTIFICATION, room=ROOM)
     return Response(status_code=204)
 
 
-app = socketio.ASGIApp(sio, Starlette(routes=[Route("/emit", emit, methods=["POST"])]))
+routes = [Route(path, emit, methods=["POST"]) for path in ("/emit", "/burst")]
+app = socketio.ASGIApp(sio, Starlette(routes=routes))

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
 from tidings import Api, JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
 
 ROWS = 1000
@@ -41,4 +45,16 @@ async def seed(_context: Any) -> None:
             await api.resources.posts.post(values, transaction=uow)
 
 
-app = api.asgi()
+_served = api.asgi()
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """The api, and POST /burst?status=: ten records in one transaction, ten changes in one turn."""
+    if scope["type"] != "http" or scope["path"] != "/burst":
+        await _served(scope, receive, send)
+        return
+    status = Request(scope).query_params["status"]
+    async with api.transaction() as uow:
+        for _ in range(10):
+            await api.resources.posts.post({"title": "x", "status": status}, transaction=uow)
+    await Response(status_code=204)(scope, receive, send)

@@ -1,4 +1,5 @@
-// Node's own socket.io: every socket in one room, and one broadcast to it per POST /emit.
+// Node's own socket.io: every socket in one room, and one broadcast to it per POST /emit, or ten
+// in one turn per POST /burst.
 import { createServer } from 'node:http';
 import { Server } from 'socket.io';
 
@@ -12,7 +13,10 @@ const NOTIFICATION = {
 };
 
 const server = createServer((request, response) => {
-  io.to('posts').emit('subscription.update', NOTIFICATION);
+  const count = request.url === '/burst' ? 10 : 1;
+  for (let number = 0; number < count; number += 1) {
+    io.to('posts').emit('subscription.update', NOTIFICATION);
+  }
   response.writeHead(204).end();
 });
 const io = new Server(server, { serveClient: false, perMessageDeflate: false });

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import json
 import os
 import re
@@ -206,6 +207,9 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         if not self.started:
             return
+        # What has been loaded stays, so that the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         if self._parent is None:
             click.echo(self._announcement)
         else:

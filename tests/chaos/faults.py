@@ -21,6 +21,7 @@ from typing import Any
 
 from tidings.feed import Batch, Cursor, SharedFeed
 from tidings.realtime import delivery
+from tidings.realtime.connection import SocketConnection
 from tidings.realtime.replay import Replayer
 from tidings.realtime.server import SocketServer
 from tidings.realtime.service import SubscriptionService
@@ -42,8 +43,8 @@ POINTS: Mapping[str, tuple[Any, str, bool]] = {
     "removed": (Outbox, "remove", True),
     "reading": (SharedFeed, "_take", False),
     "matching": (delivery.Dispatcher, "_deliver", False),
-    "delivering": (delivery.Dispatcher, "_hand_over", False),
-    "delivered": (delivery.Dispatcher, "_hand_over", True),
+    "delivering": (SocketConnection, "notify", False),
+    "delivered": (SocketConnection, "notify", True),
     "sent": (FastLink, "_write", True),
     "restoring": (SubscriptionService, "restore", False),
     "restored": (SocketServer, "_missed", True),

@@ -298,6 +298,9 @@ class Line:
         self.taken += session.take(10**9)
         self.is_closed = True
 
+    def write_rest(self, data: bytes) -> None:
+        raise NotImplementedError
+
     def pause_reading(self) -> None:
         pass
 

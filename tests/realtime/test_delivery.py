@@ -53,10 +53,10 @@ async def test_the_writers_response_does_not_wait_for_the_fan_out() -> None:
         stuck, let_go = asyncio.Event(), asyncio.Event()
         deliver = api.socket_server._dispatcher._send
 
-        async def slow(*handed: Any, **options: Any) -> None:
+        async def slow(*handed: Any, **options: Any) -> int:
             stuck.set()
             await let_go.wait()
-            await deliver(*handed, **options)
+            return await deliver(*handed, **options)
 
         api.socket_server._dispatcher._send = slow  # type: ignore[method-assign,assignment]
         person, wire = subscriber()

@@ -26,14 +26,14 @@ from tidings import (
     SocketLimits,
     SqlAlchemyPlugin,
 )
-from tidings.realtime.limits import Allowance, Allowances, Buckets, Connections, TokenBucket
+from tidings.realtime.limits import Allowance, Allowances, Buckets, Connections, Rate, TokenBucket
 
 pytestmark = pytest.mark.anyio
 
 
 def test_a_bucket_lets_a_burst_through_and_then_so_many_a_second() -> None:
     now = [100.0]
-    bucket = TokenBucket(2, 5, lambda: now[0])
+    bucket = TokenBucket(Rate(2, 5, lambda: now[0]))
     assert [bucket.take() for _ in range(6)] == [True] * 5 + [False]
     now[0] += 0.9
     assert [bucket.take(), bucket.take()] == [True, False]

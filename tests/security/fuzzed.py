@@ -68,6 +68,7 @@ if __name__ == "__main__":
         port=int(os.environ["PORT"]),
         log_level="warning",
         access_log=False,
+        ws=os.environ.get("WS", "tidings.socketio.uvicorn:UvicornProtocol"),
         ws_per_message_deflate=False,
         timeout_keep_alive=60,
     )

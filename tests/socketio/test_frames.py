@@ -16,7 +16,8 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from tidings.socketio import frames
-from tidings.socketio.frames import Frame, FrameReader, close_frame, pong_frame
+from tidings.socketio.frames import Frame, close_frame, pong_frame
+from tidings.socketio.reader import TURN, FrameReader
 
 LIMIT = 1_000
 
@@ -262,7 +263,7 @@ def test_a_reader_can_be_held_between_two_frames() -> None:
 def test_others_get_a_turn_between_many_frames() -> None:
     reader = Reader()
     reader.feed(text("x") * 10_000)
-    assert len(reader.heard) == frames.TURN
+    assert len(reader.heard) == TURN
     assert reader.turns == 1
     reader.take(b"")
     assert len(reader.heard) == 10_000

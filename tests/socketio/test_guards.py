@@ -110,6 +110,29 @@ async def test_all_bodies_together_are_bounded_and_have_a_deadline(
         await poller.post("1")
 
 
+@pytest.mark.parametrize("way", ["fast"], indirect=True)
+async def test_messages_that_are_coming_count_together_with_bodies(
+    url: str, server: Server
+) -> None:
+    server.engine.reading._most = 300_000
+    wires = [await Wire.connected(url) for _ in range(4)]
+    begun = b"\x81\xff" + (900_000).to_bytes(8, "big") + b"mask"
+    for wire in wires[:2]:
+        wire.wire.transport.write(begun + b"x" * 140_000)
+    await eventually(lambda: server.engine.reading._bytes > 280_000)
+    # What is small enough to be anybody's does not count.
+    wires[2].wire.transport.write(begun + b"x" * 60_000)
+    await wires[3].assert_lives()
+    assert server.engine.reading._bytes < 300_000
+    wires[3].wire.transport.write(begun + b"x" * 140_000)
+    assert await wires[3].ended() == 1013
+    wires[0].wire.transport.write(b"x" * 760_000)
+    await wires[0].ended()  # it was no JSON
+    for wire in wires[1:3]:
+        wire.wire.transport.abort()
+    await eventually(lambda: server.engine.reading._bytes == 0)
+
+
 async def stalled_post(url: str, poller: Poller, body: bytes) -> int:
     """The status that a POST gets whose body never ends."""
     async with connected(url) as connection:

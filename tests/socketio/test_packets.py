@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from tidings.socketio.attachments import filled
 from tidings.socketio.packets import (
     ACK,
     CONNECT,
     CONNECT_ERROR,
     DISCONNECT,
     EVENT,
-    Assembly,
     MalformedPacket,
     Packet,
     Unreadable,
@@ -80,8 +80,7 @@ def test_the_examples_are_read(text: str, packet: Packet, attachments: list[byte
     found = decode(f"4{text}", 1, most=MOST)
     assert found.attachments == len(attachments)
     if attachments:
-        assembly = Assembly(found, 100, lambda why: None)
-        assert [assembly.add(one) for one in attachments][-1] is True
+        found.data = filled(found.data, attachments)
         found.attachments = 0
     assert found == packet
 
@@ -132,26 +131,13 @@ def placeholder(number: Any) -> dict[str, Any]:
 
 def test_attachments_are_put_wherever_they_belong() -> None:
     data = ["x", {"a": [placeholder(1), {"b": placeholder(0)}]}, placeholder(0)]
-    assembly = Assembly(Packet(EVENT, data=data, attachments=2), 10, lambda why: None)
-    assert not assembly.add(b"0")
-    assert assembly.add(b"1")
-    assert assembly.packet.data == ["x", {"a": [b"1", {"b": b"0"}]}, b"0"]
+    assert filled(data, [b"0", b"1"]) == ["x", {"a": [b"1", {"b": b"0"}]}, b"0"]
 
 
 @pytest.mark.parametrize("number", [1, -1, "0", None, 0.0, True])
 def test_a_placeholder_for_no_attachment(number: Any) -> None:
-    packet = Packet(EVENT, data=["x", placeholder(number)], attachments=1)
     with pytest.raises(MalformedPacket, match="no attachment"):
-        Assembly(packet, 10, lambda why: None).add(b"0")
-
-
-def test_attachments_are_bounded_together_and_dropped_once_refused() -> None:
-    assembly = Assembly(Packet(EVENT, data=["x"], attachments=4), 10, lambda why: None)
-    assert not assembly.add(bytes(6))
-    with pytest.raises(MalformedPacket, match="too large"):
-        assembly.add(bytes(6))
-    assembly.is_refused = True
-    assert [assembly.add(bytes(10**6)) for _ in range(2)] == [False, True]
+        filled(["x", placeholder(number)], [b"0"])
 
 
 def test_frames_that_are_made_without_looking_for_bytes() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket as sockets
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import uvloop
 from starlette.applications import Starlette
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount, WebSocketRoute
@@ -18,7 +21,7 @@ from tests.support.server import serve
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from tidings.socketio import Options, Server
+from tidings.socketio import Frame, Options, Server
 from tidings.socketio.takeover import TAKEOVER, FastLink
 
 TARGET = "/socket.io/?EIO=4&transport=websocket"
@@ -256,6 +259,74 @@ async def test_without_the_class_there_is_no_extension() -> None:
                 await wire.assert_lives()
             assert (TAKEOVER in seen[-1]) is has_it
             await eventually(lambda: leftovers(server) == 0)
+
+
+async def test_bytes_go_straight_to_the_system_while_nothing_waits_before_them() -> None:
+    """A descriptor is a number that another connection may have soon: it must be right."""
+    server = echo_server(Options(buffer_bytes=8_000))
+    async with served(server, **FAST) as url:
+        wire = await Wire.connected(url)
+        (session,) = server.engine.sessions.values()
+        descriptor = session.descriptor
+        assert descriptor is not None
+        assert os.readlink(f"/proc/self/fd/{descriptor}").startswith("socket:")
+        wire.wire.transport.pause_reading()
+        filler, number = Frame(b'42["filler","' + b"x" * 50_000 + b'"]'), 0
+        while session.descriptor is not None:
+            session.tell(filler)
+            number += 1
+            await asyncio.sleep(0)
+        assert session.is_behind
+        session.tell(Frame(b'42["last"]'))
+        wire.wire.transport.resume_reading()
+        for _ in range(number):
+            assert (await wire.receive()).startswith('42["filler"')
+        assert await wire.receive() == '42["last"]'
+        await eventually(lambda: session.descriptor == descriptor)
+        wire.wire.transport.abort()
+        await eventually(lambda: not session.is_open)
+        assert session.descriptor is None
+        session.tell(filler)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+async def test_a_descriptor_is_the_connections_own_until_it_is_lost(
+    run: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else bytes could go to a connection that has the number next."""
+    lost: list[bool] = []
+
+    class Numbered(FastLink):
+        __slots__ = ("number",)
+
+        def take(self, transport: Any, *more: Any) -> None:
+            self.number = transport.get_extra_info("socket").fileno()
+            super().take(transport, *more)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            with sockets.socket(fileno=os.dup(self.number)) as line:
+                lost.append(line.family == sockets.AF_INET and line.getsockname()[0] != "0.0.0.0")
+            super().connection_lost(exc)
+
+    async def scene() -> None:
+        server = echo_server()
+        async with served(server, **FAST) as url:
+            for ending in ("abort", "close", "server"):
+                wire = await Wire.connected(url)
+                (session,) = server.engine.sessions.values()
+                if ending == "abort":
+                    wire.wire.transport.abort()
+                elif ending == "close":
+                    await wire.close()
+                else:
+                    session.close("server namespace disconnect")
+                    await wire.ended()
+                await eventually(lambda: not server.engine.sessions)
+            await eventually(lambda: len(lost) == 3)
+
+    monkeypatch.setattr("tidings.socketio.engine.FastLink", Numbered)
+    await asyncio.to_thread(run, scene())
+    assert lost == [True] * 3
 
 
 async def test_a_connection_that_is_lost_is_known_at_once() -> None:

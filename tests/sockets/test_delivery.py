@@ -66,10 +66,10 @@ async def test_a_post_answers_although_the_fan_out_stands_still() -> None:
             await sockets._service.subscribe(subscriber, {"resource": "posts"})
         send = sockets._dispatcher._send
 
-        async def hold(*handed: Any, **options: Any) -> None:
+        async def hold(*handed: Any, **options: Any) -> int:
             reached.set()
             await held.wait()
-            await send(*handed, **options)
+            return await send(*handed, **options)
 
         sockets._dispatcher._send = hold  # type: ignore[method-assign]
         made = await http.made("posts", {"title": "a"})
@@ -111,13 +111,13 @@ async def test_equal_subscriptions_of_sockets_share_one_frame(
         assert made_ids[0] == made_ids[1]
         assert made_ids[2] == "own"
         assert len(api.socket_server._matcher) == 1
-        send = Session.send
+        tell = Session.tell
 
         def keep(session: Session, frame: Frame) -> None:
             given.append(frame)
-            send(session, frame)
+            tell(session, frame)
 
-        monkeypatch.setattr(Session, "send", keep)
+        monkeypatch.setattr(Session, "tell", keep)
         await api.resources.posts.post({"status": "a", "views": 5})
         for socket, made in zip((first, second, third), made_ids, strict=True):
             assert (await socket.event(UPDATE))["subscriptionId"] == made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from tidings.errors import ConfigurationError, FilterError, PermissionDenied, RequestError
@@ -62,7 +63,13 @@ class Admitted:
     def resources(self) -> frozenset[str]:
         """The resources that are looked at in any way, by policies and hooks, too."""
         resource = self.request.resource
-        return frozenset({resource.name}) | looked_into(resource, self.expression)
+        return _one_of_each(frozenset({resource.name}) | looked_into(resource, self.expression))
+
+
+@lru_cache(maxsize=10_000)
+def _one_of_each(names: frozenset[str]) -> frozenset[str]:
+    """The same set for equal ones: every subscription keeps it."""
+    return names
 
 
 class Admission:

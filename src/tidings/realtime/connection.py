@@ -17,6 +17,8 @@ from tidings.socketio import Frame, Socket
 BURST: Final = 32_768
 """So many bytes leave the backlog at once: what stays there may still be folded."""
 
+_UPDATE: Final = b'42["subscription.update",'
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -35,11 +37,13 @@ class SocketConnection:
     answers wait is not answered any more (see `tidings.socketio.Options`).
     """
 
-    __slots__ = ("_backlog", "_is_over", "_pace", "_socket")
+    __slots__ = ("_backlog", "_is_over", "_most", "_pace", "_session", "_socket")
 
     def __init__(self, socket: Socket, pace: Pace) -> None:
         self._socket = socket
+        self._session = socket.session
         self._pace = pace
+        self._most = pace.limits.queue_bytes
         self._is_over = False
         self._backlog: Backlog | None = None
 
@@ -51,21 +55,23 @@ class SocketConnection:
     @property
     def unsent(self) -> int:
         """How many bytes are on their way and have not been sent."""
-        return self._socket.session.unsent
+        return self._session.unsent
 
     def send(self, event: Event) -> None:
         """Send an event."""
         if not self._is_over:
-            self._socket.session.send(_frame(event))
+            self._session.send(event.form or _frame(event))
 
     def notify(self, subscription: Subscription, message: Message) -> None:
         """Tell a subscription something, now or when the client has read what came before it."""
         if self._is_over:
             return
         if self._backlog is None:
-            session = self._socket.session
-            if session.unsent < self._pace.limits.queue_bytes:
-                session.send(_frame(message.event(subscription)))
+            session = self._session
+            is_fast = not session.is_behind and session.size < self._most
+            if is_fast or session.unsent < self._most:
+                event = message.event(subscription)
+                session.tell(event.form or _frame(event))
                 return
             self._pace.counters.behind += 1
             self._backlog = self._new_backlog()
@@ -78,7 +84,7 @@ class SocketConnection:
             return
         self.forget()
         for event in last:
-            self._socket.session.send(_frame(event))
+            self._session.send(event.form or _frame(event))
         self._socket.end(for_good=for_good)
 
     def forget(self) -> None:
@@ -97,20 +103,20 @@ class SocketConnection:
 
     def _refill(self) -> None:
         """Send a burst out of the backlog."""
-        now, session = time.time(), self._socket.session
-        enough = min(BURST, self._pace.limits.queue_bytes)
+        now, session = time.time(), self._session
+        enough = min(BURST, self._most)
         while self._backlog is not None and session.size < enough:
             told = self._backlog.take(now)
             if told is None:
                 self._end_backlog()
             else:
                 subscription, message = told
-                session.send(_frame(message.event(subscription)))
+                event = message.event(subscription)
+                session.send(event.form or _frame(event))
 
 
 def _frame(event: Event) -> Frame:
     """An event as Socket.IO's packet, made once for all who get it."""
-    frame = event.form
-    if frame is None:
-        frame = event.form = Frame(b'42["%b",%b]' % (event.name.encode(), event.payload))
-    return frame  # type: ignore[no-any-return]  # `form` is this module's
+    head = _UPDATE if event.name == "subscription.update" else b'42["%b",' % event.name.encode()
+    frame = event.form = Frame(head + event.payload + b"]")
+    return frame

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import Final, Protocol, cast
 
@@ -26,9 +26,11 @@ _BATCH: Final = 100
 _TURN: Final = 250
 """After so many frames other work gets a turn."""
 _TURN_SECONDS: Final = 0.005
-_TURNS: Final = 4
+_TURNS: Final = 2
 """So many turns of the event loop it takes until what was queued for a client is on its way."""
 _PAUSE: Final = 0.1
+_TOGETHER_SECONDS: Final = 0.02
+"""So long what is sent may wait for what comes right behind it."""
 
 
 _GRACE: Final = 0.05
@@ -59,8 +61,11 @@ class Dispatcher:
         matcher: Matcher,
         permissions: Permissions,
         tracer: DeliveryTracer | None = None,
+        together: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        """What is sent within ``together`` may leave at its end, in one piece."""
         self._feed = feed
+        self._together = together
         self._matcher = matcher
         self._permissions = permissions
         self._tracer = tracer
@@ -107,21 +112,29 @@ class Dispatcher:
     async def _run(self, service: SubscriptionService) -> None:
         while True:
             try:
-                for offset, change in await self._feed.read(self.position, _BATCH):
-                    self.position = Cursor(self.position.epoch, offset)
-                    if self._tracer is None:
-                        await self._deliver_or_resync(service, change)
-                    else:
-                        with self._tracer.delivery(change):
-                            await self._deliver_or_resync(service, change)
-                    self.delivered = self.position
-                    self.counters.delivered(change)
+                notices = deque(await self._feed.read(self.position, _BATCH))
+                while notices:
+                    with self._together() if len(notices) > 1 else nullcontext():
+                        await self._deliver_some(service, notices)
             except FeedGap as gap:
                 self.position = self.delivered = gap.resume
                 await self._start_anew(service, gap)
             except Exception:  # noqa: BLE001  notifications must go on
                 _log.exception("the feed could not be read")
                 await asyncio.sleep(_PAUSE)
+
+    async def _deliver_some(
+        self, service: SubscriptionService, notices: deque[tuple[int, Notice]]
+    ) -> None:
+        """Deliver as many as fit into a moment: what a socket is told of them is one write."""
+        ends = time.monotonic() + _TOGETHER_SECONDS
+        while notices and time.monotonic() < ends:
+            offset, change = notices.popleft()
+            self.position = Cursor(self.position.epoch, offset)
+            with nullcontext() if self._tracer is None else self._tracer.delivery(change):
+                await self._deliver_or_resync(service, change)
+            self.delivered = self.position
+            self.counters.delivered(change)
 
     async def _start_anew(self, service: SubscriptionService, gap: FeedGap) -> None:
         # What was missed may have been word of rights that have changed.
@@ -159,10 +172,11 @@ class Dispatcher:
         answers = await self._ask(members for _, _, members in packets)
         cursor, bare = self.position, without_values(change)
         encode = encoder(change, str(cursor))
-        for way, subscription_id, members in packets:
-            packet = encode(way, subscription_id)
-            message = Notification(bare, way, cursor, packet)
-            await self._send(message, members, cursor.offset, answers=answers)
+        messages = (
+            (Notification(bare, way, cursor, encode(way, subscription_id)), members)
+            for way, subscription_id, members in packets
+        )
+        self.counters.told(await self._send(messages, cursor.offset, answers=answers))
         if change.unknown:
             await self._invalidate(service, Invalidation(change.resource, change.unknown))
         await self._give_way()
@@ -222,48 +236,53 @@ class Dispatcher:
 
     async def _send(
         self,
-        message: Message,
-        members: list[Subscription],
+        messages: Iterable[tuple[Message, list[Subscription]]],
         offset: float = math.inf,
         answers: Answers | None = None,
-    ) -> None:
-        """Have it told to those that have not been told of this place by another process."""
-        if not answers and not len(self.lines):
-            await self._send_at_once(message, members, offset)
-            return
-        for subscription in members:
-            questions: tuple[Question, ...] = ()
-            if answers and subscription.asked:
-                identity = subscription.subscriber.identity
-                # Whoever has another identity by now was not asked, and is checked anew.
-                keys = [(name, identity) for name in subscription.asked]
-                questions = tuple(answers[key] for key in keys if key in answers)
-            self.lines.give(Entry(subscription, message, offset, questions))
-            self._sent += 1
-            if self._sent % _TURN == 0:
-                await _others_turn()
+    ) -> int:
+        """Have each message told to those that have not been told of this place by another process.
 
-    async def _send_at_once(
-        self, message: Message, members: list[Subscription], offset: float
-    ) -> None:
-        """The same, where nothing is being asked of anybody."""
-        now = time.time()
-        for subscription in members:
-            # Members may have left while other work had its turn; and a timer may be late, but
-            # what was committed after a token has expired is not for its socket.
-            if (
-                subscription.is_active
-                and subscription.since < offset
-                and subscription.subscriber.ends_at > now
-            ):
-                if len(self.lines):  # something is being asked by now
-                    self.lines.give(Entry(subscription, message, offset, ()))
-                else:
-                    self._hand_over(subscription, message)
-            self._sent += 1
-            if self._sent % _TURN == 0:
-                await _others_turn()
-                now = time.time()
+        Gives how many were told at once; what waits for answers is counted when it is told.
+        """
+        now, told, traces = time.time(), 0, _log.isEnabledFor(logging.DEBUG)
+        for message, members in messages:
+            for subscription in members:
+                subscriber = subscription.subscriber
+                if answers or len(self.lines):  # something is being asked
+                    self.lines.give(self._entry(subscription, message, offset, answers))
+                # Members may have left while other work had its turn; and a timer may be late, but
+                # what was committed after a token has expired is not for its socket.
+                elif (
+                    subscription.is_active
+                    and subscription.since < offset
+                    and subscriber.ends_at > now
+                ):
+                    try:
+                        subscriber.connection.notify(subscription, message)
+                    except Exception:  # noqa: BLE001  a broken one must not cost others theirs
+                        _log.exception("%s could not be notified", subscriber.id)
+                    else:
+                        told += 1
+                        if traces:
+                            _log.debug("%s notified of %s", subscriber.id, subscription.id)
+                self._sent += 1
+                if self._sent >= _TURN:
+                    self._sent = 0
+                    await _others_turn()
+                    now = time.time()
+        return told
+
+    def _entry(
+        self, subscription: Subscription, message: Message, offset: float, answers: Answers | None
+    ) -> Entry:
+        """A message, behind what was asked about its subscription."""
+        questions: tuple[Question, ...] = ()
+        if answers and subscription.asked:
+            identity = subscription.subscriber.identity
+            # Whoever has another identity by now was not asked, and is checked anew.
+            keys = [(name, identity) for name in subscription.asked]
+            questions = tuple(answers[key] for key in keys if key in answers)
+        return Entry(subscription, message, offset, questions)
 
     def _tell(self, entry: Entry) -> None:
         """Hand over what may be told; who may no longer, or may again, is told to refetch."""
@@ -298,8 +317,8 @@ class Dispatcher:
             self._hand_over(subscription, Resync("overflow", self.position))
 
     async def _resync(self, subscriptions: Iterable[Subscription], reason: str) -> None:
-        for subscription in subscriptions:
-            await self._send(Resync(reason, self.position), [subscription])
+        message = Resync(reason, self.position)
+        self.counters.told(await self._send([(message, list(subscriptions))]), reason)
 
 
 async def _others_turn() -> None:

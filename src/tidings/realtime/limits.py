@@ -6,6 +6,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from math import inf
 from typing import Final
 
@@ -77,32 +78,37 @@ class SocketLimits:
                 )
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What a bucket holds and how fast it fills; the same object for all buckets of a kind."""
+
+    rate: float
+    burst: float
+    clock: Callable[[], float] = time.monotonic
+
+
 class TokenBucket:
     """Lets ``burst`` through at once, and ``rate`` a second in the long run."""
 
-    __slots__ = ("_burst", "_clock", "_left", "_rate", "_seen")
+    __slots__ = ("_left", "_of", "_seen")
 
-    def __init__(
-        self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._clock = clock
-        self._left = float(burst)
-        self._seen = clock()
+    def __init__(self, of: Rate) -> None:
+        self._of = of
+        self._left = of.burst
+        self._seen = of.clock()
 
     @property
     def left(self) -> float:
         """How much may pass now."""
-        now = self._clock()
-        self._left = min(self._burst, self._left + (now - self._seen) * self._rate)
+        now = self._of.clock()
+        self._left = min(self._of.burst, self._left + (now - self._seen) * self._of.rate)
         self._seen = now
         return self._left
 
     @property
     def is_full(self) -> bool:
         """Whether it is as if it were new."""
-        return self.left >= self._burst
+        return self.left >= self._of.burst
 
     def take(self, cost: float = 1) -> bool:
         """Whether so much may pass now; what may not costs nothing."""
@@ -119,27 +125,61 @@ def take(cost: float, *buckets: TokenBucket) -> bool:
 
 
 class Buckets:
-    """What one socket, or all of one user's, may still ask; ``factor`` times what a socket may."""
+    """What one socket, or all of one user's, may still ask; ``factor`` times what a socket may.
 
-    __slots__ = ("filter_bytes", "filter_limit", "messages", "replays", "subscribes")
+    A bucket is made when something is taken out of it: most sockets never ask for a replay.
+    """
+
+    __slots__ = ("_made", "_rates", "filter_bytes", "filter_limit")
 
     def __init__(
         self, limits: SocketLimits, factor: int = 1, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        def bucket(rate: float, burst: float) -> TokenBucket:
-            return TokenBucket(rate * factor, burst * factor, clock)
-
-        self.messages = bucket(limits.message_rate, limits.message_burst)
-        self.subscribes = bucket(limits.subscribe_rate, limits.subscribe_burst)
-        self.replays = bucket(limits.replay_rate, limits.replay_burst)
+        self._rates = _rates(limits, factor, clock)
+        self._made: tuple[TokenBucket | None, ...] = _NONE_MADE
         self.filter_bytes = 0
         self.filter_limit = limits.filter_bytes * factor
 
     @property
+    def messages(self) -> TokenBucket:
+        """Messages of any kind."""
+        return self._bucket(0)
+
+    @property
+    def subscribes(self) -> TokenBucket:
+        """Subscriptions that are checked."""
+        return self._bucket(1)
+
+    @property
+    def replays(self) -> TokenBucket:
+        """Changes that are read again."""
+        return self._bucket(2)
+
+    def _bucket(self, place: int) -> TokenBucket:
+        bucket = self._made[place]
+        if bucket is None:
+            bucket = TokenBucket(self._rates[place])
+            self._made = (*self._made[:place], bucket, *self._made[place + 1 :])
+        return bucket
+
+    @property
     def are_full(self) -> bool:
         """Whether they are as if they were new."""
-        buckets = (self.messages, self.subscribes, self.replays)
-        return not self.filter_bytes and all(bucket.is_full for bucket in buckets)
+        return not self.filter_bytes and all(one is None or one.is_full for one in self._made)
+
+
+_NONE_MADE: Final = (None, None, None)
+
+
+@lru_cache
+def _rates(
+    limits: SocketLimits, factor: int, clock: Callable[[], float]
+) -> tuple[Rate, Rate, Rate]:
+    return (
+        Rate(limits.message_rate * factor, limits.message_burst * factor, clock),
+        Rate(limits.subscribe_rate * factor, limits.subscribe_burst * factor, clock),
+        Rate(limits.replay_rate * factor, limits.replay_burst * factor, clock),
+    )
 
 
 class Allowance:

@@ -9,6 +9,8 @@ import msgspec
 from tidings.numbers import encode_number
 
 _encoder: Final = msgspec.json.Encoder(decimal_format="string", enc_hook=encode_number)
+encode_json: Final = _encoder.encode
+"""A value as JSON."""
 
 
 class Event:
@@ -28,7 +30,7 @@ class Event:
     @classmethod
     def of(cls, name: str, payload: Any) -> Event:
         """An event with this payload."""
-        return cls(name, _encoder.encode(payload))
+        return cls(name, encode_json(payload))
 
 
 def json_text(value: str) -> str:

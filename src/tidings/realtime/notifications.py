@@ -9,13 +9,13 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tidings.feed import Change, Cursor, fold
-from tidings.realtime.messages import Event, json_text
+from tidings.realtime.messages import Event, encode_json, json_text
 from tidings.realtime.subscriptions import Subscription
 
 _NO_VALUES: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that makes it thrice as dear, and many are made
 class Notification:
     """A change, as it passes the filter of a subscription: ``enter``, ``update`` or ``leave``.
 
@@ -105,12 +105,14 @@ def encoder(change: Change, cursor: str) -> Callable[[str, str], Event]:
         f'{{"type":"resource.{kind}",'
         f'"resource":{json_text(change.resource)},"id":{json_text(change.id)},'
         f'"action":"{change.action}","subscriptionId":'
-    )
-    tail = f',"meta":{{"timestamp":"{timestamp(change.at)}","cursor":"{cursor}","change":"'
+    ).encode()
+    tail = (
+        f',"meta":{{"timestamp":"{timestamp(change.at)}","cursor":"{cursor}","change":"'
+    ).encode()
+    ends = {way: tail + way.encode() + b'"}}' for way in ("enter", "update", "leave")}
 
     def encode(way: str, subscription_id: str) -> Event:
-        payload = f'{head}{json_text(subscription_id)}{tail}{way}"}}}}'
-        return Event("subscription.update", payload.encode())
+        return Event("subscription.update", head + encode_json(subscription_id) + ends[way])
 
     return encode
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
+from msgspec import Raw
 from starlette.types import Receive, Scope, Send
 
 from tidings.errors import (
@@ -30,7 +31,7 @@ from tidings.realtime.errors import error_payload, refusal_payload
 from tidings.realtime.events import Events
 from tidings.realtime.explaining import Explainer, parse_explain
 from tidings.realtime.limits import Allowances, Connections, SocketLimits
-from tidings.realtime.messages import Event
+from tidings.realtime.messages import Event, encode_json
 from tidings.realtime.notifications import CaughtUp, Resync, timestamp
 from tidings.realtime.replay import Replayer
 from tidings.realtime.requests import readable
@@ -102,7 +103,12 @@ class SocketServer:
         self._authenticate = authenticate
         self._matcher = Matcher()
         self._permissions = QueryPermissions(operations.registry, permission_seconds)
-        self._dispatcher = Dispatcher(feed, self._matcher, self._permissions, tracer)
+        self._limits = limits or SocketLimits()
+        self._origins = Origins(cors)
+        self.io = Server(_options(self._limits, connect_deadline), cors=self._origins)
+        self._dispatcher = Dispatcher(
+            feed, self._matcher, self._permissions, tracer, self.io.engine.turns.together
+        )
 
         def position() -> Cursor:
             return self._dispatcher.position
@@ -117,7 +123,6 @@ class SocketServer:
         )
         self._explainer = Explainer(operations, feed)
         self._sessions = Sessions(self._end, is_revoked, warning=expiry_warning, leeway=leeway)
-        self._limits = limits or SocketLimits()
         self._connections = Connections(self._limits)
         self._slow = SlowCounters()
         self._pace = Pace(self._limits, position, self._slow)
@@ -129,8 +134,6 @@ class SocketServer:
         self._subscribers: dict[str, Subscriber] = {}
         self._settle = settle
         self._draining = Draining(self, self._flush, drain_seconds)
-        self._origins = Origins(cors)
-        self.io = Server(_options(self._limits, connect_deadline), cors=self._origins)
         self.io.on("connect", self._connect)
         self.io.on("accepted", self._accepted)
         self.io.on("disconnect", self._disconnect)
@@ -236,7 +239,9 @@ class SocketServer:
     async def _asked(self, event: str, socket: Socket, *arguments: Any) -> Any:
         """Answer one of the events of the wire; only the first argument is looked at."""
         answer, then = await self.handle(socket.id, event, arguments[0] if arguments else None)
-        return NO_ANSWER if answer is None else Acknowledgement((answer,), then)
+        if answer is None:
+            return NO_ANSWER
+        return Acknowledgement((Raw(encode_json(answer)),), then)
 
     async def handle(self, sid: str, event: str, payload: object) -> tuple[Any, Then]:
         """Handle one of the wire's events; gives the ack's answer and frames to follow it."""

@@ -15,6 +15,7 @@ from tidings.realtime.messages import Event
 from tidings.realtime.notifications import timestamp
 from tidings.realtime.subscriptions import Subscriber
 
+_NOBODY: Final[dict[Subscriber, None]] = {}
 _REVOKED: Final = -math.inf
 _RENEWAL_SECONDS: Final = 10.0
 """So long an expired socket waits for the outcome of its renewal, and is told nothing."""
@@ -42,32 +43,43 @@ class Sessions:
         self._warning = warning
         self._leeway = leeway
         self._deadlines: Deadlines[Subscriber] = Deadlines(self._due)
-        self._of_user: dict[str | None, dict[Subscriber, None]] = {}
+        self._of_user: dict[str | None, Subscriber | dict[Subscriber, None]] = {}
         self._renewing: dict[Subscriber, bool] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._of_user.values()))
+        return len(self.all())
 
     def of_user(self, user_id: str | None) -> list[Subscriber]:
         """The sockets of a user."""
-        return list(self._of_user.get(user_id, ()))
+        found = self._of_user.get(user_id, _NOBODY)
+        return [found] if isinstance(found, Subscriber) else list(found)
 
     def all(self) -> list[Subscriber]:
         """All sockets."""
-        return [one for sockets in self._of_user.values() for one in sockets]
+        return [one for user_id in self._of_user for one in self.of_user(user_id)]
 
     def add(self, subscriber: Subscriber) -> None:
         """Watch over a socket that has just connected."""
-        self._of_user.setdefault(subscriber.identity.user_id, {})[subscriber] = None
+        user_id = subscriber.identity.user_id
+        found = self._of_user.get(user_id)
+        # Most users have one, and a dict for each would be a good part of what a socket costs.
+        if found is None:
+            self._of_user[user_id] = subscriber
+        elif isinstance(found, Subscriber):
+            self._of_user[user_id] = {found: None, subscriber: None}
+        else:
+            found[subscriber] = None
         self._watch(subscriber)
 
     def discard(self, subscriber: Subscriber) -> None:
         """Forget a socket that is gone."""
         self._deadlines.discard(subscriber)
-        sockets = self._of_user.get(subscriber.identity.user_id, {})
-        sockets.pop(subscriber, None)
-        if not sockets:
-            self._of_user.pop(subscriber.identity.user_id, None)
+        user_id = subscriber.identity.user_id
+        found = self._of_user.get(user_id, _NOBODY)
+        if not isinstance(found, Subscriber):
+            found.pop(subscriber, None)
+        if found is subscriber or not found:
+            self._of_user.pop(user_id, None)
 
     def close(self) -> None:
         """Watch no longer."""
@@ -90,7 +102,7 @@ class Sessions:
     def revoked(self, user_ids: set[str], token_ids: set[str]) -> None:
         """End the sockets whose tokens have just been revoked; nothing more is sent to them."""
         for user_id in user_ids:
-            self._check(self._of_user.get(user_id, ()))
+            self._check(self.of_user(user_id))
         if token_ids:
             self._check(one for one in self.all() if one.identity.token_id in token_ids)
 

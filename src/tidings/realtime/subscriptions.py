@@ -63,9 +63,16 @@ class Subscriber:
     """From this moment (seconds since the epoch) on its identity no longer holds."""
     checks: int = 0
     """How often its subscriptions have been, or are being, checked anew."""
-    checking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _checking: asyncio.Lock | None = None
     allowance: Allowance | None = None
     """What it may still ask; None: anything."""
+
+    @property
+    def checking(self) -> asyncio.Lock:
+        """Held while its subscriptions are being checked anew."""
+        if self._checking is None:
+            self._checking = asyncio.Lock()
+        return self._checking
 
     def named(self, payload: object) -> Subscription:
         """The subscription that a message names.

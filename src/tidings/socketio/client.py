@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from tidings.socketio.attachments import Attachments
 from tidings.socketio.inbox import Inbox
 from tidings.socketio.packets import (
     ACK,
@@ -18,10 +18,8 @@ from tidings.socketio.packets import (
     DISCONNECT,
     EVENT,
     MAIN,
-    Assembly,
     MalformedPacket,
     Packet,
-    Unreadable,
     decode,
     encode,
 )
@@ -39,7 +37,7 @@ class Client:
     something, as long as it is set and the session ``wants_room``.
     """
 
-    __slots__ = ("_assembly", "_inbox", "_main", "_others", "_server", "on_drained", "session")
+    __slots__ = ("_attachments", "_inbox", "_main", "_others", "_server", "on_drained", "session")
 
     def __init__(self, server: Server, session: Session) -> None:
         self._server = server
@@ -49,7 +47,7 @@ class Client:
         self._main: Socket | None = None
         self._others: dict[str, Socket] | None = None
         self._inbox: Inbox | None = None
-        self._assembly: Assembly | None = None
+        self._attachments: Attachments | None = None
 
     @property
     def is_answering(self) -> bool:
@@ -71,68 +69,34 @@ class Client:
     def received(self, data: str | bytes) -> None:
         """Take a message."""
         if isinstance(data, bytes):
-            self._attached(data)
+            if self._attachments is None:
+                self._server.hint_at_parser()
+                self.session.has_erred(
+                    "a binary message belongs to no packet: use the default parser"
+                )
+            else:
+                self._attachments.add(data)
             return
-        if self._assembly is not None:
-            self._give_up("a packet came before its attachments")
+        if self._attachments is not None:
+            self._attachments.give_up("a packet came before its attachments")
         try:
             packet = decode(data, 1, most=self._server.options.max_message)
         except MalformedPacket as error:
             self.session.has_erred(str(error))
             return
         if packet.attachments:
-            self._assemble(packet)
+            is_wanted = self.socket(packet.namespace) is not None
+            self._attachments = Attachments(self.session, packet, self._attached)
+            self._attachments.begin(is_wanted=is_wanted)
         else:
             self._take(packet, len(data))
 
-    def _assemble(self, packet: Packet) -> None:
-        """Wait for the attachments of a packet, if they are going to be taken."""
-        options = self._server.options
-        assembly = Assembly(packet, options.max_payload, self._give_up)
-        if packet.attachments > options.attachments or self.socket(packet.namespace) is None:
-            self._refuse(assembly)
-        self._assembly = assembly
-        wheel = self.session.engine.wheel
-        wheel.set(assembly, time.monotonic() + options.read_deadline)
-
-    def _attached(self, data: bytes) -> None:
-        assembly = self._assembly
-        if assembly is None:
-            self._server.hint_at_parser()
-            self.session.has_erred("a binary message belongs to no packet: use the default parser")
-            return
-        try:
-            is_last = assembly.add(data)
-        except MalformedPacket as error:
-            self.session.has_erred(str(error))
-            self._refuse(assembly)
-            return
-        if is_last:
-            self._forget_assembly()
-            if not assembly.is_refused:
-                self._take(assembly.packet, assembly.size)
-
-    def _give_up(self, why: str) -> None:
-        """Answer a packet whose attachments have not come."""
-        assembly = self._assembly
-        self._forget_assembly()
-        if assembly is not None and not assembly.is_refused:
-            self.session.has_erred(why)
-            self._refuse(assembly)
-
-    def _refuse(self, assembly: Assembly) -> None:
-        """Answer a packet without its attachments; those that still come are dropped."""
-        if assembly.is_refused or not self.session.is_open:
-            return
-        assembly.is_refused = True
-        packet = assembly.packet
-        if packet.kind == EVENT:
-            self._take(Packet(EVENT, packet.namespace, packet.id, [packet.data[0], _BINARY]), 0)
-
-    def _forget_assembly(self) -> None:
-        if self._assembly is not None:
-            self.session.engine.wheel.discard(self._assembly)
-            self._assembly = None
+    def _attached(self, packet: Packet | None, size: int) -> None:
+        """Go on with a packet that has its attachments, or is answered without; None: all came."""
+        if packet is None:
+            self._attachments = None
+        else:
+            self._take(packet, size)
 
     def _take(self, packet: Packet, size: int) -> None:
         """Do what a packet wants, after what came before it."""
@@ -161,8 +125,12 @@ class Client:
 
     def _later(self, work: Callable[[], Awaitable[None] | None], size: int) -> None:
         if self._inbox is None:
-            self._inbox = Inbox(self.session)
+            self._inbox = Inbox(self.session, self._idle)
         self._inbox.put(work, size)
+
+    def _idle(self) -> None:
+        """Everything has been answered: most clients ask little, and an inbox is large."""
+        self._inbox = None
 
     def _takes_time(self, packet: Packet) -> bool:
         """Whether it is a coroutine function that handles a packet."""
@@ -308,7 +276,8 @@ class Client:
 
     def closed(self, reason: str) -> None:
         """The client has gone."""
-        self._forget_assembly()
+        if self._attachments is not None:
+            self._attachments.end()
         if self._inbox is not None:
             self._inbox.close()
         self.on_drained = None
@@ -325,9 +294,6 @@ class Client:
         socket.ended()
         if namespace.disconnect is not None:
             self._server.ended(namespace.disconnect, socket, reason)
-
-
-_BINARY = Unreadable("binary")
 
 
 def _arguments(answer: Any) -> list[Any]:

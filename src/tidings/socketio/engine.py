@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import os
 import time
-from base64 import urlsafe_b64encode
-from typing import Final, Protocol
+from typing import Protocol
 
+from tidings.socketio import upgrades
 from tidings.socketio.frames import POLICY_VIOLATION, Frame
 from tidings.socketio.http import (
     Receive,
@@ -18,20 +16,20 @@ from tidings.socketio.http import (
     parse_query,
     refuse_websocket,
 )
+from tidings.socketio.ids import RandomIds
+from tidings.socketio.links import Link
 from tidings.socketio.lobby import Guest, Lobby, Refused, address_of
 from tidings.socketio.options import Options
 from tidings.socketio.origins import Origins
 from tidings.socketio.polling import PollingLink, Reading, serve_get, serve_post
 from tidings.socketio.portable import PortableLink
-from tidings.socketio.session import LAST_SECONDS, Link, Session
+from tidings.socketio.session import LAST_SECONDS, Session
 from tidings.socketio.takeover import TAKEOVER, FastLink
+from tidings.socketio.turns import Turns
 from tidings.socketio.wheel import Wheel
 
 _log = logging.getLogger("tidings.socketio")
-_AT_ONCE: Final = 250
-"""So many sessions are written to before other work gets a turn."""
 _COARSE, _FINE = 0.05, 0.001
-_RANDOM_BYTES: Final = 15
 
 
 class Handler(Protocol):
@@ -74,7 +72,7 @@ class Engine:
         """How many clients have been disconnected because they did not read."""
         self.wheel = Wheel(min(max(options.ping_timeout / 200, _FINE), _COARSE))
         self.new_id = RandomIds().take
-        self._queued: list[Session] = []
+        self.turns = Turns()
         self._has_hinted = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,7 +138,7 @@ class Engine:
         portable = PortableLink(send) if take_over is None else None
         link = portable or FastLink(self)
         if session is not None:
-            session.upgrade_begun(link)
+            upgrades.begin(session, link)
         try:
             await receive()
             if isinstance(link, FastLink) and take_over is not None:
@@ -213,21 +211,6 @@ class Engine:
         self.handler.opened(session)
         return session
 
-    def flush_later(self, session: Session) -> None:
-        """Have what a session holds leave at the end of this turn of the event loop."""
-        if not self._queued:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._queued.append(session)
-
-    def _flush(self) -> None:
-        queued, self._queued = self._queued[:_AT_ONCE], self._queued[_AT_ONCE:]
-        if self._queued:
-            asyncio.get_running_loop().call_soon(self._flush)
-        for session in queued:
-            session.is_queued = False
-            if session.is_open:
-                session.link.flush(session)
-
     def end_poll(self, session: Session) -> None:
         """Have the client of a session stop polling."""
         if isinstance(session.link, PollingLink):
@@ -270,19 +253,5 @@ class Engine:
         """End all sessions; the engine may be used again, in this event loop or another."""
         for session in list(self.sessions.values()):
             session.close("server shutting down")
-        self.leaving.clear()
-        self.wheel.clear()
-
-
-class RandomIds:
-    """Ids that nobody guesses. To ask the system for each one is a good part of a connect."""
-
-    def __init__(self) -> None:
-        self._bytes = b""
-
-    def take(self) -> str:
-        """Another one."""
-        if len(self._bytes) < _RANDOM_BYTES:
-            self._bytes = os.urandom(100 * _RANDOM_BYTES)
-        own, self._bytes = self._bytes[:_RANDOM_BYTES], self._bytes[_RANDOM_BYTES:]
-        return urlsafe_b64encode(own).decode()
+        for session in list(self.leaving.values()):
+            self.forget(session)

@@ -25,10 +25,12 @@ class Inbox:
     nothing is read; and nothing is answered while the client does not read.
     """
 
-    __slots__ = ("_room", "_session", "_size", "_task", "_waiting")
+    __slots__ = ("_idle", "_room", "_session", "_size", "_task", "_waiting")
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, idle: Callable[[], None]) -> None:
+        """``idle`` is called when nothing is left to be done, and the inbox of no use any more."""
         self._session = session
+        self._idle = idle
         self._waiting: deque[tuple[int, Work]] = deque()
         self._size = 0
         self._task: asyncio.Task[None] | None = None
@@ -80,6 +82,7 @@ class Inbox:
                     turn_ends = time.monotonic() + _TURN_SECONDS
         finally:
             self._task = None
+            self._idle()
 
     async def _has_room(self) -> None:
         session, most = self._session, self._session.engine.options.answer_bytes

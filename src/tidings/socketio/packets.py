@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -140,65 +140,6 @@ def _without_bytes(value: Any, attachments: list[bytes]) -> Any:
         return [_without_bytes(one, attachments) for one in value]
     if isinstance(value, dict):
         return {key: _without_bytes(one, attachments) for key, one in value.items()}
-    return value
-
-
-class Assembly:
-    """A packet whose attachments are still to come; they may come to ``most`` bytes.
-
-    Once it ``is_refused`` they are counted and dropped. ``give_up`` is called when the time for
-    them has passed (see `Wheel`).
-    """
-
-    __slots__ = ("_give_up", "_most", "_parts", "_seen", "is_refused", "packet", "size", "tick")
-
-    def __init__(self, packet: Packet, most: int, give_up: Callable[[str], None]) -> None:
-        self.packet = packet
-        self.is_refused = False
-        self.size = 0
-        self.tick: int | None = None
-        self._most = most
-        self._give_up = give_up
-        self._parts: list[bytes] = []
-        self._seen = 0
-
-    def add(self, attachment: bytes) -> bool:
-        """Take the next attachment; tells whether it was the last.
-
-        Raises:
-            MalformedPacket: that is too much, or the packet names others than have come.
-        """
-        self._seen += 1
-        is_last = self._seen == self.packet.attachments
-        if self.is_refused:
-            return is_last
-        self.size += len(attachment)
-        if self.size > self._most:
-            self._parts.clear()
-            raise MalformedPacket("the attachments are too large")
-        self._parts.append(attachment)
-        if is_last:
-            try:
-                self.packet.data = _with_bytes(self.packet.data, self._parts)
-            except RecursionError:
-                raise MalformedPacket("the payload is nested too deep") from None
-        return is_last
-
-    def due(self, _now: float) -> None:
-        """The attachments have not come in time."""
-        self._give_up("attachments have not come in time")
-
-
-def _with_bytes(value: Any, parts: list[bytes]) -> Any:
-    if isinstance(value, list):
-        return [_with_bytes(one, parts) for one in value]
-    if isinstance(value, dict):
-        if value.get("_placeholder") is True:
-            number = value.get("num")
-            if type(number) is not int or not 0 <= number < len(parts):
-                raise MalformedPacket("a placeholder is for no attachment")
-            return parts[number]
-        return {key: _with_bytes(one, parts) for key, one in value.items()}
     return value
 
 

@@ -56,6 +56,10 @@ class PollingLink:
         if session.out:
             _wake(self._poll)
 
+    def write_rest(self, data: bytes) -> None:
+        """There is no descriptor here."""
+        raise NotImplementedError
+
     def close(self, session: Session, code: int, why: str = "") -> None:
         """Answer the GET that waits."""
         _wake(self._poll)
@@ -88,6 +92,7 @@ class PollingLink:
         frames = session.take(BURST)
         body = SEPARATOR.encode().join([frame.polled for frame in frames]) or _NOOP
         self._taken = len(body)
+        session.is_behind = True
         return body
 
     async def _wait(self, receive: Receive) -> bool:
@@ -203,11 +208,16 @@ def _split(body: bytes) -> list[str] | None:
 
 
 class Reading:
-    """The bodies that are being read, which may come to ``most`` bytes in all."""
+    """What is being read and is not whole yet, which may come to ``most`` bytes in all."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._bytes = 0
+
+    def add(self, size: int) -> bool:
+        """Count so many bytes more (or less); False where it is too much."""
+        self._bytes += size
+        return self._bytes <= self._most
 
     async def read(self, receive: Receive, most: int, seconds: float) -> bytes | None:
         """A body of so many bytes at most; None where its client has gone.
@@ -224,14 +234,14 @@ class Reading:
                         return None
                     chunk = message.get("body", b"")
                     body += chunk
-                    self._bytes += len(chunk)
+                    has_room = self.add(len(chunk))
                     if len(body) > most:
                         raise Refused("The payload is too large", 413)
-                    if self._bytes > self._most:
+                    if not has_room:
                         raise Refused("Too much is being read at the moment", 503)
                     if not message.get("more_body", False):
                         return bytes(body)
         except TimeoutError:
             raise Refused("The payload has not come in time", 408) from None
         finally:
-            self._bytes -= len(body)
+            self.add(-len(body))

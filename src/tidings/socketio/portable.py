@@ -10,6 +10,7 @@ from functools import partial
 from types import coroutine
 from typing import Any, Final
 
+from tidings.socketio import upgrades
 from tidings.socketio.frames import Frame
 from tidings.socketio.http import Message, Receive, Send
 from tidings.socketio.polling import BURST
@@ -99,6 +100,10 @@ class PortableLink:
         if self._session is not None:
             self.flush(self._session)
 
+    def write_rest(self, data: bytes) -> None:
+        """There is no descriptor here."""
+        raise NotImplementedError
+
     def close(self, session: Session, code: int, why: str = "") -> None:
         """End, when what is held has been written or has had the time to."""
         if self._end is None and self.is_open:
@@ -120,7 +125,7 @@ class PortableLink:
         """An upgrade that has not come in time, or a client that does not read to the end."""
         session = self._session
         if session is not None and session.probe is self:
-            session.upgrade_failed("it has not come in time")
+            upgrades.fail(session, "it has not come in time")
         elif self._end is not None and self._serving is not None:
             # The server still waits for its client; we do not.
             self._is_given_up = True
@@ -159,7 +164,7 @@ class PortableLink:
         if size > self.limit:
             session.too_large(self)
         elif session.link is not self:
-            session.probe_received(self, text or "")
+            upgrades.receive(session, self, text or "")
         elif text is not None:
             session.receive(text)
         else:
@@ -171,6 +176,7 @@ class PortableLink:
         try:
             while frames := self._next(session):
                 self._taken = sum(len(frame.wire) for frame in frames)
+                session.is_behind = True
                 for frame in frames:
                     key = "bytes" if frame.is_binary else "text"
                     value = frame.payload if frame.is_binary else frame.text

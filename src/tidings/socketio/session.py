@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
+from tidings.socketio import upgrades
 from tidings.socketio.frames import NORMAL, POLICY_VIOLATION, TOO_LARGE, Frame
+from tidings.socketio.links import Link, WebSocketLink
 from tidings.socketio.lobby import Guest
 
 if TYPE_CHECKING:
@@ -23,44 +26,6 @@ _STALLED: Final = 1.0
 """A deadline that comes so many seconds too late says nothing about the client."""
 _CLOSE: Final = Frame(b"1")
 _PING: Final = Frame(b"2")
-_PROBED: Final = Frame(b"3probe")
-
-
-class Link(Protocol):
-    """The transport that a session has. Nothing here waits."""
-
-    is_websocket: bool
-
-    @property
-    def unsent(self) -> int:
-        """How many bytes have been taken from the session and are not sent."""
-        ...
-
-    def flush(self, session: Session) -> None:
-        """Take what the session holds, as far as the client reads, and send it."""
-        ...
-
-    def close(self, session: Session, code: int, why: str = "") -> None:
-        """End, once what the session holds has been sent, or has had the time to."""
-        ...
-
-    def pause_reading(self) -> None:
-        """Have the client wait with what it sends."""
-        ...
-
-    def resume_reading(self) -> None:
-        """Go on reading."""
-        ...
-
-
-class WebSocketLink(Link, Protocol):
-    """A transport that a session can be upgraded to; ``limit`` bounds a message."""
-
-    limit: int
-
-    def write(self, frame: Frame) -> None:
-        """Send a frame at once."""
-        ...
 
 
 class Session:
@@ -73,15 +38,17 @@ class Session:
 
     __slots__ = (
         "_is_pinged",
-        "_is_probed",
         "_malformed",
         "_ping_at",
         "deadline",
+        "descriptor",
         "engine",
         "guest",
         "id",
+        "is_behind",
         "is_held",
         "is_open",
+        "is_probed",
         "is_queued",
         "link",
         "out",
@@ -91,6 +58,7 @@ class Session:
         "size",
         "state",
         "tick",
+        "turn",
         "wants_room",
     )
 
@@ -111,6 +79,12 @@ class Session:
         self.size = 0
         """How many bytes are in ``out``."""
         self.is_queued = False
+        self.descriptor: int | None = None
+        """Where a frame may be written at once: while the link has nothing to say before it."""
+        self.turn = -1
+        """When it was last written to at once."""
+        self.is_behind = False
+        """Whether the link may hold something that is not sent (see `Link.unsent`)."""
         self.problem: str | None = None
         """What its client was disconnected for, if that had broken the protocol."""
         self.probe: WebSocketLink | None = None
@@ -118,7 +92,7 @@ class Session:
         self.tick: int | None = None
         self.deadline: float | None = None
         self._malformed = 0
-        self._is_probed = False
+        self.is_probed = False
         self._is_pinged = False
         self._ping_at = time.monotonic() + engine.options.ping_interval
         self.set_deadline(engine.options.connect_deadline)
@@ -128,7 +102,11 @@ class Session:
     @property
     def unsent(self) -> int:
         """How many bytes have not been sent."""
-        return self.size + self.link.unsent
+        if not self.is_behind:
+            return self.size
+        unsent = self.link.unsent
+        self.is_behind = unsent > 0
+        return self.size + unsent
 
     def send(self, frame: Frame) -> None:
         """Send a frame; a client that reads far too little is disconnected."""
@@ -138,10 +116,36 @@ class Session:
         self.size += len(frame.wire)
         if not self.is_queued:
             self.is_queued = True
-            self.engine.flush_later(self)
+            self.engine.turns.flush_later(self)
+            if len(self.out) == 1:
+                return
         options = self.engine.options
         if self.size > options.unsent_bytes or len(self.out) > options.unsent_frames:
             self.engine.too_slow(self)
+
+    def tell(self, frame: Frame) -> None:
+        """Send a frame, and at once if it is the first of this turn: of many clients that get
+        the same, each is looked at once. What else the client gets in this turn leaves at its end.
+        """
+        turns, wire = self.engine.turns, frame.wire
+        if (
+            self.descriptor is None
+            or self.is_queued
+            or self.turn == turns.number
+            or turns.is_together
+        ):
+            self.send(frame)
+            return
+        try:
+            written = os.write(self.descriptor, wire)
+        except OSError:  # the system takes no more, or the client has gone: the link finds out
+            self.send(frame)
+            return
+        if written < len(wire):
+            self.link.write_rest(wire[written:])
+        self.turn = turns.number
+        if not turns.is_counted:
+            turns.count()
 
     def take(self, most: int) -> list[Frame]:
         """Take frames of so many bytes out of what is held, and one at least if there is any."""
@@ -201,7 +205,7 @@ class Session:
         elif link is self.link:
             self.close("transport error", TOO_LARGE, says_so=False)
         else:
-            self.upgrade_failed("a message is too large")
+            upgrades.fail(self, "a message is too large")
         return self.is_open and link is self.link
 
     def has_erred(self, what: str, code: int = POLICY_VIOLATION) -> None:
@@ -224,41 +228,7 @@ class Session:
             self.is_held = False
             self.link.resume_reading()
 
-    # The transports
-
-    def upgrade_begun(self, link: WebSocketLink) -> None:
-        """A WebSocket has come that is to become the transport."""
-        self.probe = link
-        self._is_probed = False
-
-    def probe_received(self, link: WebSocketLink, text: str) -> None:
-        """Take a packet of such a WebSocket."""
-        if self.probe is not link:
-            return
-        if text == "2probe" and not self._is_probed:
-            self._is_probed = True
-            link.write(_PROBED)
-            self.engine.end_poll(self)
-        elif text == "5" and self._is_probed:
-            self._upgrade(link)
-        else:
-            self.upgrade_failed("an upgrade that is none")
-
-    def upgrade_failed(self, why: str) -> None:
-        """Go on without the WebSocket that was to become the transport."""
-        link, self.probe = self.probe, None
-        if link is not None:
-            _log.debug("%s goes on polling: %s", self.id, why)
-            link.close(self, POLICY_VIOLATION, why)
-
-    def _upgrade(self, link: WebSocketLink) -> None:
-        old, self.link, self.probe = self.link, link, None
-        self.guest.has_upgraded()
-        link.limit = self.limit
-        if self.is_held:
-            link.pause_reading()
-        old.close(self, NORMAL)
-        link.flush(self)
+    # The transport
 
     def link_lost(self, link: Link) -> None:
         """A transport has ended."""
@@ -309,7 +279,8 @@ class Session:
         if says_so:
             self.out.append(_CLOSE)
         self.is_open = False
-        self.upgrade_failed("the session has ended")
+        self.descriptor = None
+        upgrades.fail(self, "the session has ended")
         self.engine.ended(self, code, why, waits=waits)
         self.engine.handler.closed(self, reason)
 

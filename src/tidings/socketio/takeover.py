@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from tidings.socketio.frames import Frame, FrameReader, close_frame, pong_frame
+from tidings.socketio import upgrades
+from tidings.socketio.descriptors import descriptor_of, rest_after
+from tidings.socketio.frames import RESTART, TRY_AGAIN, Frame, close_frame, pong_frame
 from tidings.socketio.packets import joined
+from tidings.socketio.reader import FrameReader
 from tidings.socketio.session import LAST_SECONDS, Session
 
 if TYPE_CHECKING:
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
 TAKEOVER: Final = "tidings.takeover"
 """The extension of an ASGI scope that is called with a `FastLink` before ``websocket.accept``."""
 TakeOver = Callable[["FastLink"], None]
-_RESTART: Final = 1012
 _REPLY_SECONDS: Final = 1.5
 """So long a client that has got everything may take to say that it has."""
 
@@ -29,11 +31,14 @@ class FastLink(FrameReader, asyncio.Protocol):
     __slots__ = (
         "_closing_at",
         "_connections",
+        "_descriptor",
         "_engine",
+        "_head",
         "_is_behind",
         "_is_paused",
         "_session",
         "_transport",
+        "_weight",
         "is_open",
         "tick",
     )
@@ -47,12 +52,19 @@ class FastLink(FrameReader, asyncio.Protocol):
         self._session: Session | None = None
         self._transport: asyncio.Transport | None = None
         self._connections: set[Any] = set()
+        self._descriptor: int | None = None
+        self._head = b""
+        self._weight = 0
         self._is_paused = False
         self._is_behind = False
         self._closing_at: float | None = None
 
-    def take(self, transport: asyncio.Transport, connections: set[Any]) -> None:
-        """Serve this transport from now on, as one of a server's connections."""
+    def take(self, transport: asyncio.Transport, connections: set[Any], head: bytes = b"") -> None:
+        """Serve this transport from now on, as one of a server's connections.
+
+        ``head`` is the answer to the handshake; it leaves with what comes first.
+        """
+        self._head = head
         self._transport = transport
         self._connections = connections
         connections.add(self)
@@ -61,6 +73,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         high = min(options.buffer_bytes, options.answer_bytes) - 1
         transport.set_write_buffer_limits(high=high, low=high // 4)
         transport.set_protocol(self)
+        self._descriptor = descriptor_of(transport)
         self.is_open = not transport.is_closing()
         self.pause_reading()
 
@@ -71,6 +84,8 @@ class FastLink(FrameReader, asyncio.Protocol):
         if session.probe is self:
             deadline = time.monotonic() + self._engine.options.connect_deadline
             self._engine.wheel.set(self, deadline)
+            self._write(b"")
+        self._look()
         self.resume_reading()
 
     # Writing
@@ -78,19 +93,23 @@ class FastLink(FrameReader, asyncio.Protocol):
     @property
     def unsent(self) -> int:
         """What the system has not taken yet."""
-        if not self._is_behind or self._transport is None:
-            return 0
-        return self._transport.get_write_buffer_size()
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def flush(self, session: Session) -> None:
         """Write what the session holds, in one piece, unless the client does not read."""
         out = session.out
         if self._is_paused or not out:
             return
-        session.out, session.size = [], 0
-        self._write(out[0].wire if len(out) == 1 else joined(out))
+        data = out[0].wire if len(out) == 1 else joined(out)
+        out.clear()
+        session.size = 0
+        self._write(data)
         if session.wants_room and not self._is_paused:
             session.has_room()
+
+    def write_rest(self, data: bytes) -> None:
+        """Write what is left of a frame that the session has written itself."""
+        self._write(data)
 
     def write(self, frame: Frame) -> None:
         """Send a frame of a WebSocket that is not the session's yet."""
@@ -103,17 +122,19 @@ class FastLink(FrameReader, asyncio.Protocol):
         data = close_frame(code, why)
         if session.link is self:
             data = joined(session.out) + data
-            session.out, session.size = [], 0
+            session.drop()
         self._write(data)
         self._end(is_answered=False)
 
     def pause_writing(self) -> None:
         """The client does not read."""
         self._is_paused = True
+        self._look()
 
     def resume_writing(self) -> None:
         """It does again."""
         self._is_paused = False
+        self._look()
         session = self._session
         if session is not None and session.link is self:
             if session.out:
@@ -125,16 +146,45 @@ class FastLink(FrameReader, asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        is_first = bool(self._head)
+        data, self._head = self._head + data, b""
         try:
-            transport.write(data)
-        except (RuntimeError, OSError):  # uvloop says so of one that is lost
+            if self._descriptor is not None and not self._is_behind:
+                # The transport holds nothing that this would overtake, and takes 2 us more.
+                data = rest_after(self._descriptor, data)
+                if not data and not is_first:
+                    return
+            if data:
+                transport.write(data)
+        except (RuntimeError, OSError):  # it is lost
             transport.abort()
-        else:
-            self._is_behind = transport.get_write_buffer_size() > 0
+        self._look()
+
+    def _look(self) -> None:
+        """See whether the session may write by itself: while everything has left."""
+        session, transport = self._session, self._transport
+        is_lost = transport is None or transport.is_closing() or self._closing_at is not None
+        self._is_behind = not is_lost and self.unsent > 0
+        if session is not None and session.link is self:
+            is_free = not (is_lost or self._is_behind or self._is_paused or self._head)
+            session.descriptor = self._descriptor if is_free else None
+            session.is_behind = self._is_behind
 
     # Reading
 
-    data_received = FrameReader.feed
+    def data_received(self, data: bytes) -> None:
+        """Read what has come; large messages are weighed all together while they come."""
+        self.feed(data)
+        if self._buffer is not None or self._weight:
+            self._weigh()
+
+    def _weigh(self) -> None:
+        kept = self.kept if self.is_open and not self.has_ended else 0
+        weight = kept if kept > self._engine.options.first_payload else 0
+        has_room = self._engine.reading.add(weight - self._weight)
+        self._weight = weight
+        if not has_room and weight:
+            self._fail(TRY_AGAIN, "too much is being read at the moment")
 
     def text_received(self, text: str) -> None:
         """Hand a packet over."""
@@ -144,7 +194,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         if session.link is self:
             session.receive(text)
         else:
-            session.probe_received(self, text)
+            upgrades.receive(session, self, text)
 
     def binary_received(self, data: bytes) -> None:
         """Hand a binary message over."""
@@ -154,7 +204,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         if session.link is self:
             session.receive_binary(data)
         else:
-            session.probe_received(self, "")
+            upgrades.receive(session, self, "")
 
     def ping_received(self, payload: bytes) -> None:
         """Answer it, as long as the client reads."""
@@ -175,7 +225,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         if session is not None and session.link is self:
             session.close("transport error", code, why=reason, says_so=False)
         elif session is not None:
-            session.upgrade_failed(reason)
+            upgrades.fail(session, reason)
 
     def too_large(self) -> bool:
         """Bear with it, or not."""
@@ -214,6 +264,7 @@ class FastLink(FrameReader, asyncio.Protocol):
             return
         if self._closing_at is None:
             self._closing_at = time.monotonic()
+            self._look()
         if is_answered:
             transport.close()
         elif self.is_held:
@@ -226,7 +277,7 @@ class FastLink(FrameReader, asyncio.Protocol):
         session, transport = self._session, self._transport
         if self._closing_at is None:
             if session is not None and session.probe is self:
-                session.upgrade_failed("it has not come in time")
+                upgrades.fail(session, "it has not come in time")
             return None
         if transport is None:
             return None
@@ -239,13 +290,20 @@ class FastLink(FrameReader, asyncio.Protocol):
         return self._closing_at + _REPLY_SECONDS
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone."""
+        """The client has gone. Up to now the descriptor was the connection's."""
         self.is_open = False
+        self._transport = self._descriptor = None
+        self._look()
+        self._weigh()
         self._connections.discard(self)
         self._engine.wheel.discard(self)
         if self._session is not None:
             self._session.link_lost(self)
-        self._transport = None
+
+    def eof_received(self) -> None:
+        """The client says nothing more: the transport closes."""
+        self._descriptor = None
+        self._look()
 
     def shutdown(self) -> None:
         """End, since the server stops (uvicorn asks for that)."""
@@ -254,4 +312,4 @@ class FastLink(FrameReader, asyncio.Protocol):
             if self._transport is not None:
                 self._transport.close()
         else:
-            session.close("server shutting down", _RESTART)
+            session.close("server shutting down", RESTART)

@@ -33,6 +33,7 @@ class Wheel:
         self._grain = grain
         self._slots: dict[int, set[Timed]] = {}
         self._ticks: list[int] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._fires_at = 0
 
@@ -41,6 +42,10 @@ class Wheel:
 
     def set(self, one: Timed, moment: float) -> None:
         """Have something looked at when this moment (of `time.monotonic`) has come."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # timers of another will not fire any more
+            self.clear()
+            self._loop = loop
         tick = int(moment / self._grain) + 1
         if one.tick is not None:
             if one.tick <= tick:
@@ -63,7 +68,7 @@ class Wheel:
             one.tick = None
 
     def clear(self) -> None:
-        """Forget everything: timers belong to an event loop, and the next may be another."""
+        """Forget everything."""
         for slot in self._slots.values():
             for one in slot:
                 one.tick = None
@@ -77,10 +82,10 @@ class Wheel:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._ticks:
+        if self._ticks and self._loop is not None:
             self._fires_at = self._ticks[0]
             delay = max(0.0, self._fires_at * self._grain - time.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(delay, self._turn)
+            self._timer = self._loop.call_later(delay, self._turn)
 
     def _turn(self) -> None:
         self._timer = None
