@@ -24,7 +24,7 @@ from tests.sockets.kit import (
     served,
 )
 
-from tidings import Identity
+from tidings import Identity, SocketLimits
 from tidings.realtime.messages import Event
 from tidings.realtime.subscriptions import Message, Subscriber, Subscription
 from tidings.socketio import Frame, Session
@@ -88,6 +88,18 @@ async def test_a_post_answers_although_the_fan_out_stands_still() -> None:
 
 def change(record: str, **attributes: Any) -> dict[str, Any]:
     return document("posts", attributes, record)
+
+
+async def test_who_reads_everything_at_once_is_never_behind_however_large_a_commit() -> None:
+    """A batch leaves in pieces: none is longer than the bound that a slow client has."""
+    api = live_api(limits=SocketLimits(queue_bytes=20_000))
+    async with served(api) as url, await Socket.connected(url) as socket:
+        await socket.call("subscribe", {"resource": "posts"})
+        async with api.transaction() as uow:
+            for number in range(300):  # 60 KB of notifications
+                await api.resources.posts.post({"title": str(number)}, transaction=uow)
+        assert await ids(socket, 300) == [str(number + 1) for number in range(300)]
+        assert api.socket_server._slow.behind == 0
 
 
 async def test_equal_subscriptions_of_sockets_share_one_frame(

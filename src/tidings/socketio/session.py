@@ -24,6 +24,8 @@ LAST_SECONDS: Final = 0.5
 """So long the last frames may take on their way to a client that has been disconnected."""
 _STALLED: Final = 1.0
 """A deadline that comes so many seconds too late says nothing about the client."""
+_PIECE: Final = 16_384
+"""So many bytes leave before the batch that they belong to has ended."""
 _CLOSE: Final = Frame(b"1")
 _PING: Final = Frame(b"2")
 
@@ -135,6 +137,10 @@ class Session:
             or turns.is_together
         ):
             self.send(frame)
+            if self.size >= _PIECE and turns.is_together and self.is_open:
+                # What waits for the end of a batch has not been offered to the client: without
+                # this, one that reads everything at once would be taken for a slow one.
+                self.link.flush(self)
             return
         try:
             written = os.write(self.descriptor, wire)
