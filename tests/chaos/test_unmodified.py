@@ -32,4 +32,5 @@ async def test_the_unmodified_client_is_brought_back_whole(
                     await follower.until(lambda journal, n=number: len(journal.gaps) >= n)
             tally = await field.account()
     assert not tally.faults, f"{tally}\n" + "\n".join(tally.faults[:10])
-    assert tally.told + tally.folded > 20, tally
+    # How many come between two kills is the machine's business; some of each life must.
+    assert tally.told + tally.folded >= KILLS, tally
