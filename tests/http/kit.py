@@ -159,7 +159,8 @@ def _check_errors(status: int, body: dict[str, Any]) -> None:
 
 def _check_compound(body: dict[str, Any], *, sparse: bool) -> None:
     """Full linkage, and no resource object twice (JSON:API 1.1, 7.4)."""
-    primary = body["data"] if isinstance(body["data"], list) else [body["data"]]
+    data = _as_list(body["data"])
+    primary = [entry for entry in data if "attributes" in entry]  # others are linkage
     included = body.get("included", [])
     keys = [(entry["type"], entry["id"]) for entry in [*primary, *included]]
     assert len(keys) == len(set(keys))
@@ -169,8 +170,8 @@ def _check_compound(body: dict[str, Any], *, sparse: bool) -> None:
         (to["type"], to["id"])
         for entry in [*primary, *included]
         for link in entry.get("relationships", {}).values()
-        for to in _as_list(link["data"])
-    }
+        for to in _as_list(link.get("data"))
+    } | {(entry["type"], entry["id"]) for entry in data}
     assert {(entry["type"], entry["id"]) for entry in included} <= linked
 
 

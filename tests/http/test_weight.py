@@ -142,7 +142,7 @@ async def test_many_objects_are_encoded_in_many_turns(
         finally:
             task.cancel()
 
-    monkeypatch.setattr("tidings.jsonapi.app.encoded", counting)
+    monkeypatch.setattr("tidings.jsonapi.answers.encoded", counting)
     body = (await http.get("/posts?page[size]=500")).json()
     assert [one["id"] for one in body["data"]] == [str(n) for n in range(1, 501)]
     assert turns >= 5

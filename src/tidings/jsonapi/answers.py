@@ -10,8 +10,10 @@ from itertools import islice
 from typing import Any, Final
 
 import msgspec
+from starlette.responses import Response
 
 from tidings.errors import Unavailable
+from tidings.jsonapi.negotiation import MEDIA_TYPE
 
 _AT_ONCE: Final = 100
 """So many resource objects are built and encoded in one turn."""
@@ -20,8 +22,24 @@ LARGE: Final = 262_144
 MAX_HELD: Final = 128_000_000
 """So many bytes of large answers wait at once for clients to read them."""
 _PATIENCE: Final = 5.0
+_encoder = msgspec.json.Encoder(decimal_format="string")
 READING_SECONDS: Final = 60.0
 """A client that has not read a large answer after so long is disconnected."""
+
+
+async def answered(status: int, document: dict[str, Any]) -> Response:
+    """A response with what may be many resource objects."""
+    for name in ("data", "included"):
+        if isinstance(document.get(name), Iterator):
+            document[name] = await encoded(_encoder, document[name])
+    return answer(status, document)
+
+
+def answer(status: int, document: dict[str, Any]) -> Response:
+    """A response with a document."""
+    response = Response(_encoder.encode(document), status, media_type=MEDIA_TYPE)
+    response.headers["vary"] = "Accept, Authorization"
+    return response
 
 
 async def encoded(encoder: msgspec.json.Encoder, objects: Iterator[Any]) -> list[Any]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
-import msgspec
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -25,23 +23,16 @@ from tidings.errors import (
 )
 from tidings.feed import Cursor
 from tidings.identity import Identity
-from tidings.jsonapi.answers import LARGE, READING_SECONDS, Room, encoded
+from tidings.jsonapi.answers import LARGE, READING_SECONDS, Room, answer, answered
 from tidings.jsonapi.documents import DocumentWriter
 from tidings.jsonapi.endpoints import Endpoint
 from tidings.jsonapi.errors import error_document, internal_error_document
-from tidings.jsonapi.negotiation import MEDIA_TYPE, check_accept, check_content_type
-from tidings.jsonapi.parameters import ParameterReader, Parameters, parse_parameters
-from tidings.jsonapi.requests import parse_write
-from tidings.resources import (
-    Draft,
-    Fieldsets,
-    Found,
-    IncludeTree,
-    Operations,
-    Selection,
-    View,
-)
-from tidings.schema import ResourceRegistry, ResourceType
+from tidings.jsonapi.negotiation import check_accept, check_content_type
+from tidings.jsonapi.parameters import ParameterReader, parse_parameters
+from tidings.jsonapi.relationships import LINKAGE_METHODS, RELATED_METHODS, RelationshipFace
+from tidings.jsonapi.request import Request, Terms
+from tidings.resources import Found, Operations
+from tidings.schema import ResourceRegistry
 
 Authenticate = Callable[[str | None], Awaitable[Identity]]
 """The value of the Authorization header (None where there is none), to an identity."""
@@ -49,62 +40,11 @@ Authenticate = Callable[[str | None], Awaitable[Identity]]
 _log = logging.getLogger("tidings.jsonapi")
 COLLECTION_METHODS: Final = ("GET", "HEAD", "POST")
 ITEM_METHODS: Final = ("GET", "HEAD", "PUT", "PATCH", "DELETE")
-_encoder = msgspec.json.Encoder(decimal_format="string")
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    """The resources as an identity may know them, and what reads and writes in their terms."""
-
-    registry: ResourceRegistry
-    reader: ParameterReader
-    documents: DocumentWriter
-
-
-@dataclass(slots=True)
-class Request:
-    """One request. What of it is about the resource is read after permission was asked."""
-
-    method: str
-    base: str
-    resource: ResourceType
-    record_id: str | None
-    parameters: Parameters
-    identity: Identity
-    body: bytes
-    view: _View
-    pointers: dict[str, str]
-    """Gets where in the body the value of each field stood."""
-    cursor: str
-    """The place in the feed before which everything is in what will be read."""
-    fields: Fieldsets = field(default_factory=dict)
-    """What of the records the client wants to see; read together with the rest."""
-
-    def include(self, _view: View) -> IncludeTree:
-        """Read what is to come along, and the sparse fieldsets."""
-        self.fields = self.view.reader.fieldsets(self.parameters)
-        return self.view.reader.include(self.resource, self.parameters)
-
-    def selection(self, _view: View) -> Selection:
-        """Read which records are asked for."""
-        self.fields = self.view.reader.fieldsets(self.parameters)
-        return self.view.reader.selection(self.resource, self.parameters, self.identity)
-
-    def draft(self, view: View) -> Draft:
-        """Read the document that the request brings."""
-        write = parse_write(self.resource, self.body, expected_id=self.record_id)
-        self.pointers.update(write.pointers)
-        return Draft(
-            write.values,
-            write.id if self.record_id is None else None,
-            self.include(view),
-            write.members,
-            write.contested,
-        )
 
 
 class JsonApiApp:
-    """Serves ``/{resource}`` and ``/{resource}/{id}``.
+    """Serves ``/{resource}``, ``/{resource}/{id}``, ``/{resource}/{id}/{relationship}`` and
+    ``/{resource}/{id}/relationships/{relationship}``.
 
     ``max_body`` bounds a request's body, in bytes. ``endpoints`` are served beside the resources,
     by their paths (``auth/session``). ``position`` is the feed's: a client that subscribes with the
@@ -127,8 +67,9 @@ class JsonApiApp:
         self._position = position
         self._max_body = max_body
         self._endpoints = endpoints
+        self._relationships = RelationshipFace(operations)
         self._room = Room()
-        self._views: dict[ResourceRegistry, _View] = {}
+        self._terms: dict[ResourceRegistry, Terms] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -139,7 +80,7 @@ class JsonApiApp:
         except RequestError as error:
             response = _error_response(error, pointers)
         except Exception as error:  # noqa: BLE001  no traceback reaches a client; it is logged
-            response = _response(500, internal_error_document(error))
+            response = answer(500, internal_error_document(error))
         if scope["method"] == "HEAD":
             response.body = b""
         try:
@@ -164,25 +105,40 @@ class JsonApiApp:
         endpoint = self._endpoints.get("/".join(segments))
         if endpoint is not None:
             return await self._answer(endpoint, scope["method"], headers)
-        resource, record_id = self._route(segments)
+        resource = self._registry.get(segments[0])
+        place = _place(segments)
+        if resource is None or place is None:
+            raise NotFound("There is nothing at this URL", code="RESOURCE_NOT_FOUND")
+        record_id, relationship_name, allowed = place
         method = scope["method"]
-        allowed = COLLECTION_METHODS if record_id is None else ITEM_METHODS
         if method not in allowed:
             raise MethodNotAllowed(f"{method} is not possible here", allowed)
         check_accept(headers.get("accept"))
         identity = await self._authenticate(headers.get("authorization"))
-        view = self._view(identity)
-        resource = view.registry[resource.name]
-        listing = record_id is None and method in ("GET", "HEAD")
+        terms = self._terms_of(identity)
+        listing = method in ("GET", "HEAD") and (record_id is None or relationship_name is not None)
         parameters = parse_parameters(scope.get("query_string", b""), collection=listing)
         body = b""
-        if method in ("POST", "PUT", "PATCH"):
+        if method in ("POST", "PUT", "PATCH") or (method == "DELETE" and relationship_name):
             check_content_type(headers.get("content-type"))
             body = await self._body(receive, headers)
-        cursor = str(self._position())
         request = Request(
-            method, base, resource, record_id, parameters, identity, body, view, pointers, cursor
+            method,
+            base,
+            terms.registry[resource.name],
+            record_id,
+            relationship_name,
+            parameters,
+            identity,
+            body,
+            terms,
+            pointers,
+            str(self._position()),
         )
+        if allowed is LINKAGE_METHODS:
+            return await self._relationships.linkage(request)
+        if allowed is RELATED_METHODS:
+            return await self._relationships.related(request)
         return await self._dispatch(request)
 
     async def _answer(self, endpoint: Endpoint, method: str, headers: Headers) -> Response:
@@ -191,25 +147,18 @@ class JsonApiApp:
         check_accept(headers.get("accept"))
         identity = await self._authenticate(headers.get("authorization"))
         document = await endpoint.respond(identity)
-        response = Response(status_code=204) if document is None else _response(200, document)
+        response = Response(status_code=204) if document is None else answer(200, document)
         response.headers["cache-control"] = "no-store"
         return response
 
-    def _view(self, identity: Identity) -> _View:
+    def _terms_of(self, identity: Identity) -> Terms:
         registry = self._registry.seen_by(identity)
-        found = self._views.get(registry)
+        found = self._terms.get(registry)
         if found is None:
-            found = self._views[registry] = _View(
+            found = self._terms[registry] = Terms(
                 registry, ParameterReader(registry), DocumentWriter(registry)
             )
         return found
-
-    def _route(self, segments: list[str]) -> tuple[ResourceType, str | None]:
-        name, *rest = segments
-        resource = self._registry.get(name)
-        if resource is None or len(rest) > 1:
-            raise NotFound("There is nothing at this URL", code="RESOURCE_NOT_FOUND")
-        return resource, rest[0] if rest else None
 
     async def _body(self, receive: Receive, headers: Headers) -> bytes:
         declared = headers.get("content-length", "0")
@@ -243,10 +192,8 @@ class JsonApiApp:
         page = await self._operations.query(
             request.resource.name, request.selection, auth=request.identity
         )
-        document = request.view.documents.collection(
-            request.resource, page, request.fields, request.base, request.parameters, request.cursor
-        )
-        return await _answered(200, document)
+        document = request.terms.documents.collection(request.resource, page, request.shown)
+        return await answered(200, document)
 
     async def _read(self, request: Request) -> Response:
         found = await self._operations.get(
@@ -255,7 +202,7 @@ class JsonApiApp:
             include=request.include,
             auth=request.identity,
         )
-        return await _answered(200, self._document(request, found))
+        return await answered(200, self._document(request, found))
 
     async def _create(self, request: Request) -> Response:
         found = await self._operations.post(
@@ -272,20 +219,13 @@ class JsonApiApp:
 
     async def _written(self, request: Request, found: Found) -> Response:
         document = self._document(request, found)
-        response = await _answered(201 if found.created else 200, document)
+        response = await answered(201 if found.created else 200, document)
         if found.created:
             response.headers["location"] = document["data"]["links"]["self"]
         return response
 
     def _document(self, request: Request, found: Found) -> dict[str, Any]:
-        return request.view.documents.item(
-            request.resource,
-            found,
-            request.fields,
-            request.base,
-            request.parameters,
-            request.cursor,
-        )
+        return request.terms.documents.item(request.resource, found, request.shown)
 
     async def _delete(self, request: Request) -> Response:
         await self._operations.delete(
@@ -297,6 +237,21 @@ class JsonApiApp:
 def resource_named(scope: Scope) -> str:
     """The name at the place of the resource in a request's path; there may be no such resource."""
     return _path(scope)[1][0]
+
+
+def _place(segments: list[str]) -> tuple[str | None, str | None, Sequence[str]] | None:
+    """Of a resource's URL: the id and the relationship in it, and the methods that there are."""
+    match segments[1:]:
+        case []:
+            return None, None, COLLECTION_METHODS
+        case [record_id]:
+            return record_id, None, ITEM_METHODS
+        case [record_id, "relationships", name]:
+            return record_id, name, LINKAGE_METHODS
+        case [record_id, name]:
+            return record_id, name, RELATED_METHODS
+        case _:
+            return None
 
 
 def _path(scope: Scope) -> tuple[str, list[str]]:
@@ -311,22 +266,8 @@ def _path(scope: Scope) -> tuple[str, list[str]]:
     return base, [unquote(segment) for segment in path.removeprefix(cut).strip("/").split("/")]
 
 
-async def _answered(status: int, document: dict[str, Any]) -> Response:
-    """A response with what may be many resource objects."""
-    for name in ("data", "included"):
-        if isinstance(document.get(name), Iterator):
-            document[name] = await encoded(_encoder, document[name])
-    return _response(status, document)
-
-
-def _response(status: int, document: dict[str, Any]) -> Response:
-    response = Response(_encoder.encode(document), status, media_type=MEDIA_TYPE)
-    response.headers["vary"] = "Accept, Authorization"
-    return response
-
-
 def _error_response(error: RequestError, pointers: dict[str, str]) -> Response:
-    response = _response(error.status, error_document(error, pointers))
+    response = answer(error.status, error_document(error, pointers))
     if isinstance(error, AuthenticationError):
         response.headers["www-authenticate"] = "Bearer"
     elif isinstance(error, MethodNotAllowed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -15,8 +16,19 @@ Document = dict[str, Any]
 _VERSION = {"version": "1.1"}
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a document is to show; ``base`` is the URL path below which the resources are."""
+
+    fields: Fieldsets
+    base: str
+    parameters: Parameters
+    cursor: str
+    """The place in the feed before which everything is in the document."""
+
+
 class DocumentWriter:
-    """Turns rows into documents; ``base`` is the URL path below which the resources are."""
+    """Turns rows into documents."""
 
     def __init__(self, registry: ResourceRegistry) -> None:
         self._registry = registry
@@ -33,48 +45,95 @@ class DocumentWriter:
         self,
         resource: ResourceType,
         found: Found,
-        fields: Fieldsets,
-        base: str,
-        parameters: Parameters,
-        cursor: str,
+        shown: Shown,
+        path: str | None = None,
     ) -> Document:
-        """The document of one record."""
+        """The document of one record; ``path`` is the URL path that it is for, if that is not the
+        record's.
+        """
         rows = [found.row]
         document: Document = {
             "jsonapi": _VERSION,
-            "data": self._object(resource, found.row, found.included, fields, base),
-            "links": {"self": parameters.url(self.location(resource, found.row, base))},
-            "meta": {"cursor": cursor},
+            "data": self._object(resource, found.row, found.included, shown),
+            "links": {
+                "self": shown.parameters.url(path or self.location(resource, found.row, shown.base))
+            },
+            "meta": {"cursor": shown.cursor},
         }
         included = found.included
-        return self._with_included(document, resource, rows, included, fields, base, parameters)
+        return self._with_included(document, resource, rows, included, shown)
 
     def collection(
         self,
         resource: ResourceType,
         page: Page,
-        fields: Fieldsets,
-        base: str,
-        parameters: Parameters,
-        cursor: str,
+        shown: Shown,
+        path: str | None = None,
     ) -> Document:
-        """The document of one page of records; what may be many is made when it is encoded."""
+        """The document of one page of records; what may be many is made when it is encoded.
+        ``path`` is the URL path that it is for, if that is not the resource's.
+        """
         document: Document = {
             "jsonapi": _VERSION,
-            "data": (self._object(resource, r, page.included, fields, base) for r in page.rows),
-            "links": _page_links(f"{base}/{resource.name}", page, parameters),
-            "meta": {
-                "page": {
-                    "number": page.number,
-                    "size": page.size,
-                    "total": page.total,
-                    "pages": page.pages,
-                },
-                "cursor": cursor,
-            },
+            "data": (self._object(resource, r, page.included, shown) for r in page.rows),
+            "links": _page_links(path or f"{shown.base}/{resource.name}", page, shown.parameters),
+            "meta": _page_meta(page, shown.cursor),
         }
         rows, included = page.rows, page.included
-        return self._with_included(document, resource, rows, included, fields, base, parameters)
+        return self._with_included(document, resource, rows, included, shown)
+
+    def nothing(self, shown: Shown, path: str) -> Document:
+        """The document of a related record where there is none."""
+        links = {"self": shown.parameters.url(path)}
+        meta = {"cursor": shown.cursor}
+        document: Document = {"jsonapi": _VERSION, "data": None, "links": links, "meta": meta}
+        if shown.parameters.includes:
+            document["included"] = []
+        return document
+
+    def to_one_linkage(
+        self,
+        resource: ResourceType,
+        relationship: Relationship,
+        found: Found,
+        shown: Shown,
+    ) -> Document:
+        """The document of a to-one relationship."""
+        place = self.location(resource, found.row, shown.base)
+        links = _links(place, relationship.name)
+        document: Document = {
+            "jsonapi": _VERSION,
+            "data": _one(relationship, found.row),
+            "links": links | {"self": shown.parameters.url(links["self"])},
+            "meta": {"cursor": shown.cursor},
+        }
+        return self._with_included(document, resource, [], found.included, shown)
+
+    def to_many_linkage(
+        self,
+        relationship: Relationship,
+        page: Page,
+        shown: Shown,
+        place: str,
+        *,
+        shows: bool,
+    ) -> Document:
+        """The document of one page of a to-many relationship of the record at ``place``;
+        ``shows``: the related records themselves come along.
+        """
+        links = _links(place, relationship.name)
+        target = self._registry[relationship.target]
+        document: Document = {
+            "jsonapi": _VERSION,
+            "data": [_identifier(relationship, row["id"]) for row in page.rows],
+            "links": _page_links(links["self"], page, shown.parameters)
+            | {"related": links["related"]},
+            "meta": _page_meta(page, shown.cursor),
+        }
+        rows = [] if shows else page.rows
+        if shows:
+            page.included.records.update({(target.name, row["id"]): row for row in page.rows})
+        return self._with_included(document, target, rows, page.included, shown)
 
     def location(self, resource: ResourceType, row: Row, base: str) -> str:
         """The URL path of a record."""
@@ -89,14 +148,12 @@ class DocumentWriter:
         resource: ResourceType,
         rows: list[Row],
         included: Included,
-        fields: Fieldsets,
-        base: str,
-        parameters: Parameters,
+        shown: Shown,
     ) -> Document:
-        if included.asked or parameters.includes:
+        if included.asked or shown.parameters.includes:
             primary = {(resource.name, row["id"]) for row in rows}
             document["included"] = (
-                self._object(self._registry[key[0]], row, included, fields, base)
+                self._object(self._registry[key[0]], row, included, shown)
                 for key, row in included.records.items()
                 if key not in primary
             )
@@ -107,19 +164,19 @@ class DocumentWriter:
         resource: ResourceType,
         row: Row,
         included: Included,
-        fields: Fieldsets,
-        base: str,
+        shown: Shown,
     ) -> Document:
-        wanted = fields.get(resource.name)
+        wanted = shown.fields.get(resource.name)
         names = self._attributes[resource.name]
         if wanted is not None:
             names = [name for name in names if name in wanted]
         result: Document = {"type": resource.name, "id": str(row["id"])}
         result["attributes"] = {name: row[name] for name in names}
-        relationships = self._relationships(resource, row, included, wanted)
+        place = self.location(resource, row, shown.base)
+        relationships = self._relationships(resource, row, included, wanted, place)
         if relationships:
             result["relationships"] = relationships
-        result["links"] = {"self": self.location(resource, row, base)}
+        result["links"] = {"self": place}
         return result
 
     def _relationships(
@@ -128,24 +185,46 @@ class DocumentWriter:
         row: Row,
         included: Included,
         wanted: frozenset[str] | None,
+        place: str,
     ) -> Document:
         result: Document = {}
         for name, relationship in resource.relationships.items():
             if wanted is not None and name not in wanted:
                 continue
             if relationship.to_many:
+                # Without its links a client would take what was not loaded for none.
+                shown: Document = {"links": _links(place, name)}
                 members = included.members.get((resource.name, row["id"], name))
                 if members is not None:
-                    data: Any = [_identifier(relationship, key) for key in members]
-                    result[name] = {"data": data}
+                    shown["data"] = [_identifier(relationship, key) for key in members]
+                result[name] = shown
             elif not resource.fields[relationship.foreign_key].hidden:
-                key = row[relationship.foreign_key]
-                result[name] = {"data": None if key is None else _identifier(relationship, key)}
+                result[name] = {"links": _links(place, name), "data": _one(relationship, row)}
         return result
 
 
 def _identifier(relationship: Relationship, key: object) -> Mapping[str, str]:
     return {"type": relationship.target, "id": str(key)}
+
+
+def _one(relationship: Relationship, row: Row) -> Mapping[str, str] | None:
+    key = row[relationship.foreign_key]
+    return None if key is None else _identifier(relationship, key)
+
+
+def _links(place: str, name: str) -> dict[str, str]:
+    """Of a relationship of the record at this URL path."""
+    return {"self": f"{place}/relationships/{name}", "related": f"{place}/{name}"}
+
+
+def _page_meta(page: Page, cursor: str) -> Document:
+    numbers = {
+        "number": page.number,
+        "size": page.size,
+        "total": page.total,
+        "pages": page.pages,
+    }
+    return {"page": numbers, "cursor": cursor}
 
 
 def _page_links(path: str, page: Page, parameters: Parameters) -> Document:

@@ -15,7 +15,7 @@ from tidings.errors import (
     ValidationFailed,
     log_unforeseen,
 )
-from tidings.jsonapi.requests import escape_pointer
+from tidings.jsonapi.bodies import escape_pointer
 
 _log = logging.getLogger("tidings.jsonapi")
 

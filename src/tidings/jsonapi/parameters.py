@@ -40,6 +40,12 @@ class Parameters:
         """The URL of the request itself, below this path."""
         return f"{path}?{urlencode(self.pairs)}" if self.pairs else path
 
+    @property
+    def selects(self) -> str | None:
+        """The first parameter that only a collection can have."""
+        families = ("filter", "sort", "page")
+        return next((key for key, _ in self.pairs if key.split("[")[0] in families), None)
+
     def without_page(self) -> str:
         """The query string for any page of the same query, to which its number is appended."""
         pairs = [(key, value) for key, value in self.pairs if key != "page[number]"]
@@ -118,6 +124,26 @@ def _put(target: dict[str, Any], path: list[str], value: str, key: str) -> None:
         target[last] = [value] if path[-1] == "" else value
     else:
         target[last] = [*(present if isinstance(present, list) else [present]), value]
+
+
+def refuse_selecting(parameters: Parameters) -> None:
+    """Say that one record is no collection.
+
+    Raises:
+        InvalidRequest: ``INVALID_PARAMETER``, naming the parameter.
+    """
+    if parameters.selects is not None:
+        raise _invalid(parameters.selects, _advice(collection=False))
+
+
+def refuse_all(parameters: Parameters) -> None:
+    """Say that there is nothing to be shown.
+
+    Raises:
+        InvalidRequest: ``INVALID_PARAMETER``, naming the parameter.
+    """
+    if parameters.pairs:
+        raise _invalid(parameters.pairs[0][0], "a write to a relationship takes none")
 
 
 def _invalid(key: str, message: str) -> InvalidRequest:

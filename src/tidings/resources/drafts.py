@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from tidings.errors import InvalidRequest, ProblemList, RequestError
 from tidings.identity import Trusted
@@ -13,6 +13,16 @@ from tidings.resources.visibility import View
 from tidings.schema import ResourceType, ValueProblem, accept_given
 from tidings.schema.fields import MISSING
 from tidings.storage import Row
+
+Mode = Literal["replace", "add", "remove"]
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Ids for a to-many relationship: all that it is to have, or what it takes up or lets go."""
+
+    keys: Sequence[str]
+    mode: Mode = "replace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +33,24 @@ class Draft:
     record_id: object = None
     """Of a new record, where its maker chooses it."""
     include: IncludeTree = field(default_factory=dict)
-    members: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """By to-many relationship, the ids that it was given as having."""
+    members: Mapping[str, Members] = field(default_factory=dict)
+    """By to-many relationship, what is to become of it."""
     contested: Mapping[str, object] = field(default_factory=dict)
     """By foreign key, its value as an attribute where its relationship says something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A related record that a to-many relationship takes up or lets go."""
+
+    name: str
+    """Of the relationship."""
+    view: View
+    key: Any
+    record: Row | None
+    """As it was when permission was asked."""
+    given: Given
+    """What is written to it: its foreign key."""
 
 
 MakeDraft = Callable[[View], Draft]
@@ -45,6 +69,10 @@ class Given:
     failure: RequestError | None = None
     related: Row = field(default_factory=dict)
     """By contested foreign key, the value that its relationship was given."""
+    present: dict[str, list[Any]] = field(default_factory=dict)
+    """By to-many relationship that is to be replaced, the ids that it had when that was planned."""
+    links: list[Link] = field(default_factory=list)
+    """The related records to write, in an order in which all lock them."""
 
     @property
     def is_echo(self) -> bool:

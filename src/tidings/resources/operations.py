@@ -23,9 +23,10 @@ from tidings.identity import TRUSTED, Asker, Trusted
 from tidings.resources.budget import ReadBudget, Weights
 from tidings.resources.carrying import Carrying
 from tidings.resources.context import Method, OperationContext, operation_context
-from tidings.resources.drafts import Draft, Given, MakeDraft, read_draft
+from tidings.resources.drafts import Given, MakeDraft, read_draft
 from tidings.resources.effects import Effect, Effects
 from tidings.resources.includes import Included, IncludeLoader, IncludeTree
+from tidings.resources.linking import Linking, changed_meanwhile
 from tidings.resources.permissions import check_permission, is_asked, permit
 from tidings.resources.policies import Policies
 from tidings.resources.refusals import client_id, explained, key_or_none, not_found
@@ -76,6 +77,7 @@ class Operations:
         self.visibility = Visibility(registry, self.policies)
         self.weights = Weights()
         self.scopes = Scopes(store.database, publisher)
+        self._linking = Linking(self)
 
     async def query(
         self,
@@ -112,7 +114,7 @@ class Operations:
 
             rows = await budget.read(resource.name, selection.size, read)
             total = await self._total(connection, resource, selection, len(rows))
-            included = await self._load(connection, view, rows, selection.include, budget)
+            included = await self.load(connection, view, rows, selection.include, budget)
         return Page(rows, total, selection.number, selection.size, included)
 
     async def get(
@@ -135,8 +137,8 @@ class Operations:
         if is_asked(view.resource, auth):
             # The connection is given back before permission is asked: a check may read for itself.
             async with self.scopes.reading(transaction, snapshot=False) as connection:
-                row, _ = await self._seen(connection, view, key)
-            await self._permit(view, "get", key, row, transaction=transaction)
+                row, _ = await self.seen(connection, view, key)
+            await self.permit(view, "get", key, row, transaction=transaction)
         tree = include(view)
         await self.visibility.permit_related(view, include=tree)
         if is_asked(view.resource, auth):
@@ -146,10 +148,10 @@ class Operations:
                 return Found(row, Included())
         async with self.scopes.reading(transaction, snapshot=bool(tree)) as connection:
             if row is None:
-                row, _ = await self._seen(connection, view, key)
+                row, _ = await self.seen(connection, view, key)
             if row is None:
                 raise not_found(view.resource, record_id)
-            return Found(row, await self._load(connection, view, [row], tree))
+            return Found(row, await self.load(connection, view, [row], tree))
 
     async def post(
         self,
@@ -183,7 +185,7 @@ class Operations:
         async with self.scopes.writing(transaction) as uow:
             context.transaction = uow
             row = await self._create(view, key, given, context)
-            included = await self._load(uow.connection, view, [row], given.draft.include)
+            included = await self.load(uow.connection, view, [row], given.draft.include)
         return Found(row, included, created=True)
 
     async def put(
@@ -211,7 +213,7 @@ class Operations:
                 row = await self._put_anew(view, key, record_id, given, context)
             else:
                 row = await self._replace(view, before, given, context)
-            included = await self._load(uow.connection, view, [row], given.draft.include)
+            included = await self.load(uow.connection, view, [row], given.draft.include)
         return Found(row, included, created=before is None)
 
     async def patch(
@@ -237,10 +239,8 @@ class Operations:
                 raise not_found(view.resource, record_id)
             uow = context.transaction
             assert uow is not None
-            await self.policies.require(uow.connection, view.resource, "patch", auth, before)
-            accepted = await self._accept(view, given, context, validate_changes)
-            row = await self._write(view, "patch", before, accepted, context)
-            included = await self._load(uow.connection, view, [row], given.draft.include)
+            row = await self.change(view, before, given, context)
+            included = await self.load(uow.connection, view, [row], given.draft.include)
         return Found(row, included)
 
     async def delete(
@@ -278,7 +278,7 @@ class Operations:
 
     # Permission, before anything is locked
 
-    async def _permit(
+    async def permit(
         self,
         view: View,
         method: Method,
@@ -321,12 +321,21 @@ class Operations:
                 is_whole = method == "put"
                 await self._check_given(view, given, None, transaction, is_whole=is_whole)
             async with self.scopes.writing(transaction) as uow:
-                before, is_hidden = await self._seen(uow.connection, view, key, lock=True)
-                if looks_first and before != asked:
-                    if transaction is None and not is_last:
-                        continue
+                before, is_hidden = await self.seen(uow.connection, view, key, lock=True)
+                is_stale = looks_first and before != asked
+                has_moved = (
+                    given is not None
+                    and before is not None
+                    and await self._linking.has_moved(view, given, before, uow)
+                )
+                if (is_stale or has_moved) and transaction is None and not is_last:
+                    continue
+                if has_moved:
+                    assert given is not None
+                    raise changed_meanwhile(given.present)
+                if is_stale:
                     # Only somebody who was allowed it for the record as it was comes this far.
-                    await self._permit(view, method, key, before, given, uow)
+                    await self.permit(view, method, key, before, given, uow)
                 context = operation_context(
                     view.resource,
                     method,
@@ -351,12 +360,12 @@ class Operations:
         which that was.
         """
         async with self.scopes.reading(transaction, snapshot=False) as connection:
-            record, is_hidden = await self._seen(connection, view, key)
+            record, is_hidden = await self.seen(connection, view, key)
         if given is not None:
             given.settle(view, record)
-        await self._permit(view, method, key, record, given, transaction)
+        await self.permit(view, method, key, record, given, transaction)
         if method == "put" and record is None and not is_hidden and self._may_choose(view):
-            await self._permit(view, "post", key, None, given, transaction)
+            await self.permit(view, "post", key, None, given, transaction)
         if given is not None:
             is_whole = method == "put"
             await self._check_given(view, given, record, transaction, is_whole=is_whole)
@@ -380,7 +389,8 @@ class Operations:
         given.raise_if_wrong(view.resource.name)
         await self.visibility.permit_related(view, include=given.draft.include)
         await self._permit_references(view, given, transaction)
-        await self._check_members(view, given.draft, record, transaction)
+        if record is not None and given.draft.members:
+            await self._linking.plan(view, given, record, transaction)
 
     async def _permit_references(
         self, view: View, given: Given, transaction: TransactionLike
@@ -401,7 +411,7 @@ class Operations:
 
     async def _may_get(self, view: View, key: object, transaction: TransactionLike) -> bool:
         async with self.scopes.reading(transaction, snapshot=False) as connection:
-            row, _ = await self._seen(connection, view, key)
+            row, _ = await self.seen(connection, view, key)
         context = operation_context(
             view.resource,
             "get",
@@ -418,28 +428,15 @@ class Operations:
             return False
         return True
 
-    async def _check_members(
-        self, view: View, draft: Draft, record: Row | None, transaction: TransactionLike
-    ) -> None:
-        """A draft may repeat the members of to-many relationships as a document shows them."""
-        if not draft.members:
-            return
-        shown = Included()
-        if record is not None:
-            tree: IncludeTree = {name: {} for name in draft.members}
-            await self.visibility.permit_related(view, include=tree)
-            async with self.scopes.reading(transaction, snapshot=True) as connection:
-                shown = await self._load(connection, view, [record], tree)
-        for name, members in draft.members.items():
-            place = (view.resource.name, None if record is None else record["id"], name)
-            if sorted(members) != sorted(str(key) for key in shown.members.get(place, ())):
-                raise PermissionDenied(
-                    "A to-many relationship cannot be replaced here; write the related records",
-                    code="FULL_REPLACEMENT_NOT_ALLOWED",
-                    field=name,
-                )
-
     # Writing
+
+    async def change(self, view: View, before: Row, given: Given, context: OperationContext) -> Row:
+        """Write what a patch was given to a record that is locked, with permission."""
+        assert context.transaction is not None
+        connection = context.transaction.connection
+        await self.policies.require(connection, view.resource, "patch", view.auth, before)
+        accepted = await self._accept(view, given, context, validate_changes)
+        return await self._write(view, "patch", before, accepted, context, given)
 
     def _chosen_key(self, view: View, given: Given) -> Any:
         resource = view.resource
@@ -485,6 +482,10 @@ class Operations:
                 row = await self.store.insert(uow.connection, resource, accepted)
                 await self._require_after(view, context, row)
                 await self._changed(effect, "post", row, context)
+                if given.draft.members:
+                    # Only now there is an id that the related records can be permitted to have.
+                    await self._linking.plan(view, given, row, uow)
+                    await self._linking.write(given, uow)
         except ConstraintViolation as violation:
             raise await self._explained(uow, view, accepted, violation) from violation
         return row
@@ -505,7 +506,7 @@ class Operations:
         assert context.values is not None
         context.values.update(kept)
         accepted = await self._accept(view, given, context, validate_new)
-        return await self._write(view, "update", before, accepted, context)
+        return await self._write(view, "update", before, accepted, context, given)
 
     async def _accept(
         self,
@@ -551,7 +552,7 @@ class Operations:
             target = self.visibility.view(field.references, view.auth)
             if self.policies.of(target.resource, "get", view.auth) == EVERYTHING:
                 continue
-            row, _ = await self._seen(connection, target, value)
+            row, _ = await self.seen(connection, target, value)
             if row is None:
                 hidden.append(name)
         if hidden:
@@ -564,17 +565,24 @@ class Operations:
         before: Row,
         accepted: Row,
         context: OperationContext,
+        given: Given,
     ) -> Row:
-        if not accepted:
+        """Write the record and what its relationships take up and let go, of which it is told as
+        of a change of the record.
+        """
+        if not accepted and not given.links:
             return before
         resource, uow = view.resource, context.transaction
         assert uow is not None
         try:
             async with step(uow):
                 effect = await self.effects.prepare(uow, resource, before, accepted)
-                row = await self.store.update(uow.connection, resource, before["id"], accepted)
+                row = before
+                if accepted:
+                    row = await self.store.update(uow.connection, resource, before["id"], accepted)
                 await self._require_after(view, context, row)
                 await self._changed(effect, action, row, context)
+                await self._linking.write(given, uow)
         except ConstraintViolation as violation:
             raise await self._explained(uow, view, accepted, violation) from violation
         return row
@@ -616,7 +624,7 @@ class Operations:
 
     # Reading
 
-    async def _seen(
+    async def seen(
         self, connection: Connection, view: View, key: object, *, lock: bool = False
     ) -> tuple[Row | None, bool]:
         """The row, if this asker may see it; else whether there is one all the same."""
@@ -636,7 +644,7 @@ class Operations:
             return (selection.number - 1) * selection.size + found
         return await self.store.count(connection, resource, selection.where)
 
-    async def _load(
+    async def load(
         self,
         connection: Connection,
         view: View,

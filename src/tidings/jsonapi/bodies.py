@@ -9,6 +9,7 @@ import msgspec
 
 from tidings.errors import Conflict, InvalidRequest, Source
 from tidings.numbers import decode_json
+from tidings.resources import Members
 from tidings.schema import Relationship, ResourceType, describe
 
 
@@ -21,8 +22,8 @@ class WriteRequest:
 
     id: object = None
     values: dict[str, Any] = field(default_factory=dict)
-    members: dict[str, list[str]] = field(default_factory=dict)
-    """By to-many relationship, the ids that it was given as having."""
+    members: dict[str, Members] = field(default_factory=dict)
+    """By to-many relationship, the ids that it is to have."""
     contested: dict[str, object] = field(default_factory=dict)
     """By foreign key, its value as an attribute where the relationship says something else."""
     pointers: dict[str, str] = field(default_factory=dict)
@@ -53,7 +54,28 @@ def parse_write(resource: ResourceType, body: bytes, *, expected_id: str | None)
     return request
 
 
+def parse_linkage(relationship: Relationship, body: bytes) -> str | list[str] | None:
+    """Take the document of a write to a relationship apart: one id or None for a to-one, ids for
+    a to-many relationship.
+
+    Raises:
+        InvalidRequest: the body is no JSON, or no document with linkage that fits.
+        Conflict: a type is not that of the relationship's records.
+    """
+    document = _document(body)
+    if relationship.to_many:
+        return _members(relationship, document, "")
+    return _linkage(relationship, document["data"], "/data")
+
+
 def _resource_object(body: bytes) -> dict[str, Any]:
+    data = _document(body)["data"]
+    if not isinstance(data, dict):
+        raise _invalid(f"expected one resource object, got {describe(data)}", "/data")
+    return data
+
+
+def _document(body: bytes) -> dict[str, Any]:
     try:
         document = decode_json(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -62,10 +84,7 @@ def _resource_object(body: bytes) -> dict[str, Any]:
         raise _invalid(f"expected a document object, got {describe(document)}", "")
     if "data" not in document:
         raise _invalid("'data' is missing", "")
-    data = document["data"]
-    if not isinstance(data, dict):
-        raise _invalid(f"expected one resource object, got {describe(data)}", "/data")
-    return data
+    return document
 
 
 def _member(data: dict[str, Any], name: str) -> dict[str, Any]:
@@ -98,8 +117,10 @@ def _take_relationships(
         relationship = resource.relationships.get(name)
         if relationship is None:
             raise _invalid(f"'{resource.name}' has no such relationship", pointer)
+        if isinstance(entry, dict) and "data" not in entry and entry.keys() & {"links", "meta"}:
+            continue  # as a document shows what was not loaded: it says nothing
         if relationship.to_many:
-            request.members[name] = _members(relationship, entry, pointer)
+            request.members[name] = Members(_members(relationship, entry, pointer))
             request.pointers[name] = pointer
             continue
         if not isinstance(entry, dict) or "data" not in entry:

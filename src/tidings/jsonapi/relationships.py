@@ -1,0 +1,190 @@
+"""The URLs of relationships: what they lead to, and the linkage itself (JSON:API 1.1, 9.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from tidings.errors import InvalidRequest, MethodNotAllowed, NotFound
+from tidings.filters import Atom
+from tidings.jsonapi.answers import answer, answered
+from tidings.jsonapi.bodies import parse_linkage
+from tidings.jsonapi.parameters import refuse_all, refuse_selecting
+from tidings.jsonapi.request import Request
+from tidings.resources import (
+    Draft,
+    Found,
+    IncludeTree,
+    Members,
+    Mode,
+    Operations,
+    Page,
+    Selection,
+    View,
+)
+from tidings.schema import Relationship, ResourceType
+
+RELATED_METHODS: Final = ("GET", "HEAD")
+LINKAGE_METHODS: Final = ("GET", "HEAD", "POST", "PATCH", "DELETE")
+_TO_ONE_METHODS: Final = ("GET", "HEAD", "PATCH")
+_MODES: Final[Mapping[str, Mode]] = {"POST": "add", "PATCH": "replace", "DELETE": "remove"}
+
+
+class RelationshipFace:
+    """Answers requests whose URL names a relationship of a record."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    async def related(self, request: Request) -> Response:
+        """``/posts/1/author`` and ``/posts/1/comments``: the related records, as their own
+        resource would show them.
+        """
+        found, link = await self._record(request)
+        place = f"{_location(request, found)}/{link.name}"
+        target = request.terms.registry[link.target]
+        if link.to_many:
+            page = await self._page(request, link, found)
+            document = request.terms.documents.collection(
+                target,
+                page,
+                request.shown,
+                place,
+            )
+            return await answered(200, document)
+        related = await self._related_record(request, link, target, found)
+        if related is None:
+            nothing = request.terms.documents.nothing(request.shown, place)
+            return answer(200, nothing)
+        document = request.terms.documents.item(target, related, request.shown, place)
+        return await answered(200, document)
+
+    async def linkage(self, request: Request) -> Response:
+        """``/posts/1/relationships/author``: which records are related, read and written."""
+        if request.method not in ("GET", "HEAD"):
+            await self._operations.patch(
+                request.resource.name,
+                request.record_id,
+                lambda _view: _draft(request),
+                auth=request.identity,
+            )
+            return Response(status_code=204)
+        tree: IncludeTree = {}
+
+        def include(_view: View) -> IncludeTree:
+            nonlocal tree
+            link = request.relationship()
+            tree = _linkage_tree(request, link)
+            # The records of a to-many relationship are read by pages, with what they bring along.
+            return {} if link.to_many else tree
+
+        found = await self._operations.get(
+            request.resource.name, request.record_id, include=include, auth=request.identity
+        )
+        link = request.relationship()
+        if not link.to_many:
+            document = request.terms.documents.to_one_linkage(
+                request.resource, link, found, request.shown
+            )
+            return await answered(200, document)
+        page = await self._page(request, link, found, tree.get(link.name, {}))
+        document = request.terms.documents.to_many_linkage(
+            link, page, request.shown, _location(request, found), shows=link.name in tree
+        )
+        return await answered(200, document)
+
+    async def _record(self, request: Request) -> tuple[Found, Relationship]:
+        """The record whose relationship it is."""
+
+        def include(_view: View) -> IncludeTree:
+            if not request.relationship().to_many:
+                refuse_selecting(request.parameters)
+            return {}
+
+        found = await self._operations.get(
+            request.resource.name, request.record_id, include=include, auth=request.identity
+        )
+        return found, request.relationship()
+
+    async def _related_record(
+        self, request: Request, link: Relationship, target: ResourceType, found: Found
+    ) -> Found | None:
+        """The record at the end of a to-one relationship, if there is one for this asker."""
+
+        def include(_view: View) -> IncludeTree:
+            request.fields = request.terms.reader.fieldsets(request.parameters)
+            return request.terms.reader.include(target, request.parameters)
+
+        key = found.row[link.foreign_key]
+        if key is None:
+            # What is wrong with the request is wrong with nothing to show, too.
+            view = self._operations.visibility.view(link.target, request.identity)
+            await self._operations.visibility.permit_query(view)
+            include(view)
+            return None
+        try:
+            return await self._operations.get(
+                link.target, key, include=include, auth=request.identity
+            )
+        except NotFound:
+            return None
+
+    async def _page(
+        self,
+        request: Request,
+        link: Relationship,
+        found: Found,
+        include: IncludeTree | None = None,
+    ) -> Page:
+        """One page of the records of a to-many relationship. ``include``: what they bring along,
+        where the request does not say it in their terms.
+        """
+
+        def select(view: View) -> Selection:
+            request.fields = request.terms.reader.fieldsets(request.parameters)
+            parameters = request.parameters
+            if include is not None:
+                parameters = replace(parameters, include=[])
+            selection = request.terms.reader.selection(view.resource, parameters, request.identity)
+            if include is not None:
+                selection = replace(selection, include=include)
+            return replace(selection, clause=Atom(link.foreign_key, "=", found.row["id"]))
+
+        return await self._operations.query(link.target, select, auth=request.identity)
+
+
+def _location(request: Request, found: Found) -> str:
+    return request.terms.documents.location(request.resource, found.row, request.base)
+
+
+def _linkage_tree(request: Request, link: Relationship) -> IncludeTree:
+    """What comes along with linkage: paths begin at the record that has the relationship."""
+    if not link.to_many:
+        refuse_selecting(request.parameters)
+    tree = request.include()
+    others = [name for name in tree if name != link.name]
+    if others:
+        raise InvalidRequest(
+            f"{others[0]!r} is not in this document; paths begin with {link.name!r}",
+            code="INVALID_INCLUDE",
+            option="include",
+        )
+    return tree
+
+
+def _draft(request: Request) -> Draft:
+    """The write that linkage in a request's body means."""
+    link = request.relationship()
+    if not link.to_many and request.method not in _TO_ONE_METHODS:
+        message = f"{link.name!r} is a to-one relationship: replace it with PATCH"
+        raise MethodNotAllowed(message, _TO_ONE_METHODS)
+    refuse_all(request.parameters)
+    given: Any = parse_linkage(link, request.body)
+    if not link.to_many:
+        request.pointers[link.foreign_key] = "/data"
+        return Draft({link.foreign_key: given})
+    request.pointers[link.name] = "/data"
+    return Draft(members={link.name: Members(given, _MODES[request.method])})

@@ -1,0 +1,82 @@
+"""Requests: what a client asks for, read in the terms of what it may know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tidings.errors import NotFound
+from tidings.identity import Identity
+from tidings.jsonapi.bodies import parse_write
+from tidings.jsonapi.documents import DocumentWriter, Shown
+from tidings.jsonapi.parameters import ParameterReader, Parameters
+from tidings.resources import Draft, Fieldsets, IncludeTree, Selection, View
+from tidings.schema import Relationship, ResourceRegistry, ResourceType
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The resources as an identity may know them, and what reads and writes in their terms."""
+
+    registry: ResourceRegistry
+    reader: ParameterReader
+    documents: DocumentWriter
+
+
+@dataclass(slots=True)
+class Request:
+    """One request. What of it is about the resource is read after permission was asked."""
+
+    method: str
+    base: str
+    resource: ResourceType
+    record_id: str | None
+    relationship_name: str | None
+    """Where the URL is that of a relationship of the record, or of what it leads to."""
+    parameters: Parameters
+    identity: Identity
+    body: bytes
+    terms: Terms
+    pointers: dict[str, str]
+    """Gets where in the body the value of each field stood."""
+    cursor: str
+    """The place in the feed before which everything is in what will be read."""
+    fields: Fieldsets = field(default_factory=dict)
+    """What of the records the client wants to see; read together with the rest."""
+
+    @property
+    def shown(self) -> Shown:
+        """What the answer is to show, once that was read."""
+        return Shown(self.fields, self.base, self.parameters, self.cursor)
+
+    def relationship(self) -> Relationship:
+        """The relationship of the URL.
+
+        Raises:
+            NotFound: the resource has none of this name.
+        """
+        link = self.resource.relationships.get(str(self.relationship_name))
+        if link is None or (not link.to_many and self.resource.fields[link.foreign_key].hidden):
+            raise NotFound("There is nothing at this URL", code="RELATIONSHIP_NOT_FOUND")
+        return link
+
+    def include(self, _view: View | None = None) -> IncludeTree:
+        """Read what is to come along, and the sparse fieldsets."""
+        self.fields = self.terms.reader.fieldsets(self.parameters)
+        return self.terms.reader.include(self.resource, self.parameters)
+
+    def selection(self, _view: View) -> Selection:
+        """Read which records are asked for."""
+        self.fields = self.terms.reader.fieldsets(self.parameters)
+        return self.terms.reader.selection(self.resource, self.parameters, self.identity)
+
+    def draft(self, view: View) -> Draft:
+        """Read the document that the request brings."""
+        write = parse_write(self.resource, self.body, expected_id=self.record_id)
+        self.pointers.update(write.pointers)
+        return Draft(
+            write.values,
+            write.id if self.record_id is None else None,
+            self.include(view),
+            write.members,
+            write.contested,
+        )
