@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -35,10 +35,16 @@ from tidings import TRUSTED, Api, AuthenticationError, PermissionDenied
 from tidings.feed import Change
 from tidings.identity import Asker
 from tidings.realtime.subscriptions import Subscriber
+from tidings.resources import Draft, Members
 
 MOST_RECORDS = 14
 RESOURCES = (*FILTERS, "remarks")
-TOUCHED = {"teams": ("teams", "tasks"), "remarks": ("remarks", "notes")}
+TOUCHED = {
+    "teams": ("teams", "tasks"),
+    "remarks": ("remarks", "notes"),
+    "groups": ("groups", "papers"),
+    "seats": ("seats", "groups", "papers"),
+}
 """Whose subscriptions a write of a resource may concern, where it is not only its own."""
 Told = Mapping[str, Sequence[str]]
 
@@ -153,25 +159,24 @@ class Prover:
             if key not in asked:
                 asked.add(key)
                 self.visible[key] = await self._rest(watch)
-        teams: dict[str, dict[str, Any]] = {}
-        for name in sorted(wanted | {"teams"}, key=lambda name: name != "teams"):
-            rows = {one["id"]: one for one in await self.api.resources[name].query(size=1000)}
-            self.ids[name] = list(rows)
-            if name == "teams":
-                teams = rows
-            for key in asked:
-                if key[:2] == (name, "{}"):
-                    self._check_rest(key, rows, teams)
+        tables: dict[str, dict[str, Any]] = {}
+        for name in wanted | {"teams", "seats"}:
+            found = await self.api.resources[name].query(size=1000)
+            tables[name] = {one["id"]: one for one in found}
+            self.ids[name] = list(tables[name])
+        for key in asked:
+            if key[1] == "{}":
+                self._check_rest(key, tables)
 
-    def _check_rest(self, key: Any, rows: Mapping[str, Any], teams: Mapping[str, Any]) -> None:
+    def _check_rest(self, key: Any, tables: Mapping[str, Mapping[str, Any]]) -> None:
         """REST shows what the policies mean, where no filter and no hook narrows it."""
         resource, _, identity = key
         if resource == "docs" and self.rights.clauses.get(identity.user_id) is not None:
             return
         true = {
             record
-            for record, row in rows.items()
-            if may_read(resource, row, identity, self.rights, teams)
+            for record, row in tables[resource].items()
+            if may_read(resource, row, identity, self.rights, tables)
         }
         if self.visible[key] != true:
             kind = "missed" if self.visible[key] < true else "leak"
@@ -237,7 +242,7 @@ class Prover:
         r, api = self.r, self.api
         if operations == 1:  # a transaction of its own
             try:
-                return [await self._random_write(None)]
+                return await self._random_write(None)
             except self._refusals:
                 return []
         written: list[tuple[str, str]] = []
@@ -249,23 +254,23 @@ class Prover:
                     if r.random() < 0.3:
                         with suppress(RolledBack, *self._refusals):
                             async with uow.savepoint():
-                                inner = [
-                                    await self._random_write(uow, r.choice(some))
-                                    for _ in range(r.randint(1, 2))
-                                ]
+                                inner = []
+                                for _ in range(r.randint(1, 2)):
+                                    inner += await self._random_write(uow, r.choice(some))
                                 if r.random() < 0.5:
                                     raise RolledBack
                             written += inner
                     else:
                         with suppress(*self._refusals):
-                            written.append(await self._random_write(uow, r.choice(some)))
+                            written += await self._random_write(uow, r.choice(some))
                 if r.random() < 0.1:
                     raise RolledBack
         except RolledBack:
             return []
         return written
 
-    async def _random_write(self, uow: Any, resource: str = "") -> tuple[str, str]:
+    async def _random_write(self, uow: Any, resource: str = "") -> list[tuple[str, str]]:
+        """Give resource and id of what was written."""
         r = self.r
         if self._focus and not resource:
             resource = self._focus.pop()
@@ -279,7 +284,57 @@ class Prover:
         record = r.choice(ids) if ids and way != "post" else None
         if way == "put" and resource == "notes" and r.random() < 0.4:
             record = str(r.randint(100, 120))
-        return resource, await self._write(resource, record, auth, way, uow)
+        if record is not None and r.random() < 0.05:
+            await self._forbidden(resource, record, uow)
+            return []
+        if resource == "groups" and way == "patch" and r.random() < 0.6:
+            assert record is not None
+            return await self._link(record, auth, uow)
+        return [(resource, await self._write(resource, record, auth, way, uow))]
+
+    async def _forbidden(self, resource: str, record: str, uow: Any) -> None:
+        """What nobody may do: another spelling of an id, a field that its sender may not read."""
+        r = self.r
+        auth: Asker = r.choice(self.users).identity
+        if self.ids["docs"] and "admin" not in auth.roles and r.random() < 0.5:
+            resource, record = "docs", r.choice(self.ids["docs"])
+            values = {"grade": r.choice((1, 2, None, "x"))}
+        else:
+            values = random_values(r, resource, self.ids)
+            spell = ("0{}", "+{}", " {}", "{} ", "{}.0", "{}e0", "\uff10{}", "-{}")
+            record = r.choice(spell).format(record)
+            auth = r.choice((auth, TRUSTED))
+        handle = self.api.resources[resource]
+        write = r.choice((handle.patch, handle.put))
+        with suppress(*self._refusals):
+            async with self._undone(uow):
+                await write(record, values, auth=auth, transaction=uow)
+            self._disagree(f"wrong: {resource} {record} {values} was written by {auth}")
+
+    @asynccontextmanager
+    async def _undone(self, uow: Any) -> AsyncIterator[None]:
+        """Where a transaction goes on, what was refused half-way leaves nothing in it."""
+        async with nullcontext() if uow is None else uow.savepoint():
+            yield
+
+    async def _link(self, group: str, auth: Asker, uow: Any) -> list[tuple[str, str]]:
+        """Have a group take up papers, or let them go."""
+        r, papers = self.r, self.api.resources.papers
+
+        async def owners() -> dict[str, Any]:
+            rows = await papers.query(size=1000, transaction=uow)
+            return {row["id"]: row["group_id"] for row in rows}
+
+        before = await owners()
+        known = [*before, "999"] if r.random() < 0.1 else list(before)
+        some = r.sample(known, min(len(known), r.randint(0, 3)))
+        members = Members(some, r.choice(("replace", "add", "remove")))
+        draft = Draft(members={"papers": members})
+        operations = self.api._assembled.operations
+        await operations.patch("groups", group, lambda _: draft, auth=auth, transaction=uow)
+        after = await owners()
+        moved = [("papers", paper) for paper, owner in after.items() if before[paper] != owner]
+        return [("groups", group), *moved] if moved else []
 
     async def _write(
         self, resource: str, record: str | None, auth: Asker, way: str, uow: Any = None

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.realtime.kit import Wire, delivered
 from tests.security.differential import Prover
-from tidings import Api, Identity, JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
+from tidings import (
+    TRUSTED,
+    Api,
+    Identity,
+    JWTAuthPlugin,
+    RestApiPlugin,
+    SocketIOPlugin,
+    SqlAlchemyPlugin,
+)
 from tidings import policies as ready
 from tidings.filters import EVERYTHING
 from tidings.matching import Matcher
@@ -18,11 +27,13 @@ from tidings.realtime.admission import Admission
 from tidings.realtime.delivery import Dispatcher
 from tidings.realtime.subscriptions import Subscriber
 from tidings.resources import Visibility, operations
+from tidings.resources.effects import Effects
 from tidings.resources.permissions import QueryPermissions
 from tidings.resources.policies import Policies
+from tidings.schema import resource as schema_of_resources
 from tidings.storage.change_log import ChangeLog
 
-MOST = 6
+MOST = 12
 """How many worlds a mutant may survive."""
 
 
@@ -194,6 +205,40 @@ def changes_of_a_rollback_stay(patch: pytest.MonkeyPatch) -> None:
 KEPT: list[Any] = []
 
 
+def links_are_written_as_if_trusted(patch: pytest.MonkeyPatch) -> None:
+    """What a relationship takes up is looked at with everybody's rights."""
+    view = Visibility.view
+
+    def trusting(self: Visibility, name: str, auth: Any) -> Any:
+        return view(self, name, TRUSTED if name == "papers" else auth)
+
+    patch.setattr(Visibility, "view", trusting)
+
+
+def any_spelling_of_an_id_is_taken(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(schema_of_resources, "check_spelling", lambda *_: None)
+
+
+def what_may_not_be_read_may_be_written(patch: pytest.MonkeyPatch) -> None:
+    made = operations.read_draft
+
+    def careless(found: Any, make: Any) -> Any:
+        return made(replace(found, auth=TRUSTED), make)
+
+    patch.setattr(operations, "read_draft", careless)
+
+
+def members_come_and_go_in_silence(patch: pytest.MonkeyPatch) -> None:
+    prepare = Effects.prepare
+
+    async def blind(self: Effects, uow: Any, resource: Any, before: Any, values: Any) -> Any:
+        effect = await prepare(self, uow, resource, before, values)
+        effect.touched = [one for one in effect.touched if resource.name != "seats"]
+        return effect
+
+    patch.setattr(Effects, "prepare", blind)
+
+
 def related_changes_are_told_as_updates(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(delivery, "_told", lambda change, found: found)
 
@@ -215,6 +260,10 @@ def related_changes_are_told_as_updates(patch: pytest.MonkeyPatch) -> None:
         (changes_of_a_savepoint_stay, ""),
         (changes_of_a_rollback_stay, ""),
         (related_changes_are_told_as_updates, "wrong"),
+        (links_are_written_as_if_trusted, ""),
+        (any_spelling_of_an_id_is_taken, "wrong: "),
+        (what_may_not_be_read_may_be_written, "wrong: docs"),
+        (members_come_and_go_in_silence, ""),
     ],
 )
 async def test_the_proof_finds_the_fault(
@@ -222,7 +271,7 @@ async def test_the_proof_finds_the_fault(
 ) -> None:
     mutate(monkeypatch)
     for number in range(MOST):
-        tally = await Prover(f"mutant/{number}", sockets=1).run(60, until=f": {kind}")
+        tally = await Prover(f"mutant/{number}", sockets=2).run(80, until=f": {kind}")
         if any(f": {kind}" in one for one in tally.disagreements):
             return
     raise AssertionError(f"not found in {MOST} worlds")

@@ -48,6 +48,9 @@ FILTERS: dict[str, list[dict[str, Any]]] = {
     "tasks": [{}, {"team": "a"}, {"not_team": "a"}, {"lead": "ann"}, {"state": "open"}],
     "files": [{}, {"state": "open"}, {"owner": "ben"}],
     "rooms": [{}, {"state": "open"}, {"number": 3}],
+    "groups": [{}, {"name": "a"}],
+    "seats": [{}],
+    "papers": [{}, {"state": "open"}, {"group": "a"}],
 }
 COMMON = {
     "state": {"type": "string"},
@@ -103,6 +106,15 @@ def make_api(rights: Rights) -> Api:
     def in_rooms(columns: Any, identity: Any) -> Any:
         return columns.views.in_(rights.rooms.get(identity.user_id, ()))
 
+    def is_admin(identity: Identity) -> bool:
+        return identity.has_role("admin")
+
+    def member(path: str) -> dict[str, Any]:
+        return {
+            "row_policy": lambda columns, identity: {path: identity.user_id},
+            "borrows": [path],
+        }
+
     tenant = policies.tenant("tenant_id")
     api.add_resource(
         "teams",
@@ -123,7 +135,7 @@ def make_api(rights: Rights) -> Api:
     api.add_resource("remarks", {"word": "string", "note_id": {"belongs_to": "notes"}})
     api.add_resource(
         "docs",
-        COMMON,
+        {**COMMON, "grade": {"type": "integer", "readable_by": is_admin}},
         search_schema=SEARCH,
         row_policy=policies.either(
             policies.owner("owner_id"), policies.public("is_public"), policies.role("admin", "aid")
@@ -159,6 +171,28 @@ def make_api(rights: Rights) -> Api:
         search_schema={**SEARCH, "number": {"type": "integer", "actual_field": "views"}},
         row_policy=in_rooms,
         check_permissions=granted,
+    )
+
+    api.add_resource(
+        "groups",
+        {"name": "string"},
+        search_schema={"name": "string"},
+        relationships={
+            "seats": {"type": "hasMany", "target": "seats", "foreign_key": "group_id"},
+            "papers": {"type": "hasMany", "target": "papers", "foreign_key": "group_id"},
+        },
+        **member("seats.user_id"),
+    )
+    api.add_resource(
+        "seats",
+        {"user_id": "string", "group_id": {"belongs_to": "groups"}},
+        row_policy=policies.owner("user_id"),
+    )
+    api.add_resource(
+        "papers",
+        {"state": "string", "group_id": {"belongs_to": "groups"}},
+        search_schema={"state": "string", "group": {"actual_field": "group.name"}},
+        **member("group.seats.user_id"),
     )
 
     @api.hook("subscription_filters")
@@ -257,6 +291,18 @@ def random_values(r: Random, resource: str, ids: Mapping[str, list[str]]) -> dic
             "word": lambda: r.choice(("a", "b", None)),
             "note_id": lambda: r.choice([*ids["notes"], None]),
         }
+    elif resource == "groups":
+        pick = {"name": lambda: r.choice(("a", "a", "b", None))}
+    elif resource == "seats":
+        pick = {
+            "user_id": lambda: r.choice([*PEOPLE, *PEOPLE, None]),
+            "group_id": lambda: r.choice([*ids["groups"], *ids["groups"], None]),
+        }
+    elif resource == "papers":
+        pick = {
+            "state": pick["state"],
+            "group_id": lambda: r.choice([*ids["groups"], *ids["groups"], None]),
+        }
     names = [name for name in pick if r.random() < 0.6] or [r.choice(list(pick))]
     return {name: pick[name]() for name in names}
 
@@ -266,9 +312,11 @@ def may_read(
     row: Mapping[str, Any],
     identity: Identity,
     rights: Rights,
-    teams: Mapping[str, Mapping[str, Any]],
+    tables: Mapping[str, Mapping[str, Mapping[str, Any]]],
 ) -> bool:
-    """The policies once more, in plain words: REST itself is to be right, too."""
+    """The policies once more, in plain words: REST itself is to be right, too. ``tables`` has the
+    rows of teams and of seats.
+    """
     user, claims = identity.user_id, identity.claims
     tenant, level = claims.get("tenant_id"), claims.get("level")
     is_own = user is not None and row.get("owner_id") == user
@@ -286,7 +334,7 @@ def may_read(
             is_low = level is not None and views is not None and views <= level
             return user is not None and level is not None and (is_own or is_low)
         case "tasks":
-            team = teams.get(str(row["team_id"]), {})
+            team = tables["teams"].get(str(row["team_id"]), {})
             if user is None:
                 return False
             leads = team.get("lead_id") == user
@@ -295,6 +343,13 @@ def may_read(
             return is_granted and (of_tenant or is_own)
         case "rooms":
             return is_granted and user is not None and row["views"] in rights.rooms.get(user, ())
+        case "groups" | "papers":
+            group = row["id"] if resource == "groups" else row["group_id"]
+            seats = tables["seats"].values()
+            mine = {str(seat["group_id"]) for seat in seats if seat["user_id"] == user}
+            return user is not None and group is not None and str(group) in mine
+        case "seats":
+            return user is not None and row["user_id"] == user
     raise AssertionError(resource)
 
 
