@@ -92,3 +92,19 @@ async def test_what_is_taken_or_missing_is_said(http: Client) -> None:
     error(await http.delete(f"/users/{ada}"), 409, "STILL_REFERENCED")
     error(await http.create("users", {"name": None}), 422, "REQUIRED")
     assert len(await http.data("/users")) == 2
+
+
+async def test_every_resource_is_filtered_by_id(http: Client, library: Api) -> None:
+    """Also one that declares no filter; ids of every type."""
+    for resource in ("plain", "tokens", "pages"):
+        values = {"name": "a"}
+        ids = [(await library.resources[resource].post(values))["id"] for _ in range(3)]
+        wanted = sorted(ids[:2])
+        listed = ",".join(wanted)
+        assert sorted(await http.ids(f"/{resource}?filter[id]={listed}")) == wanted
+        repeated = "&".join(f"filter[id]={one}" for one in wanted)
+        assert sorted(await http.ids(f"/{resource}?{repeated}")) == wanted
+        assert await http.ids(f"/{resource}?filter[id]={ids[2]}") == [ids[2]]
+        error(await http.get(f"/{resource}?filter[name]=a"), 400, "FILTERING_NOT_ENABLED")
+    wrong = await http.get("/plain?filter[id]=1,x")
+    error(wrong, 400, "INVALID_VALUE", parameter="filter[id]")

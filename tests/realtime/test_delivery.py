@@ -228,3 +228,22 @@ def test_a_packet_is_under_two_hundred_bytes() -> None:
     event = encode("update", "posts-abcde")
     assert event.name == "subscription.update"
     assert len(event.payload) < 200
+
+
+async def test_records_are_watched_by_id_without_a_declaration() -> None:
+    api = make_api()
+    api.add_resource("plain", {"name": "string"})
+    async with running(api):
+        person, wire = subscriber()
+        for resource in ("posts", "plain"):
+            filters = {"id": ["1", "3"]}
+            request = {"resource": resource, "filters": filters}
+            await api.socket_server._service.subscribe(person, request)
+            for _ in range(3):
+                await api.resources[resource].post({})
+            await api.resources[resource].patch(2, {})
+            await api.resources[resource].delete(3)
+        await delivered(api)
+        told = [(event["resource"], event["id"], event["action"]) for event in wire.events()]
+        ways = (("1", "post"), ("3", "post"), ("3", "delete"))
+        assert told == [(resource, *way) for resource in ("posts", "plain") for way in ways]

@@ -301,7 +301,7 @@ class Prover:
             values = {"grade": r.choice((1, 2, None, "x"))}
         else:
             values = random_values(r, resource, self.ids)
-            spell = ("0{}", "+{}", " {}", "{} ", "{}.0", "{}e0", "\uff10{}", "-{}")
+            spell = ("0{}", "+{}", " {}", "{} ", "{}.0", "{}e0", "\uff10{}")
             record = r.choice(spell).format(record)
             auth = r.choice((auth, TRUSTED))
         handle = self.api.resources[resource]

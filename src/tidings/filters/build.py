@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 from typing import cast as typing_cast
 
 import msgspec
@@ -40,6 +40,9 @@ from tidings.numbers import decode_json
 from tidings.schema import FilterLimits, ResourceType, SearchField, ValueProblem, cast, describe
 from tidings.schema.types import TypeName
 
+_BY_ID: Final = SearchField("id", "id", "in", ("id",))
+"""Without being declared: what has been notified of is fetched by it, many records at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClientFilters:
@@ -66,7 +69,7 @@ def build_filters(
     Raises:
         FilterError: ``FILTERING_NOT_ENABLED``, or ``INVALID_FILTERS`` with every wrong filter.
     """
-    if filters and resource.search is None:
+    if resource.search is None and filters.keys() - {_BY_ID.name}:
         raise FilterError(
             f"Resource '{resource.name}' does not have searchSchema defined",
             code="FILTERING_NOT_ENABLED",
@@ -78,7 +81,7 @@ def build_filters(
     for name, value in filters.items():
         if len(problems) >= MAX_PROBLEMS:
             break
-        entry = (resource.search or {}).get(name)
+        entry = (resource.search or {}).get(name) or (_BY_ID if name == _BY_ID.name else None)
         if entry is None:
             message = "Field not defined in searchSchema"
             problems.append(Problem(name[:100], message, "UNKNOWN_FIELD"))

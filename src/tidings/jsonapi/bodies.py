@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -11,6 +11,11 @@ from tidings.errors import Conflict, InvalidRequest, Source
 from tidings.numbers import decode_json
 from tidings.resources import Members
 from tidings.schema import Relationship, ResourceType, describe
+
+MAX_MEMBERS: Final = 5_500
+"""So many identifiers one relationship may have in a document: as many as a document shows, and
+those that a request may change.
+"""
 
 
 @dataclass(slots=True)
@@ -137,6 +142,12 @@ def _members(relationship: Relationship, entry: object, pointer: str) -> list[st
     data = entry.get("data") if isinstance(entry, dict) else None
     if not isinstance(data, list):
         raise _invalid("expected an object with 'data', an array", pointer)
+    if len(data) > MAX_MEMBERS:
+        raise InvalidRequest(
+            f"at most {MAX_MEMBERS} resource identifiers",
+            code="TOO_MANY_MEMBERS",
+            source=Source(pointer=pointer or "/data"),
+        )
     found = [_linkage(relationship, one, f"{pointer}/data/{n}") for n, one in enumerate(data)]
     if None in found:
         raise _invalid("expected resource identifiers, got null", f"{pointer}/data")
