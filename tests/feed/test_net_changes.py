@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -73,3 +74,22 @@ def test_records_stand_where_their_last_change_stood() -> None:
         ("notes", None),
         ("users", "1"),
     ]
+
+
+def test_what_an_invalidation_of_the_same_transaction_concerns_is_known_of_no_change() -> None:
+    """A member comes, and goes by a write that reached too many records to say which."""
+
+    def seen(*members: str, name: str = "a") -> dict[str, Any]:
+        return {"id": 1, "name": name, "seats.user": members, "team.name": "t"}
+
+    lost = Invalidation("notes", frozenset({"seats.user"}))
+    other = Invalidation("others", frozenset({"seats.user"}))
+    derived = change("patch", seen(), seen("dee"), derived=True)
+    own = change("patch", seen(), seen("dee", name="b"))
+    both = change("patch", seen(), seen("dee") | {"team.name": "u"}, derived=True)
+    for order in (lambda some: some, reversed):
+        assert net_changes(list(order([derived, lost]))) == [lost]
+        assert net_changes(list(order([derived, other]))) == list(order([derived, other]))
+        for kept in (own, both):
+            found = [one for one in net_changes(list(order([kept, lost]))) if one != lost]
+            assert found == [replace(kept, unknown=frozenset({"seats.user"}))]

@@ -7,11 +7,11 @@ What it was like between two transactions somebody may have read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 
-from tidings.feed.change import Action, Change, Notice
+from tidings.feed.change import Action, Change, Invalidation, Notice
 
 
 def net_changes(changes: Sequence[Notice]) -> list[Notice]:
@@ -25,9 +25,42 @@ def net_changes(changes: Sequence[Notice]) -> list[Notice]:
         # Taken out and put in again, so that it stands where its last change stood.
         by_record[key] = [*by_record.pop(key, ()), change]
     if len(by_record) == len(changes):
-        return list(changes)
-    folded = (reduce(_fold, some) for some in by_record.values())
-    return [change for change in folded if change is not None]
+        net = list(changes)
+    else:
+        folded = (reduce(_fold, some) for some in by_record.values())
+        net = [change for change in folded if change is not None]
+    lost: dict[str | None, frozenset[str]] = {}
+    for notice in net:
+        if isinstance(notice, Invalidation) and notice.paths:
+            lost[notice.resource] = lost.get(notice.resource, frozenset()) | notice.paths
+    return _without_lost(net, lost) if lost else net
+
+
+def _without_lost(
+    changes: Sequence[Notice], lost: Mapping[str | None, frozenset[str]]
+) -> list[Notice]:
+    """The changes without what nobody knows of them: the values of paths that other writes of the
+    transaction have changed for too many records to say for which.
+
+    What was read before such a write, or after it, was never there for anybody else.
+    """
+    kept: list[Notice] = []
+    for change in changes:
+        if isinstance(change, Change) and change.resource in lost:
+            paths = lost[change.resource]
+            if change.derived and not _differs(change, paths):
+                continue  # whom it concerns is told to refetch
+            change = replace(change, unknown=change.unknown | paths)
+        kept.append(change)
+    return kept
+
+
+def _differs(change: Change, paths: frozenset[str]) -> bool:
+    """Whether a change is one of anything but these paths."""
+    before, after = change.before, change.after
+    if before is None or after is None:
+        return True
+    return any(before[name] != after.get(name) for name in before.keys() - paths)
 
 
 def fold(earlier: Change, later: Change) -> Change:
