@@ -453,7 +453,18 @@ def _shown(batch: list[Packet]) -> str:
 # Requests
 
 
-PATHS = ("/api/posts", "/api/posts/1", "/api/users", "/api/notes", "/api/secrets", "/api", "/")
+RELATIONSHIPS = (
+    "/api/posts/1/comments",
+    "/api/posts/1/relationships/author",
+    "/api/posts/1/relationships/comments",
+    "/api/users/1/posts",
+    "/api/users/1/relationships/posts",
+    "/api/categories/1/relationships/children",
+)
+PATHS = (
+    *("/api/posts", "/api/posts/1", "/api/users", "/api/notes", "/api/secrets", "/api", "/"),
+    *RELATIONSHIPS,
+)
 HEADERS = (
     "accept",
     "content-type",
@@ -506,7 +517,7 @@ class RequestFuzzer:
             clean = bytes(byte for byte in text if byte > 31 and byte != 127).strip()
             headers.append((r.choice(HEADERS).encode(), clean))
         body = b""
-        if method in ("POST", "PATCH", "PUT") or r.random() < 0.05:
+        if method in ("POST", "PATCH", "PUT") or r.random() < 0.05 or path in RELATIONSHIPS:
             body = self.body()
         return _head(method, f"{path}?{query}".encode()[:20_000], headers, body)
 
@@ -535,6 +546,14 @@ class RequestFuzzer:
             "attributes": {"title": "a", "status": "draft", "text": "t"},
             "relationships": {"author": {"data": {"type": "users", "id": "1"}}},
         }
+        members = [
+            {"type": r.choice(("posts", "comments", "categories", "users")), "id": str(number)}
+            for number in range(r.choice((0, 1, 2, 2, 3, 30)))
+        ]
+        if r.random() < 0.2:
+            data["relationships"][r.choice(("posts", "comments", "children"))] = {"data": members}
+        elif r.random() < 0.3:
+            data = r.choice((members, members, members[:1], None))
         made: Any = {"data": data}
         for _ in range(r.choice([0, 1, 2, 5])):
             made = spoil(r, made)
