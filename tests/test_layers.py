@@ -28,7 +28,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"matching"}),
     frozenset({"resources"}),
     frozenset({"auth"}),
-    frozenset({"jsonapi", "realtime"}),
+    frozenset({"jsonapi", "realtime", "description"}),
     frozenset(
         {"__init__", "alembic", "api", "plugins", "policies", "tenancy", "monitoring", "diagnosis"}
     ),
@@ -49,7 +49,7 @@ ROWS: tuple[frozenset[str], ...] = (
 )
 
 # Parts of one row that know nothing of each other.
-STRANGERS = (frozenset({"jsonapi", "realtime"}), frozenset({"schema", "socketio"}))
+STRANGERS = (frozenset({"jsonapi", "realtime", "description"}), frozenset({"schema", "socketio"}))
 
 # `auth` stands beside the way of a change: it sees little of it, and only assembly sees it.
 SEEN_BY_AUTH = frozenset({"cache", "errors", "identity", "hooks", "schema"})

@@ -27,7 +27,7 @@ from tidings import Api, Drainable, __version__
 from tidings.demo import build_demo
 from tidings.doctor import doctor
 from tidings.listening import BACKLOG, Listener, refusing
-from tidings.loading import load
+from tidings.loading import load, load_api
 from tidings.triggers import triggers
 from tidings.workers import Workers, inherited, inherited_listener, watch_parent
 
@@ -102,6 +102,28 @@ def serve(
         _run_workers(target, host, port, workers)
     else:
         _run(_load(target), host, port, target)
+
+
+@main.command()
+@click.argument("target", metavar="MODULE:ATTRIBUTE")
+def openapi(target: str) -> None:
+    """Print the OpenAPI document of an Api, with all its resources and fields.
+
+    For example: tidings openapi blog:api > openapi.json
+    """
+    click.echo(json.dumps(load_api(target).openapi(), indent=2))
+
+
+@main.command()
+@click.argument("target", metavar="MODULE:ATTRIBUTE")
+def routes(target: str) -> None:
+    """Print the methods and paths of an Api's resources.
+
+    For example: tidings routes blog:api
+    """
+    for path, item in load_api(target).openapi()["paths"].items():
+        methods = [name.upper() for name in item if name != "parameters"]
+        click.echo(f"{' '.join(methods):28} {path}")
 
 
 @main.command()

@@ -36,14 +36,19 @@ _DRIVERS = {"asyncpg": ("asyncpg", "postgres"), "asyncmy": ("asyncmy", "mysql")}
 
 
 class RestApiPlugin:
-    """Serves resources as JSON:API below ``prefix``; ``max_body`` bounds bodies, in bytes."""
+    """Serves resources as JSON:API below ``prefix``; ``max_body`` bounds bodies, in bytes.
+
+    ``openapi=False`` serves no description of them at ``/openapi.json`` below the prefix.
+    """
 
     name: ClassVar[str] = "rest-api"
 
-    def __init__(self, prefix: str = "/api", *, max_body: int = 1_048_576) -> None:
+    def __init__(
+        self, prefix: str = "/api", *, max_body: int = 1_048_576, openapi: bool = True
+    ) -> None:
         if not prefix.startswith("/") or prefix.endswith("/"):
             raise ConfigurationError(f"prefix {prefix!r}: start it with '/', end it without")
-        self._options = RestOptions(prefix, max_body)
+        self._options = RestOptions(prefix, max_body, openapi)
 
     def install(self, api: Api) -> None:
         api.set_rest_options(self._options)

@@ -19,6 +19,7 @@ from tidings.api.asgi import ApiApp, attach_sockets, install_into
 from tidings.api.authority import Authority
 from tidings.api.capture import EVENTS, TRIGGERS, Capture, check_capture
 from tidings.api.changed import Changed, watch_events
+from tidings.api.describing import Description, describe_in
 from tidings.api.feeds import FeedLink, feed_name, link, make_feed
 from tidings.api.gate import Gate
 from tidings.api.identities import Identify, Identities
@@ -44,7 +45,7 @@ from tidings.errors import (
 from tidings.feed import MemoryFeed, Recheck, SharedFeed
 from tidings.feed.redis import redis_log
 from tidings.hooks import Handler, HookRegistry
-from tidings.identity import TRUSTED, Asker, Identity, asker
+from tidings.identity import ANONYMOUS, TRUSTED, Asker, Identity, asker
 from tidings.jsonapi import JsonApiApp
 from tidings.realtime import Events, Explainer, Explanation, Origins, SocketServer
 from tidings.resources import Operations, ResourceHandle, ResourceHandles
@@ -139,6 +140,7 @@ class Api:
         self._gate = Gate(self)
         self._endpoints: dict[str, ASGIApp] = {}
         self._wraps: list[Wrap] = []
+        self._description: Description | None = None
         self._tracing: Tracing | None = None
         self._sockets_started = False
         self._is_installed = False
@@ -631,7 +633,20 @@ class Api:
         their own path, and the api opened and closed by the app's lifespan.
         """
         install_into(app, self, prefix)
+        if self._rest.describes:
+            describe_in(app, lambda: self.openapi(ANONYMOUS, prefix=prefix))
         self._is_installed = True
+
+    def openapi(self, auth: Asker = TRUSTED, *, prefix: str | None = None) -> dict[str, Any]:
+        """An OpenAPI 3.1 document of the resources below ``prefix`` (by default the plugin's).
+
+        With an identity for ``auth`` it has only the fields that they may read.
+        """
+        assert self._assembled is not None
+        assert self._description is not None  # made when the api was put together
+        return self._description.document(
+            prefix=self._rest.prefix if prefix is None else prefix, auth=auth
+        )
 
     def start_socket_server(
         self,
@@ -811,13 +826,19 @@ class Api:
                 self._watch_events(tables)
             authority = self._authority
             authority.assemble(self._database, is_alone=self.is_alone)
+            self._description = Description(
+                operations, self.name, self.version, secured=authority.verifier is not None
+            )
+            endpoints = dict(auth_endpoints(authority.log_out) if authority.has_endpoints else {})
+            if self._rest.describes:
+                endpoints |= self._description.endpoints()
             rest: ASGIApp = JsonApiApp(
                 self._registry,
                 operations,
                 authority.of_header,
                 position=lambda: self._feed.position,
                 max_body=self._rest.max_body,
-                endpoints=auth_endpoints(authority.log_out) if authority.has_endpoints else {},
+                endpoints=endpoints,
             )
             for wrap in self._wraps:
                 rest = wrap(rest, self._registry)

@@ -28,6 +28,8 @@ class RestOptions:
 
     prefix: str = "/api"
     max_body: int = 1_048_576
+    describes: bool = True
+    """Whether ``openapi.json`` is served."""
 
 
 @dataclass(frozen=True, slots=True)

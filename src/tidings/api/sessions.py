@@ -60,10 +60,10 @@ def of_user(
 def auth_endpoints(log_out: Callable[[Identity], Awaitable[None]]) -> Mapping[str, Endpoint]:
     """The endpoints by their paths below the prefix."""
 
-    async def logout(identity: Identity) -> None:
+    async def logout(identity: Identity, _base: str) -> None:
         await log_out(_signed_in(identity))
 
-    async def session(identity: Identity) -> Document:
+    async def session(identity: Identity, _base: str) -> Document:
         return _session(_signed_in(identity))
 
     return {

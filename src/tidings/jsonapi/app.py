@@ -27,7 +27,7 @@ from tidings.jsonapi.answers import LARGE, READING_SECONDS, Room, answer, answer
 from tidings.jsonapi.documents import DocumentWriter
 from tidings.jsonapi.endpoints import Endpoint
 from tidings.jsonapi.errors import error_document, internal_error_document
-from tidings.jsonapi.negotiation import check_accept, check_content_type
+from tidings.jsonapi.negotiation import MEDIA_TYPE, check_accept, check_content_type
 from tidings.jsonapi.parameters import ParameterReader, parse_parameters
 from tidings.jsonapi.relationships import LINKAGE_METHODS, RELATED_METHODS, RelationshipFace
 from tidings.jsonapi.request import Request, Terms
@@ -104,7 +104,7 @@ class JsonApiApp:
         base, segments = _path(scope)
         endpoint = self._endpoints.get("/".join(segments))
         if endpoint is not None:
-            return await self._answer(endpoint, scope["method"], headers)
+            return await self._answer(endpoint, scope["method"], headers, base)
         resource = self._registry.get(segments[0])
         place = _place(segments)
         if resource is None or place is None:
@@ -141,13 +141,18 @@ class JsonApiApp:
             return await self._relationships.related(request)
         return await self._dispatch(request)
 
-    async def _answer(self, endpoint: Endpoint, method: str, headers: Headers) -> Response:
+    async def _answer(
+        self, endpoint: Endpoint, method: str, headers: Headers, base: str
+    ) -> Response:
         if method not in endpoint.methods:
             raise MethodNotAllowed(f"{method} is not possible here", endpoint.methods)
-        check_accept(headers.get("accept"))
+        if endpoint.media_type == MEDIA_TYPE:
+            check_accept(headers.get("accept"))
         identity = await self._authenticate(headers.get("authorization"))
-        document = await endpoint.respond(identity)
+        document = await endpoint.respond(identity, base)
         response = Response(status_code=204) if document is None else answer(200, document)
+        if document is not None:
+            response.headers["content-type"] = endpoint.media_type
         response.headers["cache-control"] = "no-store"
         return response
 

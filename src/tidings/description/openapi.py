@@ -1,0 +1,429 @@
+"""An OpenAPI 3.1 document of the resources, as one who asks may know them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final
+
+from tidings.description.names import component_names
+from tidings.description.schemas import Schema, filter_schema, id_schema, value_schema
+from tidings.schema import Field, Relationship, ResourceRegistry, ResourceType, SearchField
+from tidings.schema.fields import MISSING
+
+OPENAPI_VERSION: Final = "3.1.0"
+_MEDIA_TYPE: Final = "application/vnd.api+json"
+_BY_ID: Final = SearchField("id", "id", "in", ("id",))
+Document = dict[str, Any]
+
+
+def openapi_document(
+    registry: ResourceRegistry,
+    *,
+    title: str,
+    version: str,
+    prefix: str = "",
+    only: Collection[str] | None = None,
+    secured: bool = True,
+) -> Document:
+    """Describe resources below a URL path.
+
+    ``registry`` is that of who asks (`ResourceRegistry.seen_by`): a field that they may not read
+    is not there. ``only`` names the resources that are described, None: all; relationships to
+    others are shown as far as documents show them. ``secured``: a bearer token may be sent.
+    """
+    shown = [one for one in registry if only is None or one.name in only]
+    names = component_names(one.name for one in registry)
+    writer = _Writer(registry, names, {one.name for one in shown})
+    paths: Document = {}
+    for resource in shown:
+        writer.describe(resource)
+        paths |= {f"{prefix}{path}": item for path, item in writer.paths(resource).items()}
+    components: Document = {
+        "schemas": dict(sorted(writer.schemas.items())) | _COMMON,
+        "responses": {"Error": _response("What was wrong", "ErrorDocument")},
+    }
+    document: Document = {
+        "openapi": OPENAPI_VERSION,
+        "info": {"title": title, "version": version},
+        "paths": paths,
+        "components": components,
+        "tags": [{"name": one.name} for one in shown],
+    }
+    if secured:
+        components["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+        }
+        # Whether a token is needed is the resource's business.
+        document["security"] = [{}, {"bearer": []}]
+    return document
+
+
+class _Writer:
+    """Collects the schemas of resources, and writes their paths."""
+
+    def __init__(
+        self, registry: ResourceRegistry, names: Mapping[str, str], shown: Collection[str]
+    ) -> None:
+        self.schemas: dict[str, Schema] = {}
+        self._registry = registry
+        self._names = names
+        self._shown = shown
+
+    # Schemas
+
+    def describe(self, resource: ResourceType) -> None:
+        """Add the schemas of a resource."""
+        name = self._names[resource.name]
+        attributes = {key: one for key, one in resource.fields.items() if _is_shown(one)}
+        writable = {key: one for key, one in attributes.items() if not one.read_only}
+        links = self._relationships(resource)
+        identity = {"type": {"const": resource.name}, "id": id_schema(resource)}
+        self.schemas[f"{name}Attributes"] = _object(
+            {key: value_schema(one) for key, one in attributes.items()}, attributes
+        )
+        if links:
+            self.schemas[f"{name}Relationships"] = _object(
+                {key: self._shown_relationship(one) for key, one in links.items()}, links
+            )
+        self.schemas[f"{name}Identifier"] = _object(identity, identity)
+        members = {"attributes": _ref(f"{name}Attributes")}
+        if links:
+            members["relationships"] = _ref(f"{name}Relationships")
+        own = identity | members | {"links": _object({"self": _URL}, ["self"])}
+        self.schemas[name] = _object(own, own)
+        self._describe_writes(resource, name, writable, links)
+        self._describe_documents(name, links)
+
+    def _describe_writes(
+        self,
+        resource: ResourceType,
+        name: str,
+        writable: Mapping[str, Field],
+        links: Mapping[str, Relationship],
+    ) -> None:
+        needed = [key for key, one in writable.items() if _is_needed(one)]
+        needed_links = [
+            key
+            for key, one in links.items()
+            if not one.to_many and _is_needed(resource.fields[one.foreign_key])
+        ]
+        values = {key: value_schema(one) for key, one in writable.items()}
+        targets = {key: self._written_relationship(one) for key, one in links.items()}
+        is_new: Schema = {"type": {"const": resource.name}}
+        if resource.client_ids:
+            is_new["id"] = id_schema(resource)
+        for suffix, own, required, required_links in (
+            ("Create", is_new, needed, needed_links),
+            ("Update", is_new | {"id": id_schema(resource)}, [], []),
+        ):
+            members = own | {"attributes": _object(values, required, closed=True)}
+            if links:
+                members["relationships"] = _object(targets, required_links, closed=True)
+            wanted = ["type", *(["id"] if suffix == "Update" else [])]
+            wanted += ["attributes"] if required else []
+            wanted += ["relationships"] if required_links else []
+            self.schemas[f"{name}{suffix}"] = _object(members, wanted)
+            self.schemas[f"{name}{suffix}Document"] = _object(
+                {"data": _ref(f"{name}{suffix}")}, ["data"]
+            )
+
+    def _describe_documents(self, name: str, links: Mapping[str, Relationship]) -> None:
+        common: Schema = {"jsonapi": _ref("JsonApi"), "meta": _ref("Meta"), "links": _ref("Links")}
+        needed = ["jsonapi", "data", "links", "meta"]
+        included = self._included(links.values())
+        if included is not None:
+            self.schemas[f"{name}Included"] = included
+            common["included"] = {"type": "array", "items": _ref(f"{name}Included")}
+        one, many = _ref(name), {"type": "array", "items": _ref(name)}
+        paged = common | {"meta": _ref("PageMeta"), "links": _ref("PageLinks")}
+        self.schemas[f"{name}Document"] = _object(common | {"data": one}, needed)
+        self.schemas[f"{name}List"] = _object(paged | {"data": many}, needed)
+
+    def _included(self, links: Iterable[Relationship]) -> Schema | None:
+        """Anything that a path of ``include`` can lead to."""
+        found: dict[str, None] = {}
+        waiting = [link.target for link in links]
+        while waiting:
+            target = waiting.pop()
+            if target not in found and target in self._shown:
+                found[target] = None
+                waiting += [
+                    one.target for one in self._relationships(self._registry[target]).values()
+                ]
+        if not found:
+            return None
+        names = {target: self._names[target] for target in sorted(found)}
+        mapping = {target: f"#/components/schemas/{one}" for target, one in names.items()}
+        return {
+            "oneOf": [_ref(one) for one in names.values()],
+            "discriminator": {"propertyName": "type", "mapping": mapping},
+        }
+
+    def _relationships(self, resource: ResourceType) -> dict[str, Relationship]:
+        """Those that documents show."""
+        return {
+            name: link
+            for name, link in resource.relationships.items()
+            if link.to_many or not resource.fields[link.foreign_key].hidden
+        }
+
+    def _identifier(self, link: Relationship) -> Schema:
+        if link.target in self._shown:
+            return _ref(f"{self._names[link.target]}Identifier")
+        target = self._registry[link.target]
+        members = {"type": {"const": link.target}, "id": id_schema(target)}
+        return _object(members, members)
+
+    def _linkage(self, link: Relationship, *, is_nullable: bool = True) -> Schema:
+        one = self._identifier(link)
+        if link.to_many:
+            return {"type": "array", "items": one}
+        return {"oneOf": [one, {"type": "null"}]} if is_nullable else one
+
+    def _shown_relationship(self, link: Relationship) -> Schema:
+        members = {"links": _ref("RelationshipLinks"), "data": self._linkage(link)}
+        return _object(members, ["links"] if link.to_many else ["links", "data"])
+
+    def _written_relationship(self, link: Relationship) -> Schema:
+        return _object({"data": self._linkage(link)}, ["data"])
+
+    # Paths
+
+    def paths(self, resource: ResourceType) -> Document:
+        """The paths of a resource."""
+        name = self._names[resource.name]
+        record = {"name": "id", "in": "path", "required": True, "schema": id_schema(resource)}
+        shown = [*self._shown_parameters(resource)]
+        found: Document = {
+            f"/{resource.name}": {
+                "get": self._operation(
+                    resource, f"list{_plural(name)}", f"{name}List", self._parameters(resource)
+                ),
+                "post": self._operation(
+                    resource, f"create{name}", f"{name}Document", shown, f"{name}Create", "201"
+                ),
+            },
+            f"/{resource.name}/{{id}}": {
+                "parameters": [record],
+                "get": self._operation(resource, f"get{name}", f"{name}Document", shown),
+                "patch": self._operation(
+                    resource, f"update{name}", f"{name}Document", shown, f"{name}Update"
+                ),
+                "put": self._operation(
+                    resource, f"replace{name}", f"{name}Document", shown, f"{name}Update"
+                ),
+                "delete": self._operation(resource, f"delete{name}"),
+            },
+        }
+        if resource.client_ids:
+            put = found[f"/{resource.name}/{{id}}"]["put"]
+            put["responses"]["201"] = _response("It was made", f"{name}Document")
+        for key, link in self._relationships(resource).items():
+            if link.target in self._shown:
+                found |= self._relationship_paths(resource, name, record, key, link)
+        return found
+
+    def _relationship_paths(
+        self, resource: ResourceType, name: str, record: Schema, key: str, link: Relationship
+    ) -> Document:
+        target, other = self._registry[link.target], self._names[link.target]
+        label = f"{name}{key[:1].upper()}{key[1:]}"
+        linkage = f"{label}Linkage"
+        body = _object({"data": self._linkage(link)}, ["data"])
+        self.schemas[f"{linkage}Write"] = body
+        common = {"jsonapi": _ref("JsonApi"), "meta": _ref("Meta"), "links": _ref("Links")}
+        needed = ["jsonapi", "data", "links", "meta"]
+        if link.to_many:
+            common |= {"meta": _ref("PageMeta"), "links": _ref("PageLinks")}
+            related, parameters = f"{other}List", [*self._parameters(target)]
+        else:
+            related = f"{other}DocumentOrNull"
+            self.schemas[related] = {
+                "oneOf": [
+                    _ref(f"{other}Document"),
+                    _object(common | {"data": {"type": "null"}}, needed),
+                ]
+            }
+            parameters = [*self._shown_parameters(target)]
+        self.schemas[linkage] = _object(common | {"data": self._linkage(link)}, needed)
+        methods = {"patch": "replace"} | (
+            {"post": "add", "delete": "remove"} if link.to_many else {}
+        )
+        writes = {
+            method: self._operation(resource, f"{verb}{label}", None, [], f"{linkage}Write")
+            for method, verb in methods.items()
+        }
+        paging = [*_paging(target)] if link.to_many else []
+        return {
+            f"/{resource.name}/{{id}}/{key}": {
+                "parameters": [record],
+                "get": self._operation(resource, f"get{label}", related, parameters),
+            },
+            f"/{resource.name}/{{id}}/relationships/{key}": {
+                "parameters": [record],
+                "get": self._operation(resource, f"get{linkage}", linkage, paging),
+                **writes,
+            },
+        }
+
+    def _operation(
+        self,
+        resource: ResourceType,
+        operation: str,
+        answer: str | None = None,
+        parameters: Iterable[Schema] = (),
+        body: str | None = None,
+        status: str = "200",
+    ) -> Document:
+        is_written = body is not None and answer is not None
+        found: Document = {"operationId": operation, "tags": [resource.name]}
+        parameters = list(parameters)
+        if parameters:
+            found["parameters"] = parameters
+        if body is not None:
+            schema = _ref(f"{body}Document" if is_written else body)
+            found["requestBody"] = {"required": True, "content": {_MEDIA_TYPE: {"schema": schema}}}
+        if answer is None:
+            found["responses"] = {"204": {"description": "Done"}}
+        else:
+            found["responses"] = {status: _response("The answer", answer)}
+        found["responses"]["default"] = {"$ref": "#/components/responses/Error"}
+        return found
+
+    def _parameters(self, resource: ResourceType) -> list[Schema]:
+        """Those of a list."""
+        filters = {"id": _BY_ID} | dict(resource.search or {})
+        found = [
+            _parameter(f"filter[{name}]", filter_schema(resource, entry))
+            for name, entry in filters.items()
+        ]
+        names = [name for name in ("id", *resource.fields) if resource.sortable(name)]
+        order = [sign + name for name in names for sign in ("", "-")]
+        found.append(_parameter("sort", {"type": "array", "items": {"enum": order}}))
+        return [*found, *_paging(resource), *self._shown_parameters(resource)]
+
+    def _shown_parameters(self, resource: ResourceType) -> Iterable[Schema]:
+        """What an answer is to show."""
+        links = self._relationships(resource)
+        texts: Schema = {"type": "array", "items": {"type": "string"}}
+        if links:
+            example = next(iter(links))
+            yield _parameter(
+                "include", texts, f"Paths of relationships, as `{example}`: those of this resource "
+                f"are {', '.join(links)}"
+            )  # fmt: skip
+        yield _parameter(
+            f"fields[{resource.name}]",
+            texts,
+            "Only these members of attributes and relationships, also of those that are required",
+        )
+
+
+_URL: Final[Schema] = {"type": "string", "format": "uri-reference"}
+
+
+def _object(
+    properties: Mapping[str, Schema], required: Iterable[str] = (), *, closed: bool = False
+) -> Schema:
+    found: Schema = {"type": "object", "properties": dict(properties)}
+    needed = list(required)
+    if needed:
+        found["required"] = needed
+    if closed:
+        found["additionalProperties"] = False
+    return found
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _response(description: str, schema: str) -> Document:
+    return {"description": description, "content": {_MEDIA_TYPE: {"schema": _ref(schema)}}}
+
+
+def _parameter(name: str, schema: Schema, description: str = "") -> Schema:
+    found: Schema = {"name": name, "in": "query", "schema": schema}
+    if description:
+        found["description"] = description
+    if schema["type"] == "array":
+        found |= {"style": "form", "explode": False}
+    elif schema["type"] == "object":
+        found |= {"style": "deepObject", "explode": True}
+    return found
+
+
+def _paging(resource: ResourceType) -> Iterable[Schema]:
+    yield _parameter("page[number]", {"type": "integer", "minimum": 1, "default": 1})
+    most = resource.max_page_size
+    size = {"type": "integer", "minimum": 1, "maximum": most, "default": resource.page_size}
+    yield _parameter("page[size]", size)
+
+
+def _is_shown(field: Field) -> bool:
+    return field.is_attribute and not field.hidden
+
+
+def _is_needed(field: Field) -> bool:
+    return field.required and field.default is MISSING
+
+
+def _plural(name: str) -> str:
+    return name if name.endswith("s") else f"{name}s"
+
+
+_COMMON: Final[dict[str, Schema]] = {
+    "JsonApi": _object({"version": {"const": "1.1"}}, ["version"]),
+    "Links": _object({"self": _URL}, ["self"]),
+    "RelationshipLinks": _object({"self": _URL, "related": _URL}, ["self", "related"]),
+    "PageLinks": _object(
+        {"self": _URL}
+        | {name: {"type": ["string", "null"]} for name in ("first", "prev", "next", "last")},
+        ["self", "first", "prev", "next", "last"],
+    ),
+    "Meta": _object(
+        {
+            "cursor": {
+                "type": "string",
+                "description": "A place in the order of changes before what was read",
+            }
+        },
+        ["cursor"],
+    ),
+    "PageMeta": _object(
+        {
+            "cursor": {"type": "string"},
+            "page": _object(
+                {name: {"type": "integer"} for name in ("number", "size", "total", "pages")},
+                ["number", "size", "total", "pages"],
+            ),
+        },
+        ["cursor", "page"],
+    ),
+    "ErrorDocument": _object(
+        {
+            "jsonapi": _ref("JsonApi"),
+            "errors": {
+                "type": "array",
+                "items": _object(
+                    {
+                        "id": {"type": "string"},
+                        "status": {"type": "string"},
+                        "code": {"type": "string"},
+                        "title": {"type": "string"},
+                        "detail": {"type": "string"},
+                        "source": _object(
+                            {
+                                name: {"type": "string"}
+                                for name in ("pointer", "parameter", "header")
+                            }
+                        ),
+                        "meta": {"type": "object"},
+                    },
+                    ["status", "code", "title", "detail"],
+                ),
+            },
+        },
+        ["errors"],
+    ),
+}

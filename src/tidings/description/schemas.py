@@ -1,0 +1,93 @@
+"""JSON Schemas (2020-12) of fields: what documents hold, and what writes and filters take."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any, Final
+
+from tidings.schema import Field, ResourceType, SearchField
+from tidings.schema.fields import LEFT_TO_DATABASE, MISSING
+from tidings.schema.types import INT64_MAX, INT64_MIN, TypeName
+
+Schema = dict[str, Any]
+_PLAIN: Final[dict[TypeName, Schema]] = {
+    "string": {"type": "string"},
+    "text": {"type": "string"},
+    "id": {"type": "string"},
+    "uuid": {"type": "string", "format": "uuid"},
+    "enum": {"type": "string"},
+    "number": {"type": "number"},
+    "integer": {"type": "integer", "minimum": INT64_MIN, "maximum": INT64_MAX},
+    "decimal": {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]+)?$"},
+    "boolean": {"type": "boolean"},
+    "date": {"type": "string", "format": "date"},
+    "dateTime": {"type": "string", "format": "date-time"},
+    "time": {"type": "string", "pattern": r"^[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?$"},
+    "array": {"type": "array"},
+    "object": {"type": "object"},
+}
+_BOUNDS: Final = {
+    "array": ("minItems", "maxItems"),
+    "number": ("minimum", "maximum"),
+    "integer": ("minimum", "maximum"),
+    "string": ("minLength", "maxLength"),
+    "text": ("minLength", "maxLength"),
+}
+
+
+def value_schema(field: Field) -> Schema:
+    """What a field holds."""
+    schema = dict(_PLAIN[field.type])
+    bounds = zip(_BOUNDS.get(field.type, ()), (field.min, field.max), strict=False)
+    schema |= {key: bound for key, bound in bounds if bound is not None}
+    if field.items is not None:
+        schema["items"] = nullable(_PLAIN[field.items])
+    if field.enum is not None:
+        schema["enum"] = [_json(item) for item in field.enum]
+    if field.nullable:
+        schema = nullable(schema)
+    if field.default not in (MISSING, LEFT_TO_DATABASE, None) and not callable(field.default):
+        schema["default"] = _json(field.default)
+    if field.read_only:
+        schema["readOnly"] = True
+    return schema
+
+
+def nullable(schema: Schema) -> Schema:
+    """The same, or null."""
+    found = schema | {"type": [schema["type"], "null"]}
+    if "enum" in schema:
+        found["enum"] = [*schema["enum"], None]
+    return found
+
+
+def id_schema(resource: ResourceType) -> Schema:
+    """The id of a record, which documents hold as a text."""
+    if resource.id_type == "integer":
+        return {"type": "string", "pattern": "^(0|-?[1-9][0-9]*)$"}
+    return {"type": "string"} | ({"format": "uuid"} if resource.id_type == "uuid" else {})
+
+
+def filter_schema(resource: ResourceType, entry: SearchField) -> Schema:
+    """What a filter takes in a query string."""
+    if entry.columns == ("id",):
+        one = id_schema(resource)
+    else:
+        one = dict(_PLAIN[entry.type])
+        field = resource.fields.get(entry.columns[0]) if entry.columns else None
+        if entry.type in ("enum", "string") and field is not None and field.enum is not None:
+            one["enum"] = [_json(item) for item in field.enum]
+    if entry.operator in ("in", "between") and one["type"] != "array":
+        bounds = {"minItems": 2, "maxItems": 2} if entry.operator == "between" else {}
+        return {"type": "array", "items": one} | bounds
+    if one["type"] == "array":
+        one["items"] = {"type": "string"}
+    return one
+
+
+def _json(value: object) -> Any:
+    """A declared value as a document would have it."""
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else value
