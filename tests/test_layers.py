@@ -19,7 +19,17 @@ SOURCE = Path(__file__).parent.parent / "src" / PACKAGE
 # From the ground up. A part is a module or a package directly below `tidings`.
 ROWS: tuple[frozenset[str], ...] = (
     frozenset(
-        {"_version", "cache", "counting", "errors", "hooks", "identity", "numbers", "values"}
+        {
+            "_version",
+            "cache",
+            "counting",
+            "errors",
+            "hooks",
+            "identity",
+            "memory",
+            "numbers",
+            "values",
+        }
     ),
     frozenset({"schema", "socketio"}),
     frozenset({"filters"}),
@@ -52,7 +62,7 @@ ROWS: tuple[frozenset[str], ...] = (
 STRANGERS = (frozenset({"jsonapi", "realtime", "description"}), frozenset({"schema", "socketio"}))
 
 # `auth` stands beside the way of a change: it sees little of it, and only assembly sees it.
-SEEN_BY_AUTH = frozenset({"cache", "errors", "identity", "hooks", "schema"})
+SEEN_BY_AUTH = frozenset({"cache", "errors", "identity", "hooks", "memory", "schema"})
 SEES_AUTH = frozenset({"__init__", "api", "plugins", "diagnosis"})
 
 # What uses the package as anybody would: through the names in `tidings.__all__`.

@@ -17,6 +17,7 @@ from tidings.errors import (
     RequestError,
 )
 from tidings.identity import Identity, enriched, proved_of
+from tidings.memory import memory_of
 from tidings.values import without_values
 
 Identify = Callable[[Identity], Awaitable[Identity | None] | Identity | None]
@@ -102,7 +103,7 @@ class Identities:
 
 
 def _weight(key: _Key, kept: tuple[float, Identity]) -> int:
-    return 500 + len(repr(key[0].claims)) + len(repr(kept[1].claims))
+    return 2_000 + 2 * memory_of(key[0].claims) + 2 * memory_of(kept[1].claims)
 
 
 def check_identify(identify: object) -> None:

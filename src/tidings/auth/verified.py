@@ -10,9 +10,12 @@ from typing import Final
 from tidings.auth.keys import VerificationKey
 from tidings.cache import Cache
 from tidings.identity import Identity
+from tidings.memory import memory_of
 
 MAX_BYTES: Final = 8_000_000
-"""The tokens that are remembered come to so many bytes; what their identities hold is as much."""
+"""The identities of the tokens that are remembered come to so many bytes."""
+_WITHOUT_CLAIMS: Final = 1_500
+"""About what is held of a token and its identity beside the claims."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,11 @@ class VerifiedTokens:
 
     def put(self, token: str, identity: Identity, key: VerificationKey, key_id: str | None) -> None:
         """Remember a token."""
-        self._kept.put(_digest(token), Verified(identity, key, key_id, len(token)))
+        self._kept.put(_digest(token), Verified(identity, key, key_id, _weight(identity)))
+
+
+def _weight(identity: Identity) -> int:
+    return _WITHOUT_CLAIMS + 2 * memory_of(identity.claims)  # they are compared in another form
 
 
 def _digest(token: str) -> bytes:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from sys import getsizeof
 from typing import Any, Final
-
-import msgspec
 
 from tidings.cache import Cache
 from tidings.feed.change import Change, Notice
+from tidings.memory import memory_of
 
 MAX_VALUE: Final = 65_536
-"""A change carries no value that is longer, in letters or bytes of JSON."""
+"""A change carries no value that takes more bytes in memory."""
 MAX_IMAGE: Final = 262_144
-"""Nor a record that is longer in all."""
+"""Nor a record that takes more in all."""
 _LONG: Final = 512
 """Values of this length are worth being held once only."""
 _NOTICE: Final = 400
@@ -73,7 +73,7 @@ class Interned:
     """Long texts that are the same are held once, however many changes carry them."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._kept: Cache[str, str] = Cache(max_bytes, lambda text, _: len(text))
+        self._kept: Cache[str, str] = Cache(max_bytes, lambda text, _: getsizeof(text))
 
     def share(self, notice: Notice) -> Notice:
         """The notice with texts that other notices hold, too."""
@@ -101,14 +101,10 @@ def _is_long(value: Any) -> bool:
 
 
 def weigh(value: Any) -> int:
+    """About how many bytes a value takes in memory."""
     if isinstance(value, str):
-        return len(value)
-    if isinstance(value, list | dict | tuple) and value:
-        try:
-            return len(msgspec.json.encode(value))
-        except (TypeError, ValueError, RecursionError):  # whatever it is, it is no array of JSON
-            return len(repr(value))
-    return _SMALL
+        return getsizeof(value)
+    return memory_of(value) if isinstance(value, list | dict | tuple) else _SMALL
 
 
 def _without(image: Image, names: set[str]) -> Image:
