@@ -42,6 +42,7 @@ changes = st.builds(
     at=st.datetimes(timezones=st.just(UTC)).map(lambda value: value.replace(fold=0)),
     derived=st.booleans(),
     unknown=st.frozensets(st.text(max_size=5), max_size=2),
+    resynced=st.frozensets(st.text(max_size=5), max_size=2),
 ).filter(lambda change: (change.before, change.after) != (None, None))
 invalidations = st.builds(
     Invalidation, st.none() | st.text(), st.none() | st.frozensets(st.text(max_size=5), max_size=3)

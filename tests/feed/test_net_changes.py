@@ -92,4 +92,6 @@ def test_what_an_invalidation_of_the_same_transaction_concerns_is_known_of_no_ch
         assert net_changes(list(order([derived, other]))) == list(order([derived, other]))
         for kept in (own, both):
             found = [one for one in net_changes(list(order([kept, lost]))) if one != lost]
-            assert found == [replace(kept, unknown=frozenset({"seats.user"}))]
+            assert found == [
+                replace(kept, unknown=lost.paths or frozenset(), resynced=lost.paths or frozenset())
+            ]

@@ -71,11 +71,14 @@ def test_an_invalidation_is_rolled_back_like_a_change_and_only_the_last_one_stay
     log.rollback_to("a")
     log.record(second)
     of_names = frozenset({"a.name"})
-    assert log.take() == [names, *(replace(one, unknown=of_names) for one in (first, second))]
+    assert log.take() == [
+        names,
+        *(replace(one, unknown=of_names, resynced=of_names) for one in (first, second)),
+    ]
     for notice in (names, states, first, names, second):
         log.record(notice)
     both = of_names | {"a.state"}
-    known = [replace(one, unknown=both) for one in (first, second)]
+    known = [replace(one, unknown=both, resynced=both) for one in (first, second)]
     assert log.take() == [states, known[0], names, known[1]]
 
 

@@ -38,6 +38,8 @@ class Change:
     """Paths with more values than are read: what filters on them come to is not known."""
     trace: str | None = None
     """Where it is traced: the place of its commit in that trace, as a W3C ``traceparent``."""
+    resynced: frozenset[str] = frozenset()
+    """Those of ``unknown`` whose watchers an invalidation of the same transaction has refetch."""
 
 
 @dataclass(frozen=True, slots=True)

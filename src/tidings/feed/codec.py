@@ -54,8 +54,10 @@ def encode_notice(notice: Notice) -> bytes:
         before,
         after,
     ]
-    if notice.trace is not None:
+    if notice.trace is not None or notice.resynced:
         fields.append(notice.trace)
+    if notice.resynced:
+        fields.append(sorted(notice.resynced))
     return msgspec.msgpack.encode(fields)
 
 
@@ -90,6 +92,7 @@ class _Fields(msgspec.Struct, array_like=True):
     before: dict[str, Any] | None
     after: dict[str, Any] | None
     trace: Any = None
+    resynced: Any = None
 
 
 def _change(fields: _Fields) -> Change:
@@ -108,6 +111,7 @@ def _change(fields: _Fields) -> Change:
         fields.derived,
         frozenset(fields.unknown),
         fields.trace if isinstance(fields.trace, str) else None,
+        frozenset(msgspec.convert(fields.resynced or [], list[str])),
     )
 
 

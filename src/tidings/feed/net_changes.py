@@ -50,7 +50,7 @@ def _without_lost(
             paths = lost[change.resource]
             if change.derived and not _differs(change, paths):
                 continue  # whom it concerns is told to refetch
-            change = replace(change, unknown=change.unknown | paths)
+            change = replace(change, unknown=change.unknown | paths, resynced=paths)
         kept.append(change)
     return kept
 

@@ -177,8 +177,9 @@ class Dispatcher:
             for way, subscription_id, members in packets
         )
         self.counters.told(await self._send(messages, cursor.offset, answers=answers))
-        if change.unknown:
-            await self._invalidate(service, Invalidation(change.resource, change.unknown))
+        unknown = change.unknown - change.resynced
+        if unknown:
+            await self._invalidate(service, Invalidation(change.resource, unknown))
         await self._give_way()
 
     async def _match(self, change: Change) -> Transitions:

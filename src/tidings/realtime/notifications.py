@@ -70,6 +70,7 @@ def without_values(change: Change) -> Change:
         before=None if change.before is None else _NO_VALUES,
         after=None if change.after is None else _NO_VALUES,
         unknown=frozenset(),
+        resynced=frozenset(),
     )
 
 
