@@ -24,9 +24,11 @@ from tidings import (
     Identity,
     JWTAuthPlugin,
     OperationContext,
+    RelatedNotFound,
     RestApiPlugin,
     SocketIOPlugin,
     SqlAlchemyPlugin,
+    ValidationFailed,
 )
 from tidings.realtime.subscriptions import Subscriber
 
@@ -237,6 +239,21 @@ async def test_to_many_relationships_in_documents(http: Client) -> None:
         refused = await write(method, place, 99, title="refused")
         error(refused, 404, "RELATED_NOT_FOUND", pointer=pointer)
     assert [one["attributes"]["title"] for one in await http.data("/posts")] == ["a", "b", "put"]
+
+
+async def test_python_writes_them_by_name(http: Client, library: Api) -> None:
+    await blog(http)
+    made = await library.resources.posts.post({"title": "new", "comments": ["1", 4]})
+    assert await comments(http, 3) == ["1", "4"]
+    await library.resources.posts.patch(made["id"], {"comments": ["4"]})
+    assert await comments(http, 3) == ["4"]
+    await library.resources.posts.put(made["id"], {"title": "put", "comments": []})
+    assert await comments(http, 3) == []
+    for wrong in ("4", 4, {"id": "4"}, None):
+        with pytest.raises(ValidationFailed, match="expected a list of ids"):
+            await library.resources.posts.patch(3, {"comments": wrong})
+    with pytest.raises(RelatedNotFound):
+        await library.resources.posts.patch(3, {"comments": ["99"]})
 
 
 # Permissions, policies and what is told

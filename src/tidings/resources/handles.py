@@ -10,7 +10,7 @@ from typing import Any
 from tidings.errors import InvalidRequest, NotFound, Problem, ValidationFailed
 from tidings.filters import EVERYTHING, build_clause, build_filters
 from tidings.identity import ANONYMOUS, TRUSTED, Asker, Trusted, asker
-from tidings.resources.drafts import Draft
+from tidings.resources.drafts import Draft, Members
 from tidings.resources.includes import parse_include
 from tidings.resources.operations import Operations
 from tidings.resources.results import Selection
@@ -121,7 +121,10 @@ class ResourceHandle:
         auth: Asker | None = TRUSTED,
         transaction: TransactionLike = None,
     ) -> Record:
-        """Make a record; ``values`` may hold an ``id`` and name to-one relationships."""
+        """Make a record; ``values`` may hold an ``id`` and name relationships.
+
+        A to-one relationship is an id or None, a to-many one a list of the ids that it is to have.
+        """
         found = await self._operations.post(
             self._resource.name,
             lambda view: _draft(view, values, is_new=True),
@@ -216,12 +219,16 @@ def _record(row: Row) -> Record:
 
 
 def _draft(view: View, values: Mapping[str, Any], *, is_new: bool = False) -> Draft:
-    """To-one relationships by name become their foreign keys."""
+    """To-one relationships by name become their foreign keys; to-many ones are lists of ids."""
     given: Record = {}
+    members: dict[str, Members] = {}
     for name, value in values.items():
         link = view.resource.relationships.get(name)
-        if link is not None and link.to_many:
-            problem = Problem(name, "a to-many relationship cannot be set here")
+        if link is None or not link.to_many:
+            given[name if link is None else link.foreign_key] = value
+        elif isinstance(value, list | tuple):
+            members[name] = Members([str(key) for key in value])
+        else:
+            problem = Problem(name, "expected a list of ids")
             raise ValidationFailed([problem], resource=view.resource.name)
-        given[name if link is None else link.foreign_key] = value
-    return Draft(given, given.pop("id", None) if is_new else None)
+    return Draft(given, given.pop("id", None) if is_new else None, members=members)
