@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from random import Random
 from typing import Any
 
 import httpx
@@ -254,6 +257,28 @@ async def test_python_writes_them_by_name(http: Client, library: Api) -> None:
             await library.resources.posts.patch(3, {"comments": wrong})
     with pytest.raises(RelatedNotFound):
         await library.resources.posts.patch(3, {"comments": ["99"]})
+
+
+async def test_many_who_write_the_same_relationships(http: Client) -> None:
+    """Everybody gets an answer that they can act on, and a record is in one place at any time."""
+    await blog(http)
+    statuses: Counter[int] = Counter()
+
+    async def write(worker: int) -> None:
+        r = Random(worker)
+        for _ in range(12):
+            method = r.choice(("POST", "PATCH", "DELETE"))
+            url = f"/posts/{r.randint(1, 2)}/relationships/comments"
+            response = await http.write(method, url, linkage("comments", *r.sample(range(1, 5), 2)))
+            statuses[response.status_code] += 1
+            if response.status_code == 409:
+                error(response, 409, "CHANGED_MEANWHILE", pointer="/data")
+
+    await asyncio.gather(*(write(worker) for worker in range(6)))
+    assert statuses.keys() <= {204, 409, 503}, statuses
+    assert statuses[204] > 20, statuses
+    found = [*await comments(http, 1), *await comments(http, 2)]
+    assert len(found) == len(set(found))
 
 
 # Permissions, policies and what is told
