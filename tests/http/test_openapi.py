@@ -158,6 +158,17 @@ async def test_what_writes_refuse_the_description_refuses(http: Client) -> None:
         assert (await http.write("POST", "/posts", body)).status_code == 422, wrong
 
 
+async def test_a_default_is_said_in_words(http: Client) -> None:
+    schemas = (await described(http))["components"]["schemas"]
+    create, update = (
+        schemas[name]["properties"]["attributes"]["properties"]["status"]
+        for name in ("PostCreate", "PostUpdate")
+    )
+    assert create["description"] == 'Default: "draft"'
+    assert "default" not in create  # of which openapi-typescript makes a member that must be given
+    assert "description" not in update  # PATCH leaves what is not given
+
+
 async def test_names_are_pleasant(http: Client) -> None:
     document = await described(http)
     names = document["components"]["schemas"].keys()

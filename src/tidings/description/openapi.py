@@ -6,7 +6,13 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from tidings.description.names import component_names
-from tidings.description.schemas import Schema, filter_schema, id_schema, value_schema
+from tidings.description.schemas import (
+    Schema,
+    filter_schema,
+    id_schema,
+    new_value_schema,
+    value_schema,
+)
 from tidings.schema import Field, Relationship, ResourceRegistry, ResourceType, SearchField
 from tidings.schema.fields import MISSING
 
@@ -107,16 +113,17 @@ class _Writer:
             for key, one in links.items()
             if not one.to_many and _is_needed(resource.fields[one.foreign_key])
         ]
+        fresh = {key: new_value_schema(one) for key, one in writable.items()}
         values = {key: value_schema(one) for key, one in writable.items()}
         targets = {key: self._written_relationship(one) for key, one in links.items()}
         is_new: Schema = {"type": {"const": resource.name}}
         if resource.client_ids:
             is_new["id"] = id_schema(resource)
-        for suffix, own, required, required_links in (
-            ("Create", is_new, needed, needed_links),
-            ("Update", is_new | {"id": id_schema(resource)}, [], []),
+        for suffix, own, fields, required, required_links in (
+            ("Create", is_new, fresh, needed, needed_links),
+            ("Update", is_new | {"id": id_schema(resource)}, values, [], []),
         ):
-            members = own | {"attributes": _object(values, required, closed=True)}
+            members = own | {"attributes": _object(fields, required, closed=True)}
             if links:
                 members["relationships"] = _object(targets, required_links, closed=True)
             wanted = ["type", *(["id"] if suffix == "Update" else [])]

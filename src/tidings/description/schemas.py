@@ -6,6 +6,8 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, Final
 
+import msgspec
+
 from tidings.schema import Field, ResourceType, SearchField
 from tidings.schema.fields import LEFT_TO_DATABASE, MISSING
 from tidings.schema.types import INT64_MAX, INT64_MIN, TypeName
@@ -47,10 +49,18 @@ def value_schema(field: Field) -> Schema:
         schema["enum"] = [_json(item) for item in field.enum]
     if field.nullable:
         schema = nullable(schema)
-    if field.default not in (MISSING, LEFT_TO_DATABASE, None) and not callable(field.default):
-        schema["default"] = _json(field.default)
     if field.read_only:
         schema["readOnly"] = True
+    return schema
+
+
+def new_value_schema(field: Field) -> Schema:
+    """What a field takes when a record is made. Its default is said in words: generators of types
+    take a schema's ``default`` for a promise that there is a value.
+    """
+    schema = value_schema(field)
+    if field.default not in (MISSING, LEFT_TO_DATABASE, None) and not callable(field.default):
+        schema["description"] = f"Default: {msgspec.json.encode(_json(field.default)).decode()}"
     return schema
 
 
