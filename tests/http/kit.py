@@ -253,3 +253,12 @@ async def serving(api: Api, **options: Any) -> AsyncIterator[Client]:
         Client(f"{url}{api.prefix}", **options) as client,
     ):
         yield client
+
+
+@contextlib.asynccontextmanager
+async def serving_quietly(api: Api) -> AsyncIterator[Client]:
+    """The same; at the end nothing unforeseen must have been logged."""
+    with watched_logs() as records:
+        async with serving(api) as client:
+            yield client
+    assert tracebacks(records) == []

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.http.conftest import declare_library
-from tests.http.kit import Client, error, serving, tracebacks, watched_logs
+from tests.http.kit import Client, error, serving_quietly
 
 from tidings import Api, RestApiPlugin, SqlAlchemyPlugin
 
@@ -24,10 +24,8 @@ async def library(database_url: str) -> AsyncIterator[Api]:
 
 @pytest.fixture
 async def http(library: Api) -> AsyncIterator[Client]:
-    with watched_logs() as records:
-        async with serving(library) as client:
-            yield client
-    assert tracebacks(records) == []
+    async with serving_quietly(library) as client:
+        yield client
 
 
 async def test_records_are_made_found_changed_and_deleted(http: Client) -> None:

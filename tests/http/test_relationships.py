@@ -17,8 +17,7 @@ from tests.http.kit import (
     document,
     error,
     serving,
-    tracebacks,
-    watched_logs,
+    serving_quietly,
 )
 from tests.realtime.kit import Wire, delivered
 
@@ -71,10 +70,8 @@ async def library(database_url: str) -> AsyncIterator[Api]:
 
 @pytest.fixture
 async def http(library: Api) -> AsyncIterator[Client]:
-    with watched_logs() as records:
-        async with serving(library) as client:
-            yield client
-    assert tracebacks(records) == []
+    async with serving_quietly(library) as client:
+        yield client
 
 
 def linkage(resource: str, *ids: Any) -> dict[str, Any]:
