@@ -273,7 +273,7 @@ async def test_pages_that_make_no_sense_are_refused(http: Client) -> None:
         for value in values:
             response = await http.get("/posts", params={f"page[{name}]": value})
             error(response, 400, "INVALID_PARAMETER", parameter=f"page[{name}]")
-    for key in ("page", "page[offset]", "page[]", "page[size][a]"):
+    for key in ("page", "page[start]", "page[]", "page[size][a]"):
         response = await http.get("/posts", params={key: "1"})
         error(response, 400, "INVALID_PARAMETER", parameter=key)
 
@@ -285,3 +285,41 @@ async def test_parameters_that_nobody_knows_are_refused(http: Client, posts: lis
     for key in ("sort", "page[size]", "filter[title]"):
         response = await http.get(f"/posts/{posts[0]}", params={key: "1"})
         error(response, 400, "INVALID_PARAMETER", parameter=key)
+
+
+async def test_pages_by_offset(http: Client, posts: list[str]) -> None:
+    """From any record on; every link leads to what it says."""
+    every = await http.ids("/posts?sort=id&page[size]=50")
+    total = len(every)
+    body = (await http.get("/posts?sort=id&page[offset]=3&page[limit]=7")).json()
+    assert [one["id"] for one in body["data"]] == every[3:10]
+    page = {"number": 1, "size": 7, "total": total, "pages": -(-total // 7)}
+    assert body["meta"]["page"] == page | {"offset": 3, "limit": 7}
+
+    async def at(name: str) -> list[str]:
+        return await http.ids(body["links"][name].removeprefix("/api"))
+
+    last = (total - 1) // 7 * 7
+    assert await at("self") == every[3:10]
+    assert await at("first") == every[:7]
+    assert await at("prev") == every[:7]
+    assert await at("next") == every[10:17]
+    assert await at("last") == every[last:]
+    found, url = [], "/posts?sort=id&page[limit]=9"
+    while url:
+        body = (await http.get(url)).json()
+        found += [one["id"] for one in body["data"]]
+        url = (body["links"]["next"] or "").removeprefix("/api")
+    assert found == every
+    body = (await http.get(f"/posts?sort=id&page[offset]={total + 50}")).json()
+    assert body["data"] == []
+    assert body["links"]["next"] is None
+    assert await at("prev") == await at("last")
+    for query, wrong in (
+        ("page[offset]=1&page[size]=2", "page[size]"),
+        ("page[limit]=1&page[number]=2", "page[number]"),
+        ("page[offset]=-1", "page[offset]"),
+        ("page[limit]=0", "page[limit]"),
+        ("page[limit]=1000000", "page[limit]"),
+    ):
+        error(await http.get(f"/posts?{query}"), 400, "INVALID_PARAMETER", parameter=wrong)

@@ -365,6 +365,9 @@ def _paging(resource: ResourceType) -> Iterable[Schema]:
     most = resource.max_page_size
     size = {"type": "integer", "minimum": 1, "maximum": most, "default": resource.page_size}
     yield _parameter("page[size]", size)
+    instead = "Instead of page[number] and page[size]"
+    yield _parameter("page[offset]", {"type": "integer", "minimum": 0}, instead)
+    yield _parameter("page[limit]", size, instead)
 
 
 def _is_shown(field: Field) -> bool:
@@ -379,6 +382,7 @@ def _plural(name: str) -> str:
     return name if name.endswith("s") else f"{name}s"
 
 
+_PAGE: Final = ("number", "size", "total", "pages", "offset", "limit")
 _COMMON: Final[dict[str, Schema]] = {
     "JsonApi": _object({"version": {"const": "1.1"}}, ["version"]),
     "Links": _object({"self": _URL}, ["self"]),
@@ -401,7 +405,7 @@ _COMMON: Final[dict[str, Schema]] = {
         {
             "cursor": {"type": "string"},
             "page": _object(
-                {name: {"type": "integer"} for name in ("number", "size", "total", "pages")},
+                {name: {"type": "integer"} for name in _PAGE},
                 ["number", "size", "total", "pages"],
             ),
         },

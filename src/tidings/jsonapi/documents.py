@@ -77,7 +77,7 @@ class DocumentWriter:
             "jsonapi": _VERSION,
             "data": (self._object(resource, r, page.included, shown) for r in page.rows),
             "links": _page_links(path or f"{shown.base}/{resource.name}", page, shown.parameters),
-            "meta": _page_meta(page, shown.cursor),
+            "meta": _page_meta(page, shown),
         }
         rows, included = page.rows, page.included
         return self._with_included(document, resource, rows, included, shown)
@@ -128,7 +128,7 @@ class DocumentWriter:
             "data": [_identifier(relationship, row["id"]) for row in page.rows],
             "links": _page_links(links["self"], page, shown.parameters)
             | {"related": links["related"]},
-            "meta": _page_meta(page, shown.cursor),
+            "meta": _page_meta(page, shown),
         }
         rows = [] if shows else page.rows
         if shows:
@@ -217,26 +217,32 @@ def _links(place: str, name: str) -> dict[str, str]:
     return {"self": f"{place}/relationships/{name}", "related": f"{place}/{name}"}
 
 
-def _page_meta(page: Page, cursor: str) -> Document:
+def _page_meta(page: Page, shown: Shown) -> Document:
     numbers = {
         "number": page.number,
         "size": page.size,
         "total": page.total,
         "pages": page.pages,
     }
-    return {"page": numbers, "cursor": cursor}
+    if shown.parameters.by_offset:
+        numbers |= {"offset": page.offset, "limit": page.size}
+    return {"page": numbers, "cursor": shown.cursor}
 
 
 def _page_links(path: str, page: Page, parameters: Parameters) -> Document:
     query = parameters.without_page()
+    last = (page.pages - 1) * page.size
+    name = "offset" if parameters.by_offset else "number"
 
-    def link(number: int) -> str:
-        return f"{path}?{query}page%5Bnumber%5D={number}"
+    def link(offset: int) -> str:
+        place = offset if parameters.by_offset else offset // page.size + 1
+        return f"{path}?{query}page%5B{name}%5D={place}"
 
+    before, after = page.offset - page.size, page.offset + page.size
     return {
-        "self": link(page.number),
-        "first": link(1),
-        "prev": link(min(page.number - 1, page.pages)) if page.number > 1 else None,
-        "next": link(page.number + 1) if page.number < page.pages else None,
-        "last": link(page.pages),
+        "self": link(page.offset),
+        "first": link(0),
+        "prev": link(max(0, min(before, last))) if page.offset > 0 else None,
+        "next": link(after) if after < page.total else None,
+        "last": link(last),
     }

@@ -19,6 +19,9 @@ from tidings.schema.types import cast_integer
 MAX_PARAMETERS: Final = 500
 _MAX_DEPTH: Final = 8
 _MAX_PAGE: Final = 2**31
+_BY_NUMBER: Final = frozenset({"number", "size"})
+_BY_OFFSET: Final = frozenset({"offset", "limit"})
+_PAGING: Final = _BY_NUMBER | _BY_OFFSET
 _KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 
@@ -46,9 +49,15 @@ class Parameters:
         families = ("filter", "sort", "page")
         return next((key for key, _ in self.pairs if key.split("[")[0] in families), None)
 
+    @property
+    def by_offset(self) -> bool:
+        """Whether pages go by ``page[offset]`` and ``page[limit]``."""
+        return not _BY_OFFSET.isdisjoint(self.page)
+
     def without_page(self) -> str:
-        """The query string for any page of the same query, to which its number is appended."""
-        pairs = [(key, value) for key, value in self.pairs if key != "page[number]"]
+        """The query string for any page of the same query, to which its place is appended."""
+        place = "page[offset]" if self.by_offset else "page[number]"
+        pairs = [(key, value) for key, value in self.pairs if key != place]
         return f"{urlencode(pairs)}&" if pairs else ""
 
 
@@ -87,7 +96,7 @@ def _take(parameters: Parameters, key: str, value: str, *, collection: bool) -> 
         parameters.fields.setdefault(path[0], []).extend(_names(key, value))
     elif family == "sort" and not path and collection:
         parameters.sort += _names(key, value)
-    elif family == "page" and path in (["number"], ["size"]) and collection:
+    elif family == "page" and len(path) == 1 and path[0] in _PAGING and collection:
         parameters.page[path[0]] = value
     elif family == "filter" and 1 <= len(path) <= _MAX_DEPTH and path[0] and collection:
         _put(parameters.filters, path, value, key)
@@ -97,7 +106,8 @@ def _take(parameters: Parameters, key: str, value: str, *, collection: bool) -> 
 
 def _advice(*, collection: bool) -> str:
     if collection:
-        return "known are filter[...], sort, fields[...], include, page[number] and page[size]"
+        paging = "page[number] and page[size] (or page[offset] and page[limit])"
+        return f"known are filter[...], sort, fields[...], include, {paging}"
     return "known for one record are fields[...] and include"
 
 
@@ -169,12 +179,20 @@ class ParameterReader:
         Raises:
             RequestError: for the first parameter that is wrong (for filters: all of them).
         """
-        size = self._page(parameters, "size", resource.page_size, resource.max_page_size)
+        size_name = "limit" if parameters.by_offset else "size"
+        size = self._page(parameters, size_name, resource.page_size, resource.max_page_size)
+        if parameters.by_offset:
+            mixed = next(iter(_BY_NUMBER & parameters.page.keys()), None)
+            if mixed is not None:
+                raise _invalid(f"page[{mixed}]", "goes with none of page[offset] and page[limit]")
+            offset = self._page(parameters, "offset", 0, _MAX_PAGE, least=0)
+        else:
+            offset = (self._page(parameters, "number", 1, _MAX_PAGE) - 1) * size
         filters = build_filters(resource, parameters.filters, identity, text=True)
         return Selection(
             filters.expression,
             parse_sort(resource, parameters.sort),
-            self._page(parameters, "number", 1, _MAX_PAGE),
+            offset,
             size,
             self.include(resource, parameters),
         )
@@ -187,14 +205,16 @@ class ParameterReader:
         """The sparse fieldsets."""
         return parse_fieldsets(self._registry, parameters.fields) if parameters.fields else {}
 
-    def _page(self, parameters: Parameters, name: str, default: int, most: int) -> int:
+    def _page(
+        self, parameters: Parameters, name: str, default: int, most: int, *, least: int = 1
+    ) -> int:
         given = parameters.page.get(name)
         if given is None:
             return default
         try:
             number = cast_integer(given)
         except ValueProblem:
-            number = 0
-        if not 1 <= number <= most:
-            raise _invalid(f"page[{name}]", f"expected a number from 1 to {most}")
+            number = -1
+        if not least <= number <= most:
+            raise _invalid(f"page[{name}]", f"expected a number from {least} to {most}")
         return number

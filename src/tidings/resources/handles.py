@@ -82,11 +82,12 @@ class ResourceHandle:
         def select(view: View) -> Selection:
             resource = view.resource
             identity = ANONYMOUS if isinstance(view.auth, Trusted) else view.auth
+            count = resource.page_size if size is None else size
             return Selection(
                 build_filters(resource, filters or {}, identity).expression,
                 parse_sort(resource, [name for name in names if name]),
-                page,
-                resource.page_size if size is None else size,
+                (page - 1) * count,
+                count,
                 parse_include(view.registry, resource, include),
                 EVERYTHING if where is None else build_clause(resource, where),
             )

@@ -97,10 +97,9 @@ class Operations:
         filters = all_of([selection.where, selection.clause])
         selection = replace(selection, where=self.visibility.condition(view, "query", filters))
         in_steps = selection.size > self.weights.step(resource.name)
-        snapshot = bool(selection.include) or selection.number > 1 or in_steps
+        snapshot = bool(selection.include) or selection.offset > 0 or in_steps
         async with self.scopes.reading(transaction, snapshot=snapshot) as connection:
             budget = ReadBudget(self.weights)
-            start = (selection.number - 1) * selection.size
 
             async def read(count: int, after: int) -> list[Row]:
                 return await self.store.find(
@@ -109,13 +108,13 @@ class Operations:
                     selection.where,
                     selection.sort,
                     limit=count,
-                    offset=start + after,
+                    offset=selection.offset + after,
                 )
 
             rows = await budget.read(resource.name, selection.size, read)
             total = await self._total(connection, resource, selection, len(rows))
             included = await self.load(connection, view, rows, selection.include, budget)
-        return Page(rows, total, selection.number, selection.size, included)
+        return Page(rows, total, selection.offset, selection.size, included)
 
     async def get(
         self,
@@ -640,8 +639,8 @@ class Operations:
         self, connection: Connection, resource: ResourceType, selection: Selection, found: int
     ) -> int:
         """Counted only where the page itself does not tell."""
-        if 0 < found < selection.size or (found == 0 and selection.number == 1):
-            return (selection.number - 1) * selection.size + found
+        if 0 < found < selection.size or (found == 0 and selection.offset == 0):
+            return selection.offset + found
         return await self.store.count(connection, resource, selection.where)
 
     async def load(

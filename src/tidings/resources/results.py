@@ -15,7 +15,8 @@ class Selection:
 
     where: Expression = EVERYTHING
     sort: Sort = ()
-    number: int = 1
+    offset: int = 0
+    """How many records come before the first that is wanted."""
     size: int = 20
     include: IncludeTree = field(default_factory=dict)
     clause: Expression = EVERYTHING
@@ -28,9 +29,14 @@ class Page:
 
     rows: list[Row]
     total: int
-    number: int
+    offset: int
     size: int
     included: Included
+
+    @property
+    def number(self) -> int:
+        """Which page it is, from 1; where the offset is not that of a page, the page it is in."""
+        return self.offset // self.size + 1
 
     @property
     def pages(self) -> int:
