@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -51,7 +52,11 @@ class Description:
         registry = self._visibility.registry(identity)
         names = [one.name for one in registry if await self._may_query(one.name, identity)]
         key = (registry, frozenset(names), base)
-        return msgspec.Raw(self._kept.get(key, lambda: self._encoded(identity, key)))
+        document = self._kept.find(key)
+        if document is None:  # of many resources it takes long to make
+            document = await asyncio.to_thread(self._encoded, identity, key)
+            self._kept.put(key, document)
+        return msgspec.Raw(document)
 
     def _encoded(self, identity: Identity, key: _Key) -> bytes:
         _, names, base = key
