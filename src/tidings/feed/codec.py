@@ -111,8 +111,15 @@ def _change(fields: _Fields) -> Change:
         fields.derived,
         frozenset(fields.unknown),
         fields.trace if isinstance(fields.trace, str) else None,
-        frozenset(msgspec.convert(fields.resynced or [], list[str])),
+        _names(fields.resynced),
     )
+
+
+def _names(value: object) -> frozenset[str]:
+    """Names; none where it is something else: then more is resynced than need be."""
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        return frozenset()
+    return frozenset(value)
 
 
 def _image(image: Mapping[str, Any] | None) -> dict[str, Any] | None:
