@@ -19,7 +19,7 @@ SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 # Two installations into one environment at once would spoil it, so -j changes nothing.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-js demo test test-fast lint audit bench prove clean browser nginx pgbouncer test-lowest
+.PHONY: help setup setup-js demo test coverage test-fast lint audit bench prove clean browser nginx pgbouncer test-lowest
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -31,7 +31,10 @@ setup-js: $(PACKAGES) ## The JavaScript client that the tests use (needs Node.js
 demo: $(RUNTIME) ## Run the demo (PORT=8000)
 	PORT=$(PORT) $(BIN)/tidings demo
 
-test: setup setup-js browser nginx pgbouncer ## All tests, with coverage
+test: setup setup-js browser nginx pgbouncer ## All tests
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+
+coverage: setup setup-js browser nginx pgbouncer ## The same, and which lines they reach (slower)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term
 
 test-fast: setup setup-js ## All tests but those in a browser
