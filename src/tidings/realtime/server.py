@@ -133,7 +133,7 @@ class SocketServer:
         self._changes_of_rights = 0
         self._subscribers: dict[str, Subscriber] = {}
         self._settle = settle
-        self._draining = Draining(self, self._flush, drain_seconds)
+        self._draining = Draining(self, self.flush, drain_seconds)
         self.io.on("connect", self._connect)
         self.io.on("accepted", self._accepted)
         self.io.on("disconnect", self._disconnect)
@@ -208,8 +208,8 @@ class SocketServer:
         """Whether no new connections are taken, since the process is about to stop."""
         return self._draining.has_begun
 
-    async def _flush(self) -> None:
-        """Wait until what has been committed is in the queues of the sockets."""
+    async def flush(self) -> None:
+        """Wait until everything that has been committed is in the queues of the sockets."""
         if self._settle is not None:
             await self._settle()
         await self._dispatcher.caught_up()
