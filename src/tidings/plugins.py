@@ -41,7 +41,7 @@ class RestApiPlugin:
     ``openapi=False`` serves no description of them at ``/openapi.json`` below the prefix.
     """
 
-    name: ClassVar[str] = "rest-api"
+    name = "rest-api"
 
     def __init__(
         self, prefix: str = "/api", *, max_body: int = 1_048_576, openapi: bool = True
@@ -70,7 +70,7 @@ class SqlAlchemyPlugin:
     ``docs/deploying.md``); from here it has the drop alone.
     """
 
-    name: ClassVar[str] = "sqlalchemy"
+    name = "sqlalchemy"
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class RedisFeedPlugin:
     ``window_bytes`` what those may weigh.
     """
 
-    name: ClassVar[str] = "redis-feed"
+    name = "redis-feed"
     dependencies: ClassVar[tuple[str, ...]] = ("sqlalchemy",)
 
     def __init__(
@@ -164,7 +164,7 @@ class PostgresFeedPlugin:
     changes for at most ``max_age`` seconds. For ``outbox`` and ``window`` see `RedisFeedPlugin`.
     """
 
-    name: ClassVar[str] = "postgres-feed"
+    name = "postgres-feed"
     dependencies: ClassVar[tuple[str, ...]] = ("sqlalchemy",)
 
     def __init__(
@@ -197,7 +197,7 @@ class MemoryFeedPlugin:
     database was lost; it must not be shared with other processes.
     """
 
-    name: ClassVar[str] = "memory-feed"
+    name = "memory-feed"
     dependencies: ClassVar[tuple[str, ...]] = ("sqlalchemy",)
 
     def __init__(
@@ -237,7 +237,7 @@ class JWTAuthPlugin:
     socket connects or gets another token, and when ``api.permissions_changed()`` is called.
     """
 
-    name: ClassVar[str] = "jwt-auth"
+    name = "jwt-auth"
 
     def __init__(
         self,
@@ -322,7 +322,7 @@ class SocketIOPlugin:
     over ``drain_seconds`` at most.
     """
 
-    name: ClassVar[str] = "socketio"
+    name = "socketio"
 
     def __init__(
         self,

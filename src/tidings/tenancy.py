@@ -26,7 +26,7 @@ class TenancyPlugin:
     Without the claim nothing is seen.
     """
 
-    name: ClassVar[str] = "tenancy"
+    name = "tenancy"
 
     def __init__(
         self, column: str = "tenant_id", *, claim: str | None = None, exempt: Collection[str] = ()

@@ -37,7 +37,7 @@ class OperationsPlugin:
         MissingExtraError: what is asked for needs a package that is not installed.
     """
 
-    name: ClassVar[str] = "operations"
+    name = "operations"
 
     def __init__(
         self,

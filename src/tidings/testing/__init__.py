@@ -10,14 +10,13 @@
         await watch.assert_silent()
 
 Everything is real but for the network: the application's own ASGI app, its permissions and hooks, a
-database in memory (or one whose transaction is rolled back), and the frames of Socket.IO. Nothing
-sleeps: `Served.settled` returns when everything that was committed has been delivered.
+database in memory, and the frames of Socket.IO. Nothing sleeps: `Served.settled` returns when
+everything that was committed has been delivered.
 
 Needs ``pip install "tidings[testing]"``; the fixtures for pytest come with it.
 """
 
 from tidings.testing.client import Client
-from tidings.testing.databases import rolled_back
 from tidings.testing.serving import Served, serve
 from tidings.testing.watching import Notification, SubscriptionRefused, Watch
 from tidings.testing.wire import Disconnected
@@ -29,6 +28,5 @@ __all__ = [
     "Served",
     "SubscriptionRefused",
     "Watch",
-    "rolled_back",
     "serve",
 ]

@@ -1,9 +1,6 @@
-"""Databases of tests: in memory, or rolled back."""
+"""The database that an api under test runs on."""
 
 from __future__ import annotations
-
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -32,9 +29,3 @@ def use_database(api: Api, database: str | AsyncEngine | Plugin) -> None:
             "serve(): the api is in use already, on the database that it declares. Serve it before "
             "it is first used, or give database=None"
         ) from error
-
-
-@asynccontextmanager
-async def rolled_back(engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
-    """TODO"""
-    yield engine

@@ -90,9 +90,7 @@ class Served:
             base_url="http://testserver",
             headers=headers,
         )
-        client = Client(
-            self.api, http, identity or ANONYMOUS, token, self._make_wire, self.settled
-        )
+        client = Client(self.api, http, identity or ANONYMOUS, token, self._make_wire, self.settled)
         self._clients.append(client)
         return client
 
@@ -137,8 +135,8 @@ async def serve(
     one; its lifespan runs, and its ``dependency_overrides`` hold. By default it is ``api.asgi()``.
 
     ``database`` is what the api runs on instead of what it declares: by default SQLite in memory,
-    with its tables created, empty for each ``serve``. It may be a URL, an `AsyncEngine` (one inside
-    `rolled_back`, say) or a `SqlAlchemyPlugin`. With None the api runs on what it declares. An
+    with its tables created, empty for each ``serve``. It may be a URL, an `AsyncEngine` or a
+    `SqlAlchemyPlugin`. With None the api runs on what it declares. An
     api can be moved before it is first used only, so that all its tests go by one database. Moved,
     it has a feed of this process alone, whatever Redis it declares.
 
@@ -160,6 +158,8 @@ async def serve(
         if database == MEMORY:
             await _create_tables(api)
         async with lifespan(served_app) as state:
+            # What an earlier test was answered must not be this one's answer.
+            await api.permissions_changed()
             served = Served(api, served_app, state, identities, module)
             try:
                 yield served
