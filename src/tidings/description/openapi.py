@@ -46,7 +46,25 @@ def openapi_document(
         paths |= {f"{prefix}{path}": item for path, item in writer.paths(resource).items()}
     components: Document = {
         "schemas": dict(sorted(writer.schemas.items())) | _COMMON,
-        "responses": {"Error": _response("What was wrong", "ErrorDocument")},
+        "responses": {
+            "Error": _response("What was wrong", "ErrorDocument"),
+            "NotModified": {"description": "The client has it already", "headers": _HEADERS},
+        },
+        "headers": {
+            name: {"description": description, "schema": {"type": "string"}}
+            for name, description in (
+                ("ETag", "Names this state, for If-None-Match and If-Match"),
+                ("Cursor", "A place in the order of changes: meta.cursor"),
+            )
+        },
+        "parameters": {
+            name.replace("-", ""): {"name": name, "in": "header", "schema": {"type": "string"}}
+            | {"description": description}
+            for name, description in (
+                ("If-None-Match", "An ETag: 304 where there is nothing new"),
+                ("If-Match", "An ETag: 412 where the record has changed since"),
+            )
+        },
     }
     document: Document = {
         "openapi": OPENAPI_VERSION,
@@ -224,7 +242,8 @@ class _Writer:
         }
         if resource.client_ids:
             put = found[f"/{resource.name}/{{id}}"]["put"]
-            put["responses"]["201"] = _response("It was made", f"{name}Document")
+            made = _response("It was made", f"{name}Document") | {"headers": _HEADERS}
+            put["responses"]["201"] = made
         for key, link in self._relationships(resource).items():
             if link.target in self._shown:
                 found |= self._relationship_paths(resource, name, record, key, link)
@@ -284,16 +303,23 @@ class _Writer:
     ) -> Document:
         is_written = body is not None and answer is not None
         found: Document = {"operationId": operation, "tags": [resource.name]}
+        is_read = body is None and answer is not None
         parameters = list(parameters)
+        if is_read:
+            parameters.append({"$ref": "#/components/parameters/IfNoneMatch"})
+        elif not operation.startswith(("create", "add", "remove")):
+            parameters.append({"$ref": "#/components/parameters/IfMatch"})
         if parameters:
             found["parameters"] = parameters
         if body is not None:
             schema = _ref(f"{body}Document" if is_written else body)
             found["requestBody"] = {"required": True, "content": {_MEDIA_TYPE: {"schema": schema}}}
         if answer is None:
-            found["responses"] = {"204": {"description": "Done"}}
+            found["responses"] = {"204": {"description": "Done", "headers": _CURSOR}}
         else:
-            found["responses"] = {status: _response("The answer", answer)}
+            found["responses"] = {status: _response("The answer", answer) | {"headers": _HEADERS}}
+        if is_read:
+            found["responses"]["304"] = {"$ref": "#/components/responses/NotModified"}
         found["responses"]["default"] = {"$ref": "#/components/responses/Error"}
         return found
 
@@ -326,6 +352,8 @@ class _Writer:
         )
 
 
+_CURSOR: Final[Schema] = {"Tidings-Cursor": {"$ref": "#/components/headers/Cursor"}}
+_HEADERS: Final[Schema] = {"ETag": {"$ref": "#/components/headers/ETag"}} | _CURSOR
 _URL: Final[Schema] = {"type": "string", "format": "uri-reference"}
 
 
@@ -396,7 +424,7 @@ _COMMON: Final[dict[str, Schema]] = {
         {
             "cursor": {
                 "type": "string",
-                "description": "A place in the order of changes before what was read",
+                "description": "A place in the order of changes, before what was read",
             }
         },
         ["cursor"],

@@ -24,6 +24,7 @@ from tidings.errors import (
 from tidings.feed import Cursor
 from tidings.identity import Identity
 from tidings.jsonapi.answers import LARGE, READING_SECONDS, Room, answer, answered
+from tidings.jsonapi.conditions import CURSOR_HEADER, unless_known
 from tidings.jsonapi.documents import DocumentWriter
 from tidings.jsonapi.endpoints import Endpoint
 from tidings.jsonapi.errors import error_document, internal_error_document
@@ -130,16 +131,22 @@ class JsonApiApp:
             relationship_name,
             parameters,
             identity,
+            headers,
             body,
             terms,
             pointers,
             str(self._position()),
         )
         if allowed is LINKAGE_METHODS:
-            return await self._relationships.linkage(request)
-        if allowed is RELATED_METHODS:
-            return await self._relationships.related(request)
-        return await self._dispatch(request)
+            response = await self._relationships.linkage(request)
+        elif allowed is RELATED_METHODS:
+            response = await self._relationships.related(request)
+        else:
+            response = await self._dispatch(request)
+        if method in ("GET", "HEAD"):
+            response = unless_known(response, headers)
+        response.headers[CURSOR_HEADER] = request.cursor
+        return response
 
     async def _answer(
         self, endpoint: Endpoint, method: str, headers: Headers, base: str
@@ -207,7 +214,8 @@ class JsonApiApp:
             include=request.include,
             auth=request.identity,
         )
-        return await answered(200, self._document(request, found))
+        document = self._document(request, found)
+        return await answered(200, document, self._state(request, found))
 
     async def _create(self, request: Request) -> Response:
         found = await self._operations.post(
@@ -223,8 +231,10 @@ class JsonApiApp:
         return await self._written(request, found)
 
     async def _written(self, request: Request, found: Found) -> Response:
+        request.written_at(found.cursor)
         document = self._document(request, found)
-        response = await answered(201 if found.created else 200, document)
+        status = 201 if found.created else 200
+        response = await answered(status, document, self._state(request, found))
         if found.created:
             response.headers["location"] = document["data"]["links"]["self"]
         return response
@@ -232,10 +242,17 @@ class JsonApiApp:
     def _document(self, request: Request, found: Found) -> dict[str, Any]:
         return request.terms.documents.item(request.resource, found, request.shown)
 
+    def _state(self, request: Request, found: Found) -> str:
+        return request.terms.documents.state(request.resource, found.row)
+
     async def _delete(self, request: Request) -> Response:
-        await self._operations.delete(
-            request.resource.name, request.record_id, auth=request.identity
+        cursor = await self._operations.delete(
+            request.resource.name,
+            request.record_id,
+            require=request.requirement(),
+            auth=request.identity,
         )
+        request.written_at(cursor)
         return Response(status_code=204)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from tidings.jsonapi.conditions import state_tag
 from tidings.jsonapi.parameters import Parameters
 from tidings.resources import Fieldsets, Found, Included, Page
 from tidings.schema import Relationship, ResourceRegistry, ResourceType
@@ -40,6 +41,13 @@ class DocumentWriter:
             ]
             for resource in registry
         }
+        self._columns = {
+            resource.name: [
+                "id",
+                *(name for name, field in resource.fields.items() if not field.hidden),
+            ]
+            for resource in registry
+        }
 
     def item(
         self,
@@ -62,6 +70,10 @@ class DocumentWriter:
         }
         included = found.included
         return self._with_included(document, resource, rows, included, shown)
+
+    def state(self, resource: ResourceType, row: Row) -> str:
+        """A tag for a record as its attributes and to-one relationships show it."""
+        return state_tag([row[name] for name in self._columns[resource.name]])
 
     def collection(
         self,

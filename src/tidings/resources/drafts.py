@@ -37,6 +37,7 @@ class Draft:
     """By to-many relationship, what is to become of it."""
     contested: Mapping[str, object] = field(default_factory=dict)
     """By foreign key, its value as an attribute where its relationship says something else."""
+    require: Require | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,9 @@ class Link:
     """What is written to it: its foreign key."""
 
 
+Require = Callable[[View, Row | None], None]
+"""Raises where a write must not be done to the record as it is, which is locked; None: there is
+none."""
 MakeDraft = Callable[[View], Draft]
 """Reads what was given in terms of what the asker may know."""
 

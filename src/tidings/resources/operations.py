@@ -16,14 +16,14 @@ from tidings.errors import (
     Unavailable,
     ValidationFailed,
 )
-from tidings.feed import Action
+from tidings.feed import Action, Cursor
 from tidings.filters import EVERYTHING, all_of
 from tidings.hooks import HookRegistry
 from tidings.identity import TRUSTED, Asker, Trusted
 from tidings.resources.budget import ReadBudget, Weights
 from tidings.resources.carrying import Carrying
 from tidings.resources.context import Method, OperationContext, operation_context
-from tidings.resources.drafts import Given, MakeDraft, read_draft
+from tidings.resources.drafts import Given, MakeDraft, Require, read_draft
 from tidings.resources.effects import Effect, Effects
 from tidings.resources.includes import Included, IncludeLoader, IncludeTree
 from tidings.resources.linking import Linking, changed_meanwhile
@@ -185,7 +185,7 @@ class Operations:
             context.transaction = uow
             row = await self._create(view, key, given, context)
             included = await self.load(uow.connection, view, [row], given.draft.include)
-        return Found(row, included, created=True)
+        return Found(row, included, created=True, cursor=uow.cursor)
 
     async def put(
         self,
@@ -213,7 +213,7 @@ class Operations:
             else:
                 row = await self._replace(view, before, given, context)
             included = await self.load(uow.connection, view, [row], given.draft.include)
-        return Found(row, included, created=before is None)
+        return Found(row, included, created=before is None, cursor=uow.cursor)
 
     async def patch(
         self,
@@ -240,17 +240,18 @@ class Operations:
             assert uow is not None
             row = await self.change(view, before, given, context)
             included = await self.load(uow.connection, view, [row], given.draft.include)
-        return Found(row, included)
+        return Found(row, included, cursor=uow.cursor)
 
     async def delete(
         self,
         name: str,
         record_id: object,
         *,
+        require: Require | None = None,
         auth: Asker = TRUSTED,
         transaction: TransactionLike = None,
-    ) -> None:
-        """Delete a record.
+    ) -> Cursor | None:
+        """Delete a record; gives the place of that in the feed, where it is known here.
 
         Raises:
             NotFound: there is none of this id.
@@ -259,7 +260,10 @@ class Operations:
         view = self.visibility.view(name, auth)
         resource = view.resource
         key = key_or_none(resource, record_id)
-        async with self._writing(view, "delete", key, None, transaction) as (context, before):
+        async with self._writing(view, "delete", key, None, transaction, require) as (
+            context,
+            before,
+        ):
             if before is None:
                 raise not_found(resource, record_id)
             uow = context.transaction
@@ -274,6 +278,7 @@ class Operations:
                     broken = self.store.in_fields(resource, violation)
                     raise explained(resource, before, broken, [], deleting=True) from violation
                 await self._changed(effect, "delete", None, context)
+        return uow.cursor
 
     # Permission, before anything is locked
 
@@ -305,12 +310,14 @@ class Operations:
         key: object,
         given: Given | None,
         transaction: TransactionLike,
+        require: Require | None = None,
     ) -> AsyncIterator[tuple[OperationContext, Row | None]]:
         """The transaction of a write and the record, locked, as permission was given for it.
 
         Permission is asked while nothing is locked: a slow check would keep all others waiting.
         Where the record has changed meanwhile it is asked again, at last under the lock.
         """
+        require = require if given is None else given.draft.require
         looks_first = is_asked(view.resource, view.auth) or (given is not None and given.is_echo)
         for is_last in (False, False, True):
             asked: Row | None = None
@@ -335,6 +342,8 @@ class Operations:
                 if is_stale:
                     # Only somebody who was allowed it for the record as it was comes this far.
                     await self.permit(view, method, key, before, given, uow)
+                if require is not None:
+                    require(view, before)
                 context = operation_context(
                     view.resource,
                     method,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tidings.feed import Cursor
 from tidings.filters import EVERYTHING, Expression
 from tidings.resources.includes import Included, IncludeTree
 from tidings.storage import Row, Sort
@@ -46,8 +47,12 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One record and its related ones; ``created`` where the operation made it."""
+    """One record and its related ones; ``created`` where the operation made it.
+
+    ``cursor`` is the place in the feed of the write itself, where that is known here.
+    """
 
     row: Row
     included: Included
     created: bool = False
+    cursor: Cursor | None = None
