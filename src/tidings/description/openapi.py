@@ -13,6 +13,7 @@ from tidings.description.schemas import (
     new_value_schema,
     value_schema,
 )
+from tidings.resources.keysets import MAX_PLACE
 from tidings.schema import Field, Relationship, ResourceRegistry, ResourceType, SearchField
 from tidings.schema.fields import MISSING
 
@@ -381,9 +382,9 @@ def _parameter(name: str, schema: Schema, description: str = "") -> Schema:
     found: Schema = {"name": name, "in": "query", "schema": schema}
     if description:
         found["description"] = description
-    if schema["type"] == "array":
+    if schema.get("type") == "array":
         found |= {"style": "form", "explode": False}
-    elif schema["type"] == "object":
+    elif schema.get("type") == "object":
         found |= {"style": "deepObject", "explode": True}
     return found
 
@@ -396,6 +397,11 @@ def _paging(resource: ResourceType) -> Iterable[Schema]:
     instead = "Instead of page[number] and page[size]"
     yield _parameter("page[offset]", {"type": "integer", "minimum": 0}, instead)
     yield _parameter("page[limit]", size, instead)
+    place: Schema = {"type": "string", "maxLength": MAX_PLACE}
+    yield _parameter("page[after]", place, "What a link `next` gave; empty: from the first")
+    yield _parameter("page[before]", place, "What a link `prev` gave; empty: the last")
+    count = "Whether to count all: by default with page[number] and page[offset] only"
+    yield _parameter("page[count]", {"enum": ["true", "false"]}, count)
 
 
 def _is_shown(field: Field) -> bool:
@@ -434,7 +440,7 @@ _COMMON: Final[dict[str, Schema]] = {
             "cursor": {"type": "string"},
             "page": _object(
                 {name: {"type": "integer"} for name in _PAGE},
-                ["number", "size", "total", "pages"],
+                ["size"],
             ),
         },
         ["cursor", "page"],

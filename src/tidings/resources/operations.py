@@ -26,6 +26,7 @@ from tidings.resources.context import Method, OperationContext, operation_contex
 from tidings.resources.drafts import Given, MakeDraft, Require, read_draft
 from tidings.resources.effects import Effect, Effects
 from tidings.resources.includes import Included, IncludeLoader, IncludeTree
+from tidings.resources.keysets import Keyset
 from tidings.resources.linking import Linking, changed_meanwhile
 from tidings.resources.permissions import check_permission, is_asked, permit
 from tidings.resources.policies import Policies
@@ -96,25 +97,10 @@ class Operations:
         await self.visibility.permit_related(view, selection.where, selection.include)
         filters = all_of([selection.where, selection.clause])
         selection = replace(selection, where=self.visibility.condition(view, "query", filters))
-        in_steps = selection.size > self.weights.step(resource.name)
-        snapshot = bool(selection.include) or selection.offset > 0 or in_steps
+        in_steps = selection.wanted > self.weights.step(resource.name)
+        snapshot = bool(selection.include) or selection.is_read_twice or in_steps
         async with self.scopes.reading(transaction, snapshot=snapshot) as connection:
-            budget = ReadBudget(self.weights)
-
-            async def read(count: int, after: int) -> list[Row]:
-                return await self.store.find(
-                    connection,
-                    resource,
-                    selection.where,
-                    selection.sort,
-                    limit=count,
-                    offset=selection.offset + after,
-                )
-
-            rows = await budget.read(resource.name, selection.size, read)
-            total = await self._total(connection, resource, selection, len(rows))
-            included = await self.load(connection, view, rows, selection.include, budget)
-        return Page(rows, total, selection.offset, selection.size, included)
+            return await self._page(connection, view, selection)
 
     async def get(
         self,
@@ -644,11 +630,38 @@ class Operations:
         sees = await self.policies.sees(connection, view.resource, "get", view.auth, row)
         return (row, False) if sees else (None, True)
 
+    async def _page(self, connection: Connection, view: View, selection: Selection) -> Page:
+        keyset = selection.keyset or Keyset()
+        where = all_of([selection.where, keyset.condition(selection.sort)])
+
+        async def read(count: int, after: int) -> list[Row]:
+            return await self.store.find(
+                connection,
+                view.resource,
+                where,
+                selection.sort,
+                limit=count,
+                offset=selection.offset + after,
+                backward=keyset.backward,
+            )
+
+        budget = ReadBudget(self.weights)
+        found = await budget.read(view.resource.name, selection.wanted, read)
+        total = await self._total(connection, view.resource, selection, len(found))
+        rows = found[: selection.size]
+        if keyset.backward:
+            rows.reverse()
+        included = await self.load(connection, view, rows, selection.include, budget)
+        return Page(selection, rows, total, included, is_cut=len(found) > len(rows))
+
     async def _total(
         self, connection: Connection, resource: ResourceType, selection: Selection, found: int
-    ) -> int:
+    ) -> int | None:
         """Counted only where the page itself does not tell."""
-        if 0 < found < selection.size or (found == 0 and selection.offset == 0):
+        if not selection.is_counted:
+            return None
+        is_first = selection.keyset is None or selection.keyset.values is None
+        if is_first and (0 < found < selection.size or (found == 0 and selection.offset == 0)):
             return selection.offset + found
         return await self.store.count(connection, resource, selection.where)
 

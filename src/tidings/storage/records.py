@@ -80,11 +80,13 @@ class RecordStore:
         *,
         limit: int | None = None,
         offset: int = 0,
+        backward: bool = False,
     ) -> list[Row]:
-        """The rows that match, in order."""
+        """The rows that match, in order, or ``backward`` from the end."""
 
         def build() -> Select[*tuple[Any, ...]]:
-            clause = select(*self._table(resource).c).order_by(*self._order(resource, sort))
+            order = self._order(resource, sort, backward=backward)
+            clause = select(*self._table(resource).c).order_by(*order)
             clause = self._where(clause, resource, where)
             return (
                 clause
@@ -94,7 +96,7 @@ class RecordStore:
 
         columns = self._columns(resource)
         statement = self._statement(
-            ("find", resource.name, sort, limit is None), where, build, columns
+            ("find", resource.name, sort, limit is None, backward), where, build, columns
         )
         values = self._values(where)
         if limit is not None:
@@ -245,18 +247,22 @@ class RecordStore:
     def _values(self, where: Expression) -> dict[str, Any]:
         return parameters(where, self.database.dialect_name)
 
-    def _order(self, resource: ResourceType, sort: Sort) -> list[ColumnElement[Any]]:
+    def _order(
+        self, resource: ResourceType, sort: Sort, *, backward: bool
+    ) -> list[ColumnElement[Any]]:
         """NULLs come last on every database, and the id decides between equals."""
         table = self._table(resource)
         order: list[ColumnElement[Any]] = []
         for name, descending in sort:
             column: ColumnElement[Any] = table.c[name]
             if table.c[name].nullable:
-                order.append(column.is_(None))
+                is_null = column.is_(None)
+                order.append(is_null.desc() if backward else is_null)
             column = exactly(column, self.database.dialect_name)
-            order.append(column.desc() if descending else column.asc())
+            order.append(column.desc() if descending != backward else column.asc())
         if not any(name == "id" for name, _ in sort):
-            order.append(exactly(table.c.id, self.database.dialect_name).asc())
+            key = exactly(table.c.id, self.database.dialect_name)
+            order.append(key.desc() if backward else key.asc())
         return order
 
     def _cached(
