@@ -11,6 +11,7 @@ from tidings.description.schemas import (
     filter_schema,
     id_schema,
     new_value_schema,
+    operators_of,
     value_schema,
 )
 from tidings.resources.keysets import MAX_PLACE
@@ -331,6 +332,11 @@ class _Writer:
             _parameter(f"filter[{name}]", filter_schema(resource, entry))
             for name, entry in filters.items()
         ]
+        found += [
+            _parameter(f"filter[{name}][{operator}]", filter_schema(resource, chosen))
+            for name, entry in filters.items()
+            for operator, chosen in operators_of(entry)
+        ]
         names = [name for name in ("id", *resource.fields) if resource.sortable(name)]
         order = [sign + name for name in names for sign in ("", "-")]
         found.append(_parameter("sort", {"type": "array", "items": {"enum": order}}))
@@ -382,9 +388,9 @@ def _parameter(name: str, schema: Schema, description: str = "") -> Schema:
     found: Schema = {"name": name, "in": "query", "schema": schema}
     if description:
         found["description"] = description
-    if schema.get("type") == "array":
+    if schema["type"] == "array":
         found |= {"style": "form", "explode": False}
-    elif schema.get("type") == "object":
+    elif schema["type"] == "object":
         found |= {"style": "deepObject", "explode": True}
     return found
 
@@ -401,7 +407,7 @@ def _paging(resource: ResourceType) -> Iterable[Schema]:
     yield _parameter("page[after]", place, "What a link `next` gave; empty: from the first")
     yield _parameter("page[before]", place, "What a link `prev` gave; empty: the last")
     count = "Whether to count all: by default with page[number] and page[offset] only"
-    yield _parameter("page[count]", {"enum": ["true", "false"]}, count)
+    yield _parameter("page[count]", {"type": "string", "enum": ["true", "false"]}, count)
 
 
 def _is_shown(field: Field) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -217,3 +217,16 @@ class SearchField:
     filter_record: FilterRecord | None = field(default=None)
     infers_type: bool = False
     """Whether the type is that of the column at the end of a path, known when linked."""
+    operators: tuple[str, ...] = ()
+    """The operators that clients may choose by name (`CLIENT_OPERATORS`), beside the declared."""
+
+    def chosen(self, operator: str) -> SearchField:
+        """The same filter with an operator that a client has chosen."""
+        own = operator == self.operator
+        return replace(
+            self,
+            operator=operator,
+            split_by=self.split_by if own else None,
+            match_all=self.match_all and own,
+            operators=(),
+        )
