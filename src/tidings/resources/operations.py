@@ -23,6 +23,7 @@ from tidings.identity import TRUSTED, Asker, Trusted
 from tidings.resources.budget import ReadBudget, Weights
 from tidings.resources.carrying import Carrying
 from tidings.resources.context import Method, OperationContext, operation_context
+from tidings.resources.deleting import Deleting
 from tidings.resources.drafts import Given, MakeDraft, Require, read_draft
 from tidings.resources.effects import Effect, Effects
 from tidings.resources.includes import Included, IncludeLoader, IncludeTree
@@ -79,6 +80,7 @@ class Operations:
         self.weights = Weights()
         self.scopes = Scopes(store.database, publisher)
         self._linking = Linking(self)
+        self._deleting = Deleting(self)
 
     async def query(
         self,
@@ -241,7 +243,7 @@ class Operations:
 
         Raises:
             NotFound: there is none of this id.
-            Conflict: other records refer to it.
+            Conflict: other records refer to it, and do not go with it (``on_delete``).
         """
         view = self.visibility.view(name, auth)
         resource = view.resource
@@ -257,13 +259,11 @@ class Operations:
             await self.policies.require(uow.connection, resource, "delete", auth, before)
             await self.hooks.run("before_write", context)
             async with step(uow):
-                effect = await self.effects.prepare(uow, resource, before, None)
                 try:
-                    await self.store.delete(uow.connection, resource, before["id"])
+                    await self._deleting.delete(self.registry[name], before, context)
                 except ConstraintViolation as violation:
                     broken = self.store.in_fields(resource, violation)
                     raise explained(resource, before, broken, [], deleting=True) from violation
-                await self._changed(effect, "delete", None, context)
         return uow.cursor
 
     # Permission, before anything is locked
@@ -475,7 +475,7 @@ class Operations:
                 effect = await self.effects.prepare(uow, resource, None, accepted)
                 row = await self.store.insert(uow.connection, resource, accepted)
                 await self._require_after(view, context, row)
-                await self._changed(effect, "post", row, context)
+                await self.changed(effect, "post", row, context)
                 if given.draft.members:
                     # Only now there is an id that the related records can be permitted to have.
                     await self._linking.plan(view, given, row, uow)
@@ -575,7 +575,7 @@ class Operations:
                 if accepted:
                     row = await self.store.update(uow.connection, resource, before["id"], accepted)
                 await self._require_after(view, context, row)
-                await self._changed(effect, action, row, context)
+                await self.changed(effect, action, row, context)
                 await self._linking.write(given, uow)
         except ConstraintViolation as violation:
             raise await self._explained(uow, view, accepted, violation) from violation
@@ -605,7 +605,7 @@ class Operations:
         target = self.registry[str(view.resource.fields[name].references)]
         return await self.store.get(uow.connection, target, values[name]) is None
 
-    async def _changed(
+    async def changed(
         self, effect: Effect, action: Action, after: Row | None, context: OperationContext
     ) -> None:
         image = after if after is not None else effect.before

@@ -19,6 +19,7 @@ from tidings.schema.types import (
 )
 
 IdType = Literal["integer", "uuid", "string"]
+OnDelete = Literal["restrict", "set_null", "cascade"]
 
 
 class _Missing:
@@ -81,6 +82,10 @@ class Field:
     """The resource whose id this field holds (``belongs_to``), None for an ordinary attribute."""
     constraint: bool = True
     """Whether the database enforces the reference."""
+    on_delete: OnDelete = "restrict"
+    """What becomes of this record when the one that it refers to is deleted."""
+    in_database: bool = False
+    """Whether the database itself does that, too: an application's table may be declared so."""
     is_attribute: bool = True
     """False for a foreign key that shows as a relationship only (JSON:API 1.1, 7.2.2.1)."""
     reference_type: IdType | None = None

@@ -22,6 +22,7 @@ from tidings.storage.models.targets import TABLE
 from tidings.storage.models.types import Served, served
 
 EVERY_COLUMN: Final = "*"
+_RULES: Final = {"CASCADE": "cascade", "SET NULL": "set_null"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,9 +318,10 @@ class _Reader:
                 "type": "belongsTo",
                 "target": target,
                 "foreign_key": key,
+                **_on_delete(local, remote),
             }
             return
-        own = {"type": "id", "belongs_to": target, "as_": name}
+        own = {"type": "id", "belongs_to": target, "as_": name, **_on_delete(local, remote)}
         self.found.schema[key] = {**self._options(local), **own, **options}
         self._keep(key, local, found)
 
@@ -337,3 +339,12 @@ class _Reader:
                 )
             if is_left_out and (column.default is not None or column.onupdate is not None):
                 self._add_column(name, {"hidden": True})  # the model fills it in, as it always does
+
+
+def _on_delete(local: Any, remote: Any) -> dict[str, Any]:
+    """What the database does with a record when the one that it refers to is deleted."""
+    for key in local.foreign_keys:
+        rule = _RULES.get(str(key.ondelete).upper())
+        if key.column is remote and rule is not None:
+            return {"on_delete": rule, "in_database": True}
+    return {}
