@@ -63,7 +63,7 @@ class Deleting:
             for one in found:
                 if (name, one["id"]) in taken.records:
                     continue
-                if field.in_database and taken.left < 1:
+                if taken.left < 1 and operations.store.deletes_itself(other, field.name):
                     # Too many to be told one by one: the database takes the rest along.
                     self._invalidate(name, uow)
                     break

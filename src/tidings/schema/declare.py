@@ -46,12 +46,9 @@ FIELD_OPTIONS = frozenset(
         "as_",
         "constraint",
         "on_delete",
-        "in_database",
     }
 )
-_RELATIONSHIP_OPTIONS = frozenset(
-    {"type", "target", "foreign_key", "constraint", "on_delete", "in_database"}
-)
+_RELATIONSHIP_OPTIONS = frozenset({"type", "target", "foreign_key", "constraint", "on_delete"})
 # Member names begin and end with a letter or digit (JSON:API 1.1, 5.8).
 _RESOURCE_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 _FIELD_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_]{0,61}[A-Za-z0-9])?")
@@ -268,8 +265,7 @@ def _declare_relationship(
     if kind == "belongsTo":
         found = _as_reference(place, key, target, options.get("constraint", True), fields)
         if "on_delete" in options:
-            by_database = bool(options.get("in_database"))
-            found = replace(found, on_delete=options["on_delete"], in_database=by_database)
+            found = replace(found, on_delete=options["on_delete"])
         fields[key] = found
         _check_on_delete(place, found.on_delete, found)
     elif "on_delete" in options:

@@ -84,8 +84,6 @@ class Field:
     """Whether the database enforces the reference."""
     on_delete: OnDelete = "restrict"
     """What becomes of this record when the one that it refers to is deleted."""
-    in_database: bool = False
-    """Whether the database itself does that, too: an application's table may be declared so."""
     is_attribute: bool = True
     """False for a foreign key that shows as a relationship only (JSON:API 1.1, 7.2.2.1)."""
     reference_type: IdType | None = None

@@ -222,6 +222,10 @@ class RecordStore:
         statement = self._cached(("delete", resource.name), build, ())
         await connection.fetch(statement, {"key": key})
 
+    def deletes_itself(self, resource: ResourceType, name: str) -> bool:
+        """Whether the database by itself does what a field's ``on_delete`` says."""
+        return name in self._table(resource).info.get("deleting", ())
+
     def in_fields(
         self, resource: ResourceType, violation: ConstraintViolation
     ) -> ConstraintViolation:

@@ -93,6 +93,8 @@ class _Found:
     columns: list[Column[Any]] = field(default_factory=list)
     uuids: set[str] = field(default_factory=set)
     onupdate: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    deleting: set[str] = field(default_factory=set)
+    """The keys by which the database itself deletes or changes records with others."""
 
 
 class _Reader:
@@ -166,6 +168,7 @@ class _Reader:
         info = {
             "is_existing": True,
             "onupdate": self.found.onupdate,
+            "deleting": self.found.deleting,
             "existing": self.table,
             "key": self.key,
         }
@@ -318,12 +321,26 @@ class _Reader:
                 "type": "belongsTo",
                 "target": target,
                 "foreign_key": key,
-                **_on_delete(local, remote),
+                **self._on_delete(key, local, remote),
             }
             return
-        own = {"type": "id", "belongs_to": target, "as_": name, **_on_delete(local, remote)}
+        own = {
+            "type": "id",
+            "belongs_to": target,
+            "as_": name,
+            **self._on_delete(key, local, remote),
+        }
         self.found.schema[key] = {**self._options(local), **own, **options}
         self._keep(key, local, found)
+
+    def _on_delete(self, name: str, local: Any, remote: Any) -> dict[str, Any]:
+        """What the database does with a record when the one that it refers to is deleted."""
+        for key in local.foreign_keys:
+            rule = _RULES.get(str(key.ondelete).upper())
+            if key.column is remote and rule is not None:
+                self.found.deleting.add(name)
+                return {"on_delete": rule}
+        return {}
 
     def _check_the_rest(self) -> None:
         """Whether records can be made without the columns that were not named."""
@@ -339,12 +356,3 @@ class _Reader:
                 )
             if is_left_out and (column.default is not None or column.onupdate is not None):
                 self._add_column(name, {"hidden": True})  # the model fills it in, as it always does
-
-
-def _on_delete(local: Any, remote: Any) -> dict[str, Any]:
-    """What the database does with a record when the one that it refers to is deleted."""
-    for key in local.foreign_keys:
-        rule = _RULES.get(str(key.ondelete).upper())
-        if key.column is remote and rule is not None:
-            return {"on_delete": rule, "in_database": True}
-    return {}
