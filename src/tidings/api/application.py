@@ -930,7 +930,7 @@ class Api:
         return None if resource is None else ResourceHandle(resource, self._assembled.operations)
 
     def _names(self) -> list[str]:
-        return [resource.name for resource in self._registry]
+        return [one.name for one in self._registry if not one.is_internal]
 
     async def _socket_identity(self, token: object) -> Identity:
         options = self._socket_options

@@ -50,7 +50,11 @@ class Description:
 
     async def _respond(self, identity: Identity, base: str) -> msgspec.Raw:
         registry = self._visibility.registry(identity)
-        names = [one.name for one in registry if await self._may_query(one.name, identity)]
+        names = [
+            one.name
+            for one in registry
+            if not one.is_internal and await self._may_query(one.name, identity)
+        ]
         key = (registry, frozenset(names), base)
         document = self._kept.find(key)
         if document is None:  # of many resources it takes long to make

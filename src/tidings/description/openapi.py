@@ -39,8 +39,9 @@ def openapi_document(
     is not there. ``only`` names the resources that are described, None: all; relationships to
     others are shown as far as documents show them. ``secured``: a bearer token may be sent.
     """
-    shown = [one for one in registry if only is None or one.name in only]
-    names = component_names(one.name for one in registry)
+    served = [one for one in registry if not one.is_internal]
+    shown = [one for one in served if only is None or one.name in only]
+    names = component_names(one.name for one in served)
     writer = _Writer(registry, names, {one.name for one in shown})
     paths: Document = {}
     for resource in shown:

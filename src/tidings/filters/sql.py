@@ -50,6 +50,7 @@ from tidings.filters.expression import (
     Atom,
     Comparison,
     Expression,
+    Linked,
     Not,
     Opaque,
     TextMatch,
@@ -117,6 +118,9 @@ def shape(expression: Expression) -> tuple[Any, ...] | None:
             return (_value_shape(text), "match", seen_as == "exact")
         case Opaque():
             return None
+        case Linked(resource, column, where):
+            inner = shape(where)
+            return None if inner is None else ("linked", resource.name, column, inner)
         case Not(term):
             inner = shape(term)
             return None if inner is None else ("not", inner)
@@ -234,6 +238,8 @@ def _collect(expression: Expression, dialect: str) -> Iterator[Any]:
         case AllOf(terms) | AnyOf(terms):
             for term in terms:
                 yield from _collect(term, dialect)
+        case Linked(where=where):
+            yield from _collect(where, dialect)
         case Opaque():
             pass
 
@@ -288,11 +294,21 @@ class _Builder:
                 return joined(or_, list(map(self.build, terms)) or [_NEVER], self._dialect)
             case Not(term):
                 return self._not(term)
+            case Linked():
+                return self._linked(expression)
             case Opaque(clause=clause):
                 # Grouped, so that an OR inside cannot escape what stands beside it. Nor does a
                 # custom function know "unknown".
                 grouped: ColumnElement[bool] = sql_expression.Grouping(clause(self._table.c))
                 return func.coalesce(grouped, _NEVER) if self._negated else grouped
+
+    def _linked(self, term: Linked) -> ColumnElement[bool]:
+        inner = _Builder(term.resource, self._tables, self._dialect)
+        inner._count, inner._hops = self._count, self._hops
+        condition = inner.build(term.where)
+        self._count, self._hops = inner._count, inner._hops
+        keys = select(inner._table.c[term.column]).where(condition)
+        return self._table.c.id.in_(keys)
 
     def _not(self, term: Expression) -> ColumnElement[bool]:
         before, self._negated = self._negated, True

@@ -9,7 +9,6 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from tidings.errors import InvalidRequest, MethodNotAllowed, NotFound
-from tidings.filters import Atom
 from tidings.jsonapi.answers import answered, tagged
 from tidings.jsonapi.bodies import parse_linkage
 from tidings.jsonapi.conditions import requirement, state_tag
@@ -154,8 +153,9 @@ class RelationshipFace:
             selection = request.terms.reader.selection(view.resource, parameters, request.identity)
             if include is not None:
                 selection = replace(selection, include=include)
-            return replace(selection, clause=Atom(link.foreign_key, "=", found.row["id"]))
+            return replace(selection, clause=members)
 
+        members = await self._operations.visibility.members(link, found.row["id"], request.identity)
         return await self._operations.query(link.target, select, auth=request.identity)
 
 

@@ -10,7 +10,7 @@ from tidings.errors import InvalidRequest, ProblemList, RequestError
 from tidings.identity import Trusted
 from tidings.resources.includes import IncludeTree
 from tidings.resources.visibility import View
-from tidings.schema import ResourceType, ValueProblem, accept_given
+from tidings.schema import Relationship, ResourceType, ValueProblem, accept_given
 from tidings.schema.fields import MISSING
 from tidings.storage import Row
 
@@ -42,16 +42,18 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A related record that a to-many relationship takes up or lets go."""
+    """One write by which a to-many relationship takes a record up or lets it go."""
 
-    name: str
-    """Of the relationship."""
+    relationship: Relationship
+    method: Literal["patch", "post", "delete"]
     view: View
+    """Of the resource that is written: the related one, or that which links the two."""
     key: Any
+    """Of the record that is written; of one that is made, the related record's."""
     record: Row | None
     """As it was when permission was asked."""
-    given: Given
-    """What is written to it: its foreign key."""
+    given: Given | None
+    """What is written to it; None where it is deleted."""
 
 
 Require = Callable[[View, Row | None], None]

@@ -168,10 +168,10 @@ class Operations:
             uow=given_unit(transaction),
         )
         await permit(view.resource, context, auth)
-        await self._check_given(view, given, None, transaction, is_whole=True)
+        await self.check_given(view, given, None, transaction, is_whole=True)
         async with self.scopes.writing(transaction) as uow:
             context.transaction = uow
-            row = await self._create(view, key, given, context)
+            row = await self.create(view, key, given, context)
             included = await self.load(uow.connection, view, [row], given.draft.include)
         return Found(row, included, created=True, cursor=uow.cursor)
 
@@ -256,14 +256,7 @@ class Operations:
                 raise not_found(resource, record_id)
             uow = context.transaction
             assert uow is not None
-            await self.policies.require(uow.connection, resource, "delete", auth, before)
-            await self.hooks.run("before_write", context)
-            async with step(uow):
-                try:
-                    await self._deleting.delete(self.registry[name], before, context)
-                except ConstraintViolation as violation:
-                    broken = self.store.in_fields(resource, violation)
-                    raise explained(resource, before, broken, [], deleting=True) from violation
+            await self.remove(view, before, context)
         return uow.cursor
 
     # Permission, before anything is locked
@@ -311,7 +304,7 @@ class Operations:
                 asked = await self._ask(view, method, key, given, transaction)
             elif given is not None:
                 is_whole = method == "put"
-                await self._check_given(view, given, None, transaction, is_whole=is_whole)
+                await self.check_given(view, given, None, transaction, is_whole=is_whole)
             async with self.scopes.writing(transaction) as uow:
                 before, is_hidden = await self.seen(uow.connection, view, key, lock=True)
                 is_stale = looks_first and before != asked
@@ -362,10 +355,10 @@ class Operations:
             await self.permit(view, "post", key, None, given, transaction)
         if given is not None:
             is_whole = method == "put"
-            await self._check_given(view, given, record, transaction, is_whole=is_whole)
+            await self.check_given(view, given, record, transaction, is_whole=is_whole)
         return record
 
-    async def _check_given(
+    async def check_given(
         self,
         view: View,
         given: Given,
@@ -432,6 +425,19 @@ class Operations:
         accepted = await self._accept(view, given, context, validate_changes)
         return await self._write(view, "patch", before, accepted, context, given)
 
+    async def remove(self, view: View, before: Row, context: OperationContext) -> None:
+        """Delete a record that is locked, with permission."""
+        resource, uow = view.resource, context.transaction
+        assert uow is not None
+        await self.policies.require(uow.connection, resource, "delete", view.auth, before)
+        await self.hooks.run("before_write", context)
+        async with step(uow):
+            try:
+                await self._deleting.delete(self.registry[resource.name], before, context)
+            except ConstraintViolation as violation:
+                broken = self.store.in_fields(resource, violation)
+                raise explained(resource, before, broken, [], deleting=True) from violation
+
     def _chosen_key(self, view: View, given: Given) -> Any:
         resource = view.resource
         if given.draft.record_id is None:
@@ -456,15 +462,14 @@ class Operations:
         trusted = isinstance(view.auth, Trusted)
         key = client_id(view.resource, key, trusted=trusted)
         context.method = "post"
-        return await self._create(view, key, given, context)
+        return await self.create(view, key, given, context)
 
     def _may_choose(self, view: View) -> bool:
         """Whether the asker may choose the id of a new record."""
         return view.resource.client_ids or isinstance(view.auth, Trusted)
 
-    async def _create(
-        self, view: View, key: object, given: Given, context: OperationContext
-    ) -> Row:
+    async def create(self, view: View, key: object, given: Given, context: OperationContext) -> Row:
+        """Make a record, with permission."""
         resource, uow = view.resource, context.transaction
         assert uow is not None
         accepted = await self._accept(view, given, context, validate_new)

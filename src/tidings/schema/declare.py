@@ -48,7 +48,10 @@ FIELD_OPTIONS = frozenset(
         "on_delete",
     }
 )
-_RELATIONSHIP_OPTIONS = frozenset({"type", "target", "foreign_key", "constraint", "on_delete"})
+_RELATIONSHIP_OPTIONS = frozenset(
+    {"type", "target", "foreign_key", "constraint", "on_delete", "through", "other_key"}
+)
+_LINK_OPTIONS = frozenset({"through", "other_key"})
 # Member names begin and end with a letter or digit (JSON:API 1.1, 5.8).
 _RESOURCE_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 _FIELD_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_]{0,61}[A-Za-z0-9])?")
@@ -256,11 +259,18 @@ def _declare_relationship(
     options = dict(as_mapping(place, entry))
     check_keys(place, options, _RELATIONSHIP_OPTIONS)
     kind = options.get("type")
-    if kind not in ("belongsTo", "hasMany"):
-        raise ConfigurationError(f"{place}: type is 'belongsTo' or 'hasMany', not {kind!r}")
-    for needed in ("target", "foreign_key"):
+    if kind not in ("belongsTo", "hasMany", "manyToMany"):
+        raise ConfigurationError(
+            f"{place}: type is 'belongsTo', 'hasMany' or 'manyToMany', not {kind!r}"
+        )
+    for needed in ("target", "foreign_key") if kind != "manyToMany" else ("target",):
         if not isinstance(options.get(needed), str):
             raise ConfigurationError(f"{place}: {needed!r} is missing")
+    if kind == "manyToMany":
+        return _declare_link(place, name, options)
+    misplaced = sorted(_LINK_OPTIONS & options.keys())
+    if misplaced:
+        raise ConfigurationError(f"{place}: {misplaced[0]!r} belongs to a 'manyToMany'")
     key, target = options["foreign_key"], options["target"]
     if kind == "belongsTo":
         found = _as_reference(place, key, target, options.get("constraint", True), fields)
@@ -271,6 +281,20 @@ def _declare_relationship(
     elif "on_delete" in options:
         raise ConfigurationError(f"{place}: on_delete belongs to the field {target}.{key}")
     return Relationship(name, kind, target, key)
+
+
+def _declare_link(place: str, name: str, options: Mapping[str, Any]) -> Relationship:
+    """A many-to-many relationship; what was left out is known when the resources are linked."""
+    given = {key: options.get(key, "") for key in ("through", "foreign_key", "other_key")}
+    for key, value in given.items():
+        if not isinstance(value, str):
+            raise ConfigurationError(f"{place}: {key!r} is a name, not {value!r}")
+    if not given["through"] and (given["foreign_key"] or given["other_key"]):
+        raise ConfigurationError(f"{place}: the keys are those of a resource: name it in 'through'")
+    for key in ("on_delete", "constraint"):
+        if key in options:
+            raise ConfigurationError(f"{place}: {key!r} belongs to the fields of the link resource")
+    return Relationship(name, "manyToMany", options["target"], **given)
 
 
 def _as_reference(

@@ -180,18 +180,26 @@ class Field:
 class Relationship:
     """How records of this resource point at those of another.
 
-    ``belongsTo``: ``foreign_key`` is a field of this resource; ``hasMany``: of the target.
+    ``belongsTo``: ``foreign_key`` is a field of this resource; ``hasMany``: of the target;
+    ``manyToMany``: of the link resource ``through``, whose ``other_key`` holds the target's id.
     """
 
     name: str
-    kind: Literal["belongsTo", "hasMany"]
+    kind: Literal["belongsTo", "hasMany", "manyToMany"]
     target: str
-    foreign_key: str
+    foreign_key: str = ""
+    through: str = ""
+    other_key: str = ""
 
     @property
     def to_many(self) -> bool:
         """True where the relationship's data is an array."""
-        return self.kind == "hasMany"
+        return self.kind != "belongsTo"
+
+    @property
+    def holder(self) -> str:
+        """Of a to-many relationship, the resource whose records hold the key."""
+        return self.through or self.target
 
 
 FilterOperator = Callable[..., Any]
