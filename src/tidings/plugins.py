@@ -38,17 +38,23 @@ _DRIVERS = {"asyncpg": ("asyncpg", "postgres"), "asyncmy": ("asyncmy", "mysql")}
 class RestApiPlugin:
     """Serves resources as JSON:API below ``prefix``; ``max_body`` bounds bodies, in bytes.
 
-    ``openapi=False`` serves no description of them at ``/openapi.json`` below the prefix.
+    ``openapi=False`` serves no description of them at ``/openapi.json`` below the prefix,
+    ``atomic=False`` takes no Atomic Operations at ``/operations``.
     """
 
     name: ClassVar[str] = "rest-api"
 
     def __init__(
-        self, prefix: str = "/api", *, max_body: int = 1_048_576, openapi: bool = True
+        self,
+        prefix: str = "/api",
+        *,
+        max_body: int = 1_048_576,
+        openapi: bool = True,
+        atomic: bool = True,
     ) -> None:
         if not prefix.startswith("/") or prefix.endswith("/"):
             raise ConfigurationError(f"prefix {prefix!r}: start it with '/', end it without")
-        self._options = RestOptions(prefix, max_body, openapi)
+        self._options = RestOptions(prefix, max_body, openapi, atomic)
 
     def install(self, api: Api) -> None:
         api.set_rest_options(self._options)

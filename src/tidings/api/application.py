@@ -827,7 +827,11 @@ class Api:
             authority = self._authority
             authority.assemble(self._database, is_alone=self.is_alone)
             self._description = Description(
-                operations, self.name, self.version, secured=authority.verifier is not None
+                operations,
+                self.name,
+                self.version,
+                secured=authority.verifier is not None,
+                atomic=self._rest.atomic,
             )
             endpoints = dict(auth_endpoints(authority.log_out) if authority.has_endpoints else {})
             if self._rest.describes:
@@ -839,6 +843,7 @@ class Api:
                 position=lambda: self._feed.position,
                 max_body=self._rest.max_body,
                 endpoints=endpoints,
+                atomic=self._rest.atomic,
             )
             for wrap in self._wraps:
                 rest = wrap(rest, self._registry)

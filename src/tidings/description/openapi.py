@@ -32,12 +32,14 @@ def openapi_document(
     prefix: str = "",
     only: Collection[str] | None = None,
     secured: bool = True,
+    atomic: bool = False,
 ) -> Document:
     """Describe resources below a URL path.
 
     ``registry`` is that of who asks (`ResourceRegistry.seen_by`): a field that they may not read
     is not there. ``only`` names the resources that are described, None: all; relationships to
     others are shown as far as documents show them. ``secured``: a bearer token may be sent.
+    ``atomic``: many operations may be sent at once.
     """
     served = [one for one in registry if not one.is_internal]
     shown = [one for one in served if only is None or one.name in only]
@@ -47,6 +49,8 @@ def openapi_document(
     for resource in shown:
         writer.describe(resource)
         paths |= {f"{prefix}{path}": item for path, item in writer.paths(resource).items()}
+    if atomic and registry.get("operations") is None:
+        paths[f"{prefix}/operations"] = {"post": _OPERATE}
     components: Document = {
         "schemas": dict(sorted(writer.schemas.items())) | _COMMON,
         "responses": {
@@ -423,6 +427,25 @@ def _plural(name: str) -> str:
     return name if name.endswith("s") else f"{name}s"
 
 
+_ATOMIC: Final = f'{_MEDIA_TYPE}; ext="https://jsonapi.org/ext/atomic"'
+_OPERATE: Final[Document] = {
+    "operationId": "operate",
+    "tags": ["operations"],
+    "description": "Atomic Operations: all of them are done, or none",
+    "requestBody": {
+        "required": True,
+        "content": {_ATOMIC: {"schema": _ref("AtomicOperations")}},
+    },
+    "responses": {
+        "200": {
+            "description": "The results, in order",
+            "headers": _CURSOR,
+            "content": {_ATOMIC: {"schema": _ref("AtomicResults")}},
+        },
+        "204": {"description": "Done", "headers": _CURSOR},
+        "default": {"$ref": "#/components/responses/Error"},
+    },
+}
 _PAGE: Final = ("number", "size", "total", "pages", "offset", "limit")
 _COMMON: Final[dict[str, Schema]] = {
     "JsonApi": _object({"version": {"const": "1.1"}}, ["version"]),
@@ -451,6 +474,35 @@ _COMMON: Final[dict[str, Schema]] = {
             ),
         },
         ["cursor", "page"],
+    ),
+    "AtomicOperations": _object(
+        {
+            "atomic:operations": {
+                "type": "array",
+                "minItems": 1,
+                "items": _object(
+                    {
+                        "op": {"type": "string", "enum": ["add", "update", "remove"]},
+                        "ref": {"type": "object"},
+                        "href": {"type": "string"},
+                        "data": {"type": ["object", "array", "null"]},
+                    },
+                    ["op"],
+                ),
+            }
+        },
+        ["atomic:operations"],
+    ),
+    "AtomicResults": _object(
+        {
+            "jsonapi": _ref("JsonApi"),
+            "atomic:results": {
+                "type": "array",
+                "items": _object({"data": {"type": "object"}}),
+            },
+            "meta": _ref("Meta"),
+        },
+        ["atomic:results", "meta"],
     ),
     "ErrorDocument": _object(
         {

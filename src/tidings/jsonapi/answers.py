@@ -57,9 +57,9 @@ def tagged(status: int, document: dict[str, Any], state: str = "") -> Response:
     return response
 
 
-def answer(status: int, document: dict[str, Any]) -> Response:
+def answer(status: int, document: dict[str, Any], *, media_type: str = MEDIA_TYPE) -> Response:
     """A response with a document."""
-    response = Response(_encoder.encode(document), status, media_type=MEDIA_TYPE)
+    response = Response(_encoder.encode(document), status, media_type=media_type)
     response.headers["vary"] = _VARY
     return response
 

@@ -157,7 +157,7 @@ def refuse_all(parameters: Parameters) -> None:
         InvalidRequest: ``INVALID_PARAMETER``, naming the parameter.
     """
     if parameters.pairs:
-        raise _invalid(parameters.pairs[0][0], "a write to a relationship takes none")
+        raise _invalid(parameters.pairs[0][0], "this write takes none")
 
 
 def _invalid(key: str, message: str) -> InvalidRequest:

@@ -29,8 +29,6 @@ from tidings.resources import (
 from tidings.schema import Relationship, ResourceType
 from tidings.storage import Row
 
-RELATED_METHODS: Final = ("GET", "HEAD")
-LINKAGE_METHODS: Final = ("GET", "HEAD", "POST", "PATCH", "DELETE")
 _TO_ONE_METHODS: Final = ("GET", "HEAD", "PATCH")
 _MODES: Final[Mapping[str, Mode]] = {"POST": "add", "PATCH": "replace", "DELETE": "remove"}
 
@@ -69,7 +67,7 @@ class RelationshipFace:
             written = await self._operations.patch(
                 request.resource.name,
                 request.record_id,
-                lambda _view: _draft(request),
+                lambda _view: linkage_draft(request),
                 auth=request.identity,
             )
             request.written_at(written.cursor)
@@ -189,7 +187,7 @@ def _linkage_tree(request: Request, link: Relationship) -> IncludeTree:
     return tree
 
 
-def _draft(request: Request) -> Draft:
+def linkage_draft(request: Request) -> Draft:
     """The write that linkage in a request's body means."""
     link = request.relationship()
     if not link.to_many and request.method not in _TO_ONE_METHODS:

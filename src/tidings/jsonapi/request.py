@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from tidings.errors import NotFound
 from tidings.feed import Cursor
 from tidings.identity import Identity
-from tidings.jsonapi.bodies import parse_write
+from tidings.jsonapi.bodies import Body, parse_write
 from tidings.jsonapi.conditions import requirement
 from tidings.jsonapi.documents import DocumentWriter, Shown
 from tidings.jsonapi.parameters import ParameterReader, Parameters
@@ -40,7 +40,7 @@ class Request:
     parameters: Parameters
     identity: Identity
     headers: Headers
-    body: bytes
+    body: Body
     terms: Terms
     pointers: dict[str, str]
     """Gets where in the body the value of each field stood."""

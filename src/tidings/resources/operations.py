@@ -281,6 +281,33 @@ class Operations:
         )
         await permit(view.resource, context, view.auth)
 
+    async def permit_early(
+        self,
+        name: str,
+        method: Method,
+        record_id: object,
+        make: MakeDraft | None = None,
+        *,
+        auth: Asker,
+    ) -> None:
+        """Ask for permission to a write of a transaction that has not begun, where that can be
+        known: what it is about may be made or changed by others before it.
+        """
+        view = self.visibility.view(name, auth)
+        if not is_asked(view.resource, auth):
+            return
+        given = None if make is None else read_draft(view, make)
+        if given is not None:
+            given.settle(view, None)
+        key = key_or_none(view.resource, record_id)
+        row: Row | None = None
+        if key is not None:
+            async with self.scopes.reading(None, snapshot=False) as connection:
+                row, _ = await self.seen(connection, view, key)
+            if row is None:
+                return
+        await self.permit(view, method, key, row, given)
+
     @asynccontextmanager
     async def _writing(
         self,
