@@ -299,4 +299,5 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [line.split() for line in printed.output.splitlines()] == [
         ["GET", "POST", "/v2/posts"],
         ["GET", "PATCH", "PUT", "DELETE", "/v2/posts/{id}"],
+        ["POST", "/v2/operations"],
     ]
