@@ -83,7 +83,7 @@ class JsonApiApp:
         try:
             response = await self._respond(scope, receive, pointers)
         except RequestError as error:
-            response = _error_response(error, pointers)
+            response = error_response(error, pointers)
         except Exception as error:  # noqa: BLE001  no traceback reaches a client; it is logged
             response = answer(500, internal_error_document(error))
         if scope["method"] == "HEAD":
@@ -92,7 +92,7 @@ class JsonApiApp:
             async with self._room.hold(len(response.body)):
                 await self._send(response, scope, receive, send)
         except Unavailable as error:
-            await _error_response(error, pointers)(scope, receive, send)
+            await error_response(error, pointers)(scope, receive, send)
 
     async def _send(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
         if len(response.body) < LARGE:
@@ -278,7 +278,10 @@ class JsonApiApp:
         return Response(status_code=204)
 
 
-def _error_response(error: RequestError, pointers: dict[str, str]) -> Response:
+def error_response(
+    error: RequestError, pointers: Mapping[str, str] = MappingProxyType({})
+) -> Response:
+    """The response to what cannot be done."""
     response = answer(error.status, error_document(error, pointers))
     if isinstance(error, AuthenticationError):
         response.headers["www-authenticate"] = "Bearer"
