@@ -139,7 +139,7 @@ async def test_a_hosts_own_routes_refuse_and_ask_who_as_tidings_does() -> None:
     api = make()
 
     @app.get("/me")
-    async def me(who: Identity = Depends(api.identity)) -> dict[str, Any]:
+    async def me(who: Identity = Depends(api.identity)) -> dict[str, Any]:  # noqa: B008
         return {"id": who.user_id}
 
     @app.get("/missing")
