@@ -342,7 +342,9 @@ class _Writer:
             for name, entry in filters.items()
             for operator, chosen in operators_of(entry)
         ]
-        names = [name for name in ("id", *resource.fields) if resource.sortable(name)]
+        names = [
+            name for name in ("id", *resource.fields, *resource.related) if resource.sortable(name)
+        ]
         order = [sign + name for name in names for sign in ("", "-")]
         found.append(_parameter("sort", {"type": "array", "items": {"enum": order}}))
         return [*found, *_paging(resource), *self._shown_parameters(resource)]

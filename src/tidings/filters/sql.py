@@ -152,19 +152,32 @@ def _value_shape(value: Value) -> Any:
             return value
 
 
-def parameters(expression: Expression, dialect: str) -> dict[str, Any]:
+def parameters(expression: Expression, dialect: str, *, prefix: str = "f") -> dict[str, Any]:
     """The values of the parameters that `to_sql` names, in the same walk."""
-    return {f"f{index}": value for index, value in enumerate(_collect(expression, dialect))}
+    return {f"{prefix}{index}": value for index, value in enumerate(_collect(expression, dialect))}
 
 
 def to_sql(
-    expression: Expression, resource: ResourceType, tables: Mapping[str, FromClause], dialect: str
+    expression: Expression,
+    resource: ResourceType,
+    tables: Mapping[str, FromClause],
+    dialect: str,
+    *,
+    prefix: str = "f",
 ) -> ColumnElement[bool]:
     """The expression over the resource's table; parameters are named f0, f1, ... in order.
 
     ``tables`` holds those of all resources, by resource name.
     """
-    return _Builder(resource, tables, dialect).build(expression)
+    return _Builder(resource, tables, dialect, prefix).build(expression)
+
+
+def related_value(
+    resource: ResourceType, path: str, tables: Mapping[str, FromClause], dialect: str
+) -> ColumnElement[Any]:
+    """The value at the end of a to-one path, NULL where there is no such record."""
+    builder = _Builder(resource, tables, dialect, "")
+    return builder.value_at(resource.related[path])
 
 
 def exactly(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
@@ -266,8 +279,13 @@ def _atom_values(atom: Atom, dialect: str) -> Iterator[Any]:
 
 class _Builder:
     def __init__(
-        self, resource: ResourceType, tables: Mapping[str, FromClause], dialect: str
+        self,
+        resource: ResourceType,
+        tables: Mapping[str, FromClause],
+        dialect: str,
+        prefix: str,
     ) -> None:
+        self._prefix = prefix
         self._resource = resource
         self._tables = tables
         self._table = tables[resource.name]
@@ -303,7 +321,7 @@ class _Builder:
                 return func.coalesce(grouped, _NEVER) if self._negated else grouped
 
     def _linked(self, term: Linked) -> ColumnElement[bool]:
-        inner = _Builder(term.resource, self._tables, self._dialect)
+        inner = _Builder(term.resource, self._tables, self._dialect, self._prefix)
         inner._count, inner._hops = self._count, self._hops
         condition = inner.build(term.where)
         self._count, self._hops = inner._count, inner._hops
@@ -319,7 +337,7 @@ class _Builder:
 
     def _parameter(self, kind: TypeEngine[Any]) -> ColumnElement[Any]:
         self._count += 1
-        return bindparam(f"f{self._count - 1}", type_=kind)
+        return bindparam(f"{self._prefix}{self._count - 1}", type_=kind)
 
     # One column and one value
 
@@ -418,9 +436,12 @@ class _Builder:
                 return exists(self._chain(related, lambda column: self._atom(atom, column)))
             return self._key_in(related, lambda column: self._atom(atom, column))
         if self._negated or atom.operator in ("is null", "is not null"):
-            value = self._chain(related, None).scalar_subquery()
-            return self._atom(atom, sql_expression.type_coerce(value, value.type))
+            return self._atom(atom, self.value_at(related))
         return self._key_in(related, lambda column: self._atom(atom, column))
+
+    def value_at(self, related: RelatedColumn) -> ColumnElement[Any]:
+        value = self._chain(related, None).scalar_subquery()
+        return sql_expression.type_coerce(value, value.type)
 
     def _hop_table(self, resource: str) -> FromClause:
         self._hops += 1

@@ -178,6 +178,13 @@ def _check_styles(parameters: Parameters) -> None:
 
 
 def _keyset(resource: ResourceType, sort: Sort, parameters: Parameters) -> Keyset | None:
+    path = next((name for name, _ in sort if "." in name), None)
+    if path is not None and not _BY_PLACE.isdisjoint(parameters.page):
+        raise InvalidRequest(
+            f"sort: a list by {path!r} has no page[after] and page[before]; use page[number]",
+            code="INVALID_SORT",
+            option="sort",
+        )
     for name in _BY_PLACE & parameters.page.keys():
         text = parameters.page[name]
         if not text:

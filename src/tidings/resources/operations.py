@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from tidings.errors import (
     ValidationFailed,
 )
 from tidings.feed import Action, Cursor
-from tidings.filters import EVERYTHING, all_of
+from tidings.filters import EVERYTHING, Atom, Expression, all_of
 from tidings.hooks import HookRegistry
 from tidings.identity import TRUSTED, Asker, Trusted
 from tidings.resources.budget import ReadBudget, Weights
@@ -96,13 +96,16 @@ class Operations:
         context = operation_context(resource, "query", auth, uow=given_unit(transaction))
         await permit(resource, context, auth)
         selection = select(view)
-        await self.visibility.permit_related(view, selection.where, selection.include)
+        paths = [name for name, _ in selection.sort if "." in name]
+        looked = all_of([selection.where, *(Atom(path, "is not null") for path in paths)])
+        await self.visibility.permit_related(view, looked, selection.include)
+        guards = {path: self.policies.along(resource, path, auth) for path in paths}
         filters = all_of([selection.where, selection.clause])
         selection = replace(selection, where=self.visibility.condition(view, "query", filters))
         in_steps = selection.wanted > self.weights.step(resource.name)
         snapshot = bool(selection.include) or selection.is_read_twice or in_steps
         async with self.scopes.reading(transaction, snapshot=snapshot) as connection:
-            return await self._page(connection, view, selection)
+            return await self._page(connection, view, selection, guards)
 
     async def get(
         self,
@@ -662,7 +665,13 @@ class Operations:
         sees = await self.policies.sees(connection, view.resource, "get", view.auth, row)
         return (row, False) if sees else (None, True)
 
-    async def _page(self, connection: Connection, view: View, selection: Selection) -> Page:
+    async def _page(
+        self,
+        connection: Connection,
+        view: View,
+        selection: Selection,
+        guards: Mapping[str, Expression],
+    ) -> Page:
         keyset = selection.keyset or Keyset()
         where = all_of([selection.where, keyset.condition(selection.sort)])
 
@@ -675,6 +684,7 @@ class Operations:
                 limit=count,
                 offset=selection.offset + after,
                 backward=keyset.backward,
+                guards=guards,
             )
 
         budget = ReadBudget(self.weights)

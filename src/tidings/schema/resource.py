@@ -92,9 +92,19 @@ class ResourceType:
         return ("id", *self.fields)
 
     def sortable(self, name: str) -> bool:
-        """Tell whether clients may sort by this name."""
+        """Tell whether clients may sort by this name: that of a field, or of a to-one path that
+        some filter looks at.
+        """
         if name == "id":
             return True
+        if "." in name:
+            path = self.related.get(name)
+            return (
+                path is not None
+                and not path.many
+                and (path.field is None or path.field.is_scalar)
+                and any(name in entry.columns for entry in (self.search or {}).values())
+            )
         found = self.fields.get(name)
         return found is not None and not found.hidden and found.type not in ("array", "object")
 
