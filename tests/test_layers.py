@@ -57,6 +57,7 @@ ROWS: tuple[frozenset[str], ...] = (
             "cli",
             "doctor",
             "listening",
+            "serving",
             "loading",
             "triggers",
             "workers",
