@@ -58,6 +58,7 @@ ROWS: tuple[frozenset[str], ...] = (
             "doctor",
             "listening",
             "serving",
+            "new",
             "loading",
             "triggers",
             "workers",

@@ -16,6 +16,7 @@ from tidings import __version__
 from tidings.demo import build_demo
 from tidings.doctor import doctor
 from tidings.loading import load_api
+from tidings.new import new
 from tidings.serving import (
     Settings,
     run,
@@ -56,6 +57,7 @@ def main() -> None:
 
 main.add_command(doctor)
 main.add_command(triggers)
+main.add_command(new)
 
 
 @main.command()
