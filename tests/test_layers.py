@@ -59,6 +59,7 @@ ROWS: tuple[frozenset[str], ...] = (
             "listening",
             "serving",
             "new",
+            "watching",
             "loading",
             "triggers",
             "workers",

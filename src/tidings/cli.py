@@ -26,6 +26,7 @@ from tidings.serving import (
     run_workers,
 )
 from tidings.triggers import triggers
+from tidings.watching import watch
 
 _SECRET_BYTES: Final = 32
 _NAMED_CLAIMS: Final = {"sub": "--sub", "roles": "--role", "exp": "--expires"}
@@ -58,6 +59,7 @@ def main() -> None:
 main.add_command(doctor)
 main.add_command(triggers)
 main.add_command(new)
+main.add_command(watch)
 
 
 @main.command()
