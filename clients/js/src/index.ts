@@ -1,0 +1,3 @@
+export { createClient } from './client.js';
+export { TidingsError, type ErrorObject } from './http.js';
+export type * from './types.js';
