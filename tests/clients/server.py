@@ -158,7 +158,7 @@ async def run_node(
         cwd=PACKAGE,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        stderr=None if "VERBOSE" in os.environ else asyncio.subprocess.STDOUT,
         env={
             **os.environ,
             "TIDINGS_URL": world.url,

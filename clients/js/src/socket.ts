@@ -132,6 +132,10 @@ export function createConnection(
     socket = io(new URL(url || location.href, globalThis.location?.href).origin, {
       path: socketPath ?? '/socket.io',
       forceNew: true,
+      // A WebSocket at once: one round trip less, and an upgrade that breaks off half way leaves
+      // socket.io-client silent until the next ping is missed.
+      transports: ['websocket', 'polling'],
+      tryAllTransports: true,
       reconnectionDelay: 500,
       ...more,
       auth: (give) => {

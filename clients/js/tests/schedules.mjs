@@ -140,7 +140,7 @@ class Subject {
     this.client = createClient({
       url: line.url,
       fetch,
-      socket: SOCKET,
+      socket: { ...SOCKET, ...(random.chance(0.1) ? { transports: ['polling'] } : {}) },
       batch: random.of([5, 20, 100]),
       pageSize: 2 + random.below(5),
       token: ({ renew }) => {
@@ -168,7 +168,7 @@ class Subject {
 
   shown() {
     const snapshot = this.list.getSnapshot();
-    return `${this.client.status}, ${snapshot.status}, ${snapshot.isLive ? 'live' : 'not live'}, ${snapshot.error}: ${short(snapshot)}`;
+    return `${this.client.status}, ${snapshot.status}, ${snapshot.isLive ? 'live' : 'not live'}, ${snapshot.error}: ${short(snapshot)} ${JSON.stringify(this.list.debug?.())} ${this.schedule.fetch.open} ${this.schedule.fetch.urls.slice(-2)}`;
   }
 
   close() {
@@ -225,9 +225,11 @@ for (let done = 0; done < schedules; done += beside) {
     if (!restarts) return;
     await sleep(100 + random.next() * 300);
     await command('restart');
+    if (process.env.VERBOSE) console.error('restarted', server());
   };
   const all = Array.from({ length: count }, (_, index) => new Schedule(FIRST + done + index).play());
   const [results] = await Promise.all([Promise.all(all), restart()]);
+  if (process.env.VERBOSE) console.error(FIRST + done, Date.now() - began);
   for (const failure of results.filter(Boolean)) {
     failed++;
     console.log(failure);

@@ -34,12 +34,13 @@ export async function direct(method, path, data, token = tokenOf('direct')) {
   const headers = { accept: MEDIA_TYPE, authorization: `Bearer ${token}` };
   if (data) headers['content-type'] = MEDIA_TYPE;
   const body = data && JSON.stringify({ data });
-  for (;;) {
+  for (const end = Date.now() + 60_000; ; ) {
     try {
       const response = await fetch(`${target}/api${path}`, { method, headers, body });
       if (response.status === 503) throw new Error('busy');
       return response.status === 204 ? {} : await response.json();
-    } catch {
+    } catch (error) {
+      if (Date.now() > end) throw error;
       await sleep(20);
     }
   }
@@ -64,7 +65,8 @@ export async function answerOf(query, path = '/posts') {
   }
 }
 
-export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+export const sleep = (milliseconds) =>
+  milliseconds > 0 ? new Promise((resolve) => setTimeout(resolve, milliseconds)) : Promise.resolve();
 
 /** Waits until something holds. The patience is for a hung test, not for a slow machine. */
 export async function until(holds, what = holds, patience = 30_000) {
@@ -119,12 +121,11 @@ export class Line {
 
   /** Delays what one end says, and that it ends, without changing the order. */
   #carry(from, to) {
-    let last = 0;
+    // Timers of unequal length do not keep their order, so each waits for the one before.
+    let last = Promise.resolve();
     const later = (act) => {
-      last = Math.max(last, Date.now() + this.delay());
-      const wait = last - Date.now();
-      if (wait <= 0) act();
-      else setTimeout(act, wait);
+      const due = Date.now() + this.delay();
+      last = last.then(() => sleep(due - Date.now())).then(act);
     };
     this.ends.add(from);
     from.on('error', () => null);
