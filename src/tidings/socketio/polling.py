@@ -72,7 +72,7 @@ class PollingLink:
         _wake(self._resumed)
 
     def end_poll(self) -> None:
-        """Answer the GET that waits with a packet that says nothing, so that the client may stop."""
+        """Answer the GET that waits with an empty packet, so that the client may stop polling."""
         _wake(self._poll)
 
     async def packets(self, session: Session, receive: Receive) -> bytes | None:
