@@ -83,16 +83,14 @@ export function createClient<S extends SchemaOf<S> = AnySchema>(options: ClientO
         ids = null;
         soon();
       },
-      follows() {},
-      fail: (error) => failed?.(error),
-      wake() {},
+      follows: (_, error) => error && failed?.(error),
     };
     return { member, stop: () => clearTimeout(timer) };
   };
 
   /** Writes, and lets all who watch the resource look at the record. */
   const write = async (method: string, resource: string, id: string | undefined, data?: object) => {
-    const path = `/${encodeURIComponent(resource)}${method === 'POST' ? '' : `/${encodeURIComponent(id!)}`}`;
+    const path = `/${resource}${method === 'POST' ? '' : `/${encodeURIComponent(id!)}`}`;
     const document = await http.request(method, path, data && { data: { type: resource, id, ...data } });
     const touched: string = document?.data.id ?? id;
     await Promise.all(connection.members(resource).map((member) => member.touch(touched)));
@@ -123,7 +121,6 @@ export function createClient<S extends SchemaOf<S> = AnySchema>(options: ClientO
     onChange(resource, filters, changed, failed) {
       const { member, stop } = makeCollector(changed, failed);
       const watch = connection.join(member, resource, JSON.parse(canonical(filters ?? {})) as Filters);
-      connection.activate(watch);
       return () => {
         stop();
         watch.leave(member);

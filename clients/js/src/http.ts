@@ -1,4 +1,4 @@
-import type { ClientOptions, Filters, ListOptions } from './types.js';
+import type { ClientOptions, ListOptions } from './types.js';
 
 const MEDIA_TYPE = 'application/vnd.api+json';
 const PATIENCE = 30_000;
@@ -35,58 +35,56 @@ export class TidingsError extends Error {
   }
 }
 
-/** Whether asking again cannot help. */
-export const isFinal = ({ status }: TidingsError): boolean =>
-  status >= 400 && status < 500 && status !== 408 && status !== 429;
+/** Whether asking again cannot help. Of no status of HTTP's (408, 429, 5xx, none) this is certain. */
+export const isFinal = (error: unknown): boolean => /^4(?!08|29)/.test(`${(error as TidingsError).status}`);
 
 export type Http = ReturnType<typeof createHttp>;
 
 /** The HTTP side of a client: tokens, requests, errors. */
 export function createHttp({ url = '', prefix = '/api', token, ...options }: ClientOptions) {
-  let held: Promise<string | null> | undefined;
+  let held: Promise<string | null | undefined> | undefined;
 
-  /** The token, kept until it is found to be refused: `refused` then is the one that was. */
-  const tokenFor = (renew: boolean): Promise<string | null> => {
+  /** The token, asked for once, and again when it is to be renewed. */
+  const tokenFor = (renew: boolean) => {
     if (!held || renew) {
-      const got = (held = (async () =>
-        typeof token === 'function' ? token({ renew }) : (token ?? null))());
-      got.catch(() => held === got && (held = undefined));
+      held = Promise.resolve({ renew }).then(typeof token === 'function' ? token : () => token);
+      held.catch(() => (held = undefined));
     }
     return held;
   };
 
-  const send = async (method: string, path: string, body: unknown, renewed: boolean): Promise<any> => {
+  const send = async (method: string, path: string, body: unknown, renewed?: boolean): Promise<any> => {
     const mine = tokenFor(false);
     const bearer = await mine;
     const headers: Record<string, string> = { accept: MEDIA_TYPE };
     if (bearer) headers.authorization = `Bearer ${bearer}`;
-    const init: RequestInit = { method, headers, signal: AbortSignal.timeout(PATIENCE) };
-    if (body) {
-      headers['content-type'] = MEDIA_TYPE;
-      init.body = JSON.stringify(body);
-    }
-    const response = await (options.fetch ?? fetch)(url + prefix + path, init);
-    if (response.ok) return response.status === 204 ? undefined : response.json();
-    if (response.status === 401 && !renewed && typeof token === 'function') {
+    if (body) headers['content-type'] = MEDIA_TYPE;
+    const response = await (options.fetch ?? fetch)(url + prefix + path, {
+      method,
+      headers,
+      body: body ? JSON.stringify(body) : null,
+      signal: AbortSignal.timeout(PATIENCE),
+    });
+    const { status, ok } = response;
+    if (status === 401 && !renewed) {
       // Of many requests that are refused at once, one renews the token for all.
       await tokenFor(held === mine);
       return send(method, path, body, true);
     }
-    const { errors = [] } = await response.json().catch(() => ({}));
-    throw new TidingsError(response.status, errors, Number(response.headers.get('retry-after')) || 0);
+    const document = status === 204 ? undefined : await response.json().catch(() => null);
+    if (ok) return document;
+    throw new TidingsError(status, document?.errors ?? [], +response.headers.get('retry-after')! || 0);
   };
 
   return {
     tokenFor,
     /** The answer's document; `undefined` for 204. Whatever goes wrong is a `TidingsError`. */
-    async request(method: string, path: string, body?: unknown): Promise<any> {
-      try {
-        return await send(method, path, body, false);
-      } catch (error) {
-        if (error instanceof TidingsError) throw error;
-        throw new TidingsError(0, [{ detail: 'The server cannot be reached', message: String(error) }]);
-      }
-    },
+    request: (method: string, path: string, body?: unknown): Promise<any> =>
+      send(method, path, body).catch((error) => {
+        throw error instanceof TidingsError
+          ? error
+          : new TidingsError(0, [{ message: `No answer from the server: ${error}` }]);
+      }),
   };
 }
 
@@ -103,14 +101,12 @@ export function queryOf(
   { filters = {}, include = [], fields = {} }: ListOptions,
   more: Record<string, string | number>,
 ): string {
-  const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(filters as Filters)) {
+  const query = new URLSearchParams(more as Record<string, string>);
+  for (const [name, value] of Object.entries(filters)) {
     if (value === null) query.set(`filter[${name}][null]`, 'true');
-    else if (value !== undefined)
-      query.set(`filter[${name}]`, typeof value === 'object' ? JSON.stringify(value) : String(value));
+    else query.set(`filter[${name}]`, typeof value === 'string' ? value : JSON.stringify(value));
   }
-  for (const [name, value] of Object.entries(fields)) query.set(`fields[${name}]`, value.join());
-  if (include.length) query.set('include', include.join());
-  for (const [name, value] of Object.entries(more)) query.set(name, String(value));
+  for (const [name, value] of Object.entries(fields)) query.set(`fields[${name}]`, `${value}`);
+  if (include.length) query.set('include', `${include}`);
   return `?${query}`;
 }

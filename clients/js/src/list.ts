@@ -1,4 +1,4 @@
-import { isFinal, queryOf, TidingsError, type Http } from './http.js';
+import { isFinal, queryOf, type Http, type TidingsError } from './http.js';
 import type { Member, Watch } from './socket.js';
 import type { ListDocument, ListOptions, LiveList, ResourceObject, Snapshot } from './types.js';
 
@@ -18,46 +18,44 @@ export interface ManagedList extends LiveList, Member {
   follow(watch: Watch | undefined): void;
 }
 
-/** Whether what was read at `place` already holds the change at `cursor`. */
-export function holds(place: Cursor, cursor: Cursor): boolean {
-  if (!place || !cursor) return false;
+/**
+ * Whether what was read at `place` already holds the change at `cursor`. Offsets of two epochs cannot
+ * be compared: the server's history began anew.
+ */
+export function holds(place = '', cursor = '.'): boolean {
   const [epoch, offset] = place.split('.');
   const [otherEpoch, otherOffset] = cursor.split('.');
-  // Offsets of two epochs cannot be compared: the server's history began anew.
-  return epoch === otherEpoch && Number(offset) >= Number(otherOffset);
+  return epoch === otherEpoch && +offset! >= +otherOffset!;
 }
 
-/** Compares as the server does: nulls last, text by code point, then by id. */
-export function comparing(sort: readonly string[]): (one: ResourceObject, other: ResourceObject) => number {
-  const keys = sort.map((name) => (name[0] === '-' ? ([name.slice(1), -1] as const) : ([name, 1] as const)));
-  if (!keys.some(([name]) => name === 'id')) keys.push(['id', 1]);
-  const value = (record: any, name: string) => (name === 'id' ? record.id : record.attributes[name]);
-  return (one, other) => {
-    for (const [name, sign] of keys) {
-      const [a, b] = [value(one, name), value(other, name)];
-      const order =
-        a == null || b == null
-          ? (a == null ? 1 : 0) - (b == null ? 1 : 0)
-          : sign * (name === 'id' ? compareIds(a, b) : compare(a, b));
-      if (order) return order;
+/**
+ * What a value is ordered by. Ids that are numbers are ordered as numbers, text by code point:
+ * JavaScript compares UTF-16 units, where surrogates come before U+E000 to U+FFFF.
+ */
+const rank = (value: any, isId: boolean): any =>
+  typeof value !== 'string'
+    ? value
+    : isId && /^-?\d+$/.test(value)
+      ? Number(value)
+      : value.replace(/[\ud800-\uffff]/g, (unit) =>
+          String.fromCharCode(unit.charCodeAt(0) + (unit < '\ue000' ? 0x2000 : -0x800)),
+        );
+
+/** Compares as the server does: nulls last, and the id decides between equals. */
+export const comparing =
+  (sort: readonly string[]) =>
+  (one: any, other: any): number => {
+    for (const key of [...sort, 'id']) {
+      const name = key.replace('-', '');
+      const [a, b] = [one, other].map((record) =>
+        name === 'id' ? rank(record.id, true) : rank(record.attributes[name] ?? null, false),
+      );
+      if (a === b) continue;
+      if (a === null || b === null) return a === null ? 1 : -1;
+      return a < b === (key === name) ? -1 : 1;
     }
     return 0;
   };
-}
-
-const compareIds = (a: string, b: string) =>
-  /^-?\d+$/.test(a) && /^-?\d+$/.test(b) ? Number(a) - Number(b) || compare(a, b) : compare(a, b);
-
-function compare(a: any, b: any): number {
-  if (typeof a === 'string' && typeof b === 'string') {
-    // JavaScript compares UTF-16 units, where pairs of surrogates come before U+E000 to U+FFFF.
-    let at = 0;
-    while (at < a.length && a[at] === b[at]) at++;
-    if (/[\udc00-\udfff]/.test(a[at] ?? '') || /[\udc00-\udfff]/.test(b[at] ?? '')) at--;
-    return (a.codePointAt(at) ?? -1) - (b.codePointAt(at) ?? -1);
-  }
-  return a < b ? -1 : a > b ? 1 : 0;
-}
 
 /**
  * A list that is loaded once and then kept by asking again for the ids that changed.
@@ -73,15 +71,9 @@ export function createList(
   initial?: ListDocument,
 ): ManagedList {
   const { http, batch, pageSize } = settings;
-  const path = `/${encodeURIComponent(resource)}`;
+  const path = `/${resource}`;
   const { sort = [] } = options;
   const order = typeof sort === 'function' ? sort : comparing(sort);
-  const shown = options.fields?.[resource];
-  if (shown && typeof sort !== 'function') {
-    // The list is put in order here, so what it is ordered by has to be there.
-    const names = sort.map((name) => name.replace('-', '')).filter((name) => name !== 'id');
-    options = { ...options, fields: { ...options.fields, [resource]: [...new Set([...shown, ...names])] } };
-  }
   const listeners = new Set<() => void>();
 
   let rows = new Map<string, Row>();
@@ -189,12 +181,7 @@ export function createList(
 
   /** Asks for the records that changed, with the list's own filter: what is absent has left. */
   const refetch = async () => {
-    const wanted = options.filters?.id;
-    const chosen = wanted === undefined ? undefined : [wanted].flat().map(String);
-    const taken = [...dirty].filter(([id, cursor]) => {
-      if (holds(rows.get(id)?.cursor ?? base, cursor)) return false;
-      return !chosen || chosen.includes(id);
-    });
+    const taken = [...dirty].filter(([id, cursor]) => !holds(rows.get(id)?.cursor ?? base, cursor));
     dirty.clear();
     try {
       while (taken.length) {
@@ -225,12 +212,9 @@ export function createList(
 
   /** Waits for the rest of a burst: until no more comes, and not for ever. */
   const gather = async () => {
-    const begun = Date.now();
-    let left = batch;
-    while (!hurried && left > 0) {
-      await pause(left);
-      const now = Date.now();
-      left = now - begun < 3 * batch ? Math.min(batch / 4, marked + batch / 4 - now) : 0;
+    for (let turn = 0; !hurried && turn < 9; turn++) {
+      if (turn && Date.now() - marked > batch / 4) break;
+      await pause(turn ? batch / 4 : batch);
     }
   };
 
@@ -242,7 +226,8 @@ export function createList(
       if (!stale) await gather();
       if (!watch) break;
       const done = waiters;
-      const all = stale;
+      // A list that is filtered by ids cannot be asked for others: it is loaded again.
+      const all = stale || !!options.filters?.id;
       waiters = [];
       hurried = false;
       fetching = true;
@@ -256,7 +241,7 @@ export function createList(
       } catch (failure) {
         stale ||= all;
         error = failure as Error;
-        if (failure instanceof TidingsError && isFinal(failure)) {
+        if (isFinal(failure)) {
           // There is nothing that this user may see.
           rows.clear();
           included.clear();
@@ -317,7 +302,7 @@ export function createList(
       void run();
     },
     get needsAnchor() {
-      return stale || fetching;
+      return !watch || stale || fetching;
     },
     changed(id, change, cursor) {
       if (holds(rows.get(id)?.cursor, cursor)) return;
@@ -345,23 +330,15 @@ export function createList(
       wake();
       void run();
     },
-    follows(active) {
-      if (followed === active) return;
+    follows(active, failure) {
       followed = active;
-      if (active) {
-        refusal = undefined;
-        // After an error that was final it may be another server, or another token.
-        if (error && !running) stale = true;
-      }
+      refusal = failure;
+      // After an error that was final it may be another server, or another token.
+      if (active && error && !running) stale = true;
       publish();
       wake();
       void run();
     },
-    fail(failure) {
-      refusal = failure;
-      publish();
-    },
-    wake: () => wake(),
   };
   return list;
 }

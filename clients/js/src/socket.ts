@@ -13,12 +13,8 @@ export interface Member {
   touch(id: string): Promise<void>;
   /** Anything may have changed. */
   resync(): void;
-  /** Whether changes are being told from now on. */
-  follows(active: boolean): void;
-  /** The subscription has been refused. */
-  fail(error: Error): void;
-  /** Whatever waits to try again may try now. */
-  wake(): void;
+  /** Whether changes are being told from now on; if not, `refusal` may say why. */
+  follows(active: boolean, refusal?: Error): void;
 }
 
 /** A subscription, shared by all that want the same one. */
@@ -49,6 +45,7 @@ export function createConnection(
   changed: (status: Status, error?: Error) => void,
 ) {
   const watches = new Map<string, Subscription>();
+  const closing = new AbortController();
   let socket: Socket | undefined;
   let status: Status = 'connecting';
   let renew = false;
@@ -62,7 +59,7 @@ export function createConnection(
     changed(next, error);
   };
 
-  const byId = (id: string | undefined) => [...watches.values()].find((watch) => id && watch.id === id);
+  const each = (watch: Subscription, act: (member: Member) => void) => [...watch.members].forEach(act);
 
   /** Asks for a subscription; everything that may be asked only once per connection is here. */
   const activate = (watch: Subscription) => {
@@ -75,25 +72,29 @@ export function createConnection(
     socket.emit('subscribe', request, ({ data, error }: Ack) => {
       if (asked !== socket?.id) return;
       if (error) {
-        if (error.code === 'RATE_LIMITED' || error.code === 'INTERNAL_ERROR') {
+        if (/RATE|INTERNAL/.test(error.code!)) {
           setTimeout(() => {
             if (watch.socketId === asked) watch.socketId = undefined;
             activate(watch);
           }, 1000);
         }
-        const failure = new TidingsError(0, [error]);
-        for (const member of watch.members) member.fail(failure);
-      } else if (!watch.members.size) {
-        socket?.emit('unsubscribe', { subscriptionId: data.subscriptionId });
-      } else {
+        const refusal = new TidingsError(0, [error]);
+        each(watch, (member) => member.follows(false, refusal));
+      } else if (!watch.members.size) unsubscribe(data.subscriptionId);
+      else {
         watch.id = data.subscriptionId;
         watch.cursor = data.cursor;
-        for (const member of [...watch.members]) {
+        each(watch, (member) => {
           if (!cursor) member.resync();
           member.follows(true);
-        }
+        });
       }
     });
+  };
+
+  const unsubscribe = (subscriptionId: string | undefined) => {
+    // Offline nothing is emitted: it would be sent later, to a connection that knows nothing of it.
+    if (subscriptionId && socket?.connected) socket.emit('unsubscribe', { subscriptionId });
   };
 
   const subscribed = (key: string, resource: string, filters: Filters): Subscription => {
@@ -109,10 +110,9 @@ export function createConnection(
         activate(watch);
       },
       leave(member) {
-        watch.members.delete(member);
-        if (watch.members.size || watches.get(key) !== watch) return;
+        if (!watch.members.delete(member) || watch.members.size) return;
         watches.delete(key);
-        if (watch.id && socket?.connected) socket.emit('unsubscribe', { subscriptionId: watch.id });
+        unsubscribe(watch.id);
       },
     };
     watches.set(key, watch);
@@ -138,7 +138,7 @@ export function createConnection(
       tryAllTransports: true,
       reconnectionDelay: 500,
       ...more,
-      auth: (give) => {
+      auth: (give: (auth: object) => void) => {
         const attempt = ++attempts;
         http.tokenFor(renew).then(
           (token) => attempt === attempts && give(token ? { token } : {}),
@@ -154,16 +154,13 @@ export function createConnection(
       renew = false;
       refusals = 0;
       become('live');
-      for (const watch of watches.values()) {
-        activate(watch);
-        for (const member of watch.members) member.wake();
-      }
+      watches.forEach(activate);
     });
     socket.on('disconnect', () => {
-      for (const watch of watches.values()) {
+      watches.forEach((watch) => {
         watch.id = watch.socketId = undefined;
-        for (const member of watch.members) member.follows(false);
-      }
+        each(watch, (member) => member.follows(false));
+      });
       become('offline');
       if (socket && !socket.active) retry();
     });
@@ -182,33 +179,28 @@ export function createConnection(
       if (token && socket?.connected) socket.emit('authenticate', { token }, () => {});
     });
     for (const event of ['auth.expired', 'auth.revoked']) socket.on(event, () => (renew = true));
-    socket.on('subscription.created', ({ subscriptionId, cursor }) => {
-      // The second one, after what was missed has been told.
-      const watch = byId(subscriptionId);
-      if (watch) watch.cursor = cursor;
-    });
-    socket.on('subscription.update', ({ subscriptionId, id, meta }) => {
-      const watch = byId(subscriptionId);
-      if (!watch) return;
+    const told = (event: string, act: (watch: Subscription, data: any) => void) =>
+      socket!.on(`subscription.${event}`, (data) => {
+        const id = data.subscriptionId ?? data.details?.subscriptionId;
+        for (const watch of watches.values()) if (id && watch.id === id) act(watch, data);
+      });
+    // The second one, when what was missed has been told.
+    told('created', (watch, { cursor }) => (watch.cursor = cursor));
+    told('update', (watch, { id, meta }) => {
       watch.cursor = meta.cursor;
-      for (const member of [...watch.members]) member.changed(id, meta.change, meta.cursor);
+      each(watch, (member) => member.changed(id, meta.change, meta.cursor));
     });
-    socket.on('subscription.resync', ({ subscriptionId, cursor }) => {
-      const watch = byId(subscriptionId);
-      if (!watch) return;
+    told('resync', (watch, { cursor }) => {
       watch.cursor = cursor;
-      for (const member of [...watch.members]) member.resync();
+      each(watch, (member) => member.resync());
     });
-    socket.on('subscription.error', (error: ErrorObject) => {
-      // One that was active has been ended: what it may see has changed.
-      const watch = byId(error.details?.subscriptionId);
-      if (!watch) return;
+    // One that was active has been ended: what it may see has changed.
+    told('error', (watch, error) => {
       watch.id = undefined;
-      for (const member of [...watch.members]) {
-        member.follows(false);
+      each(watch, (member) => {
+        member.follows(false, new TidingsError(0, [error]));
         member.resync();
-        member.fail(new TidingsError(0, [error]));
-      }
+      });
     });
   };
 
@@ -220,10 +212,10 @@ export function createConnection(
       // Without the first call a pause of Socket.IO's own would go on.
       socket.disconnect().connect();
     }
-    for (const watch of watches.values()) for (const member of watch.members) member.wake();
   };
-  globalThis.addEventListener?.('online', wake);
-  globalThis.document?.addEventListener('visibilitychange', wake);
+  const { signal } = closing;
+  globalThis.addEventListener?.('online', wake, { signal });
+  globalThis.document?.addEventListener('visibilitychange', wake, { signal });
 
   return {
     get status() {
@@ -238,16 +230,15 @@ export function createConnection(
       const watch = watches.get(key) ?? subscribed(key, resource, filters);
       watch.members.add(member);
       if (watch.id) member.follows(true);
+      activate(watch);
       return watch;
     },
-    activate: (watch: Watch) => activate(watch as Subscription),
     close() {
-      globalThis.removeEventListener?.('online', wake);
-      globalThis.document?.removeEventListener('visibilitychange', wake);
+      closing.abort();
       clearTimeout(timer);
-      const closing = socket;
+      const open = socket;
       socket = undefined;
-      closing?.disconnect();
+      open?.disconnect();
     },
   };
 }

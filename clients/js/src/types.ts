@@ -54,7 +54,8 @@ export interface ListOptions<R extends ResourceObject = ResourceObject> {
   fields?: { readonly [resource: string]: readonly string[] } | undefined;
   /**
    * Names of attributes, `-` before a name for descending, as JSON:API has them; or a function that
-   * compares two records. By default the order is that of the ids.
+   * compares two records. By default the order is that of the ids. The list is put in order in the
+   * client: where `fields` names what to show, it has to name these attributes, too.
    */
   sort?: readonly string[] | ((one: R, other: R) => number) | undefined;
 }
@@ -99,7 +100,7 @@ export type Status = 'connecting' | 'live' | 'offline' | 'refused';
 /** Gives the token. `renew` is true when the last one has expired or was refused. */
 export type TokenSource =
   | string
-  | ((wanted: { renew: boolean }) => string | null | Promise<string | null>);
+  | ((wanted: { renew: boolean }) => string | null | undefined | Promise<string | null | undefined>);
 
 /** What {@link createClient} needs to know. */
 export interface ClientOptions {
