@@ -40,8 +40,11 @@ MANY = 1_100
 """More records than one transaction tells one by one."""
 
 
-def make_api(database: str) -> Api:
-    """Posts of rooms, so that any number of tests can use one server beside each other."""
+def make_api(database: str, narrowed: set[str]) -> Api:
+    """Posts of rooms, so that any number of tests can use one server beside each other.
+
+    Users in `narrowed` are told of published posts only.
+    """
     api = Api(name="clients")
     api.use(RestApiPlugin())
     api.use(SqlAlchemyPlugin(database, create_tables=True))
@@ -59,6 +62,12 @@ def make_api(database: str) -> Api:
             "author_id": {"belongs_to": "users", "as_": "author", "search": True},
         },
     )
+
+    @api.hook("subscription_filters")
+    def narrow(context: Any) -> None:
+        if context.subscription.resource == "posts" and context.auth.user_id in narrowed:
+            context.subscription.filters["status"] = "published"
+
     return api
 
 
@@ -69,13 +78,14 @@ class World:
         self._database = f"sqlite+aiosqlite:///{folder}/clients.db"
         self._stack = contextlib.AsyncExitStack()
         self._turn = asyncio.Lock()
+        self._narrowed: set[str] = set()
         self.url = ""
         self.control = ""
         self.api: Api
 
     async def start(self) -> None:
         """Begin a new history: cursors of the one before are of another epoch."""
-        self.api = make_api(self._database)
+        self.api = make_api(self._database, self._narrowed)
         files = StaticFiles(directory=PACKAGE)
         app = _with_files(self.api.asgi(), files)
         self._stack.push_async_callback(self.api.close)
@@ -98,11 +108,31 @@ class World:
         await self.stop()
         await self.start()
 
-    async def do_permissions_changed(self, user: str | None = None) -> None:
+    async def do_narrow(self, user: str) -> None:
+        """Change what a user may see."""
+        self._narrowed.add(user)
         await self.api.permissions_changed(user_id=user)
 
     async def do_revoke(self, token: str) -> None:
         await self.api.revoke(token=token)
+
+    async def do_patch(self, ids: list[str], title: str) -> None:
+        """Change several records in one transaction."""
+        async with self.api.transaction() as transaction:
+            for one in ids:
+                await self.api.resources.posts.patch(one, {"title": title}, transaction=transaction)
+
+    async def do_churn(self, ids: list[str], times: int) -> None:
+        """Change records one by one, again and again."""
+        for number in range(times):
+            for one in ids:
+                await self.api.resources.posts.patch(one, {"title": f"c{number}"})
+
+    async def do_subscriptions(self, user: str) -> dict[str, int]:
+        """How many subscriptions the sockets of a user have."""
+        subscribers = self.api.socket_server._subscribers.values()
+        counts = [len(one.subscriptions) for one in subscribers if one.identity.user_id == user]
+        return {"subscriptions": sum(counts)}
 
     async def do_bulk(self, room: str, status: str) -> None:
         """Change more records at once than are told one by one."""

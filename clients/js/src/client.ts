@@ -127,6 +127,9 @@ export function createClient<S extends SchemaOf<S> = AnySchema>(options: ClientO
       };
     },
     request: http.request,
-    close: connection.close,
+    close() {
+      for (const list of lists.values()) list.follow(undefined);
+      connection.close();
+    },
   };
 }
