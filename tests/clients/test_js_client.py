@@ -18,6 +18,12 @@ async def test_each_race_is_won() -> None:
     assert code == 0, report
 
 
+async def test_the_recipes_of_the_docs_the_types_and_the_guide_s_classes() -> None:
+    async with run_world() as world:
+        code, report = await run_node("--test", "tests/recipes.test.mjs", world=world)
+    assert code == 0, report
+
+
 async def test_after_any_schedule_the_list_is_the_server_s_answer() -> None:
     code, report = await play(SCHEDULES)
     assert code == 0, report
