@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import sys
 
-from tests.clients.server import run_node, run_world
+from tests.clients.server import counted, run_node, run_world
 
 BESIDE = 40
 
@@ -23,6 +23,18 @@ async def play(schedules: int, *, seed: int = 1, client: str = "package") -> tup
         )
 
 
+async def amplify(clients: int, *, client: str = "package") -> tuple[int, str]:
+    """Measure how many requests and statements changes cost with many clients."""
+    async with run_world() as world:
+        with counted(world):
+            return await run_node(
+                "tests/amplification.mjs",
+                *("--clients", str(clients), "--client", client),
+                world=world,
+                patience=900,
+            )
+
+
 def main() -> int:
     """Play them in portions, each against a new server, and say how it went."""
     parser = argparse.ArgumentParser(prog="python -m tests.clients", description=__doc__)
@@ -30,8 +42,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="the first seed (default 1)")
     parser.add_argument("--client", choices=["package", "old"], default="package")
     parser.add_argument("--portion", type=int, default=1_000, help="schedules per server")
+    parser.add_argument("--amplification", type=int, help="instead, so many clients of one list")
     given = parser.parse_args()
     worst = 0
+    if given.amplification:
+        worst, report = asyncio.run(amplify(given.amplification, client=given.client))
+        print(report, end="")  # noqa: T201
+        return worst
     for done in range(0, given.schedules, given.portion):
         count = min(given.portion, given.schedules - done)
         code, report = asyncio.run(play(count, seed=given.seed + done, client=given.client))

@@ -12,10 +12,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -79,6 +80,8 @@ class World:
         self._stack = contextlib.AsyncExitStack()
         self._turn = asyncio.Lock()
         self._narrowed: set[str] = set()
+        self.statements: list[str] = []
+        """What SQLite was given, where `counted` was asked for."""
         self.url = ""
         self.control = ""
         self.api: Api
@@ -128,6 +131,18 @@ class World:
             for one in ids:
                 await self.api.resources.posts.patch(one, {"title": f"c{number}"})
 
+    async def do_spread(self, ids: list[str], title: str, seconds: float) -> None:
+        """Change records one after the other, evenly over a time."""
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        for number, one in enumerate(ids):
+            await asyncio.sleep(begin + seconds * number / len(ids) - loop.time())
+            await self.api.resources.posts.patch(one, {"title": title})
+
+    async def do_statements(self) -> dict[str, int]:
+        """How many statements SQLite has been given so far."""
+        return {"statements": len(self.statements)}
+
     async def do_subscriptions(self, user: str) -> dict[str, int]:
         """How many subscriptions the sockets of a user have."""
         subscribers = self.api.socket_server._subscribers.values()
@@ -173,6 +188,20 @@ async def run_world() -> AsyncIterator[World]:
                 await world.stop()
     finally:
         shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def counted(world: World) -> Iterator[None]:
+    """Write down in ``world.statements`` whatever is sent to SQLite."""
+    fetch = aiosqlite.Connection.execute_fetchall
+
+    def counting(self: aiosqlite.Connection, sql: str, *parameters: Any) -> Any:
+        world.statements.append(sql)
+        return fetch(self, sql, *parameters)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aiosqlite.Connection, "execute_fetchall", counting)
+        yield
 
 
 async def run_node(

@@ -1,6 +1,6 @@
 import { canonical, createHttp } from './http.js';
 import { createList, type ManagedList } from './list.js';
-import { createConnection, type Member, type Watch } from './socket.js';
+import { createConnection, type Member } from './socket.js';
 import type {
   AnySchema,
   Client,
@@ -29,35 +29,6 @@ export function createClient<S extends SchemaOf<S> = AnySchema>(options: ClientO
     for (const listener of [...statusListeners]) listener(status, error);
   });
   const lists = new Map<string, ManagedList>();
-
-  const makeList = (key: string, resource: string, wanted: ListOptions, initial?: ListDocument) => {
-    let users = 0;
-    let watch: Watch | undefined;
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const stop = () => {
-      if (lists.get(key) === list) lists.delete(key);
-      watch?.leave(list);
-      watch = undefined;
-      list.follow(undefined);
-    };
-    const list = createList(
-      resource,
-      wanted,
-      { http, batch, pageSize },
-      (_, by) => {
-        users += by;
-        clearTimeout(timer);
-        if (!users) timer = setTimeout(stop, linger);
-        else if (!watch) {
-          if (!lists.has(key)) lists.set(key, list);
-          watch = connection.join(list, resource, wanted.filters ?? {});
-          list.follow(watch);
-        }
-      },
-      initial,
-    );
-    return list;
-  };
 
   /** A member that collects ids, for those who have a cache of their own. */
   const makeCollector = (changed: (ids: string[] | null) => void, failed?: (error: Error) => void) => {
@@ -107,11 +78,18 @@ export function createClient<S extends SchemaOf<S> = AnySchema>(options: ClientO
       return () => void statusListeners.delete(listener);
     },
     live(resource, { initial, ...given } = {}) {
-      // What is sent and compared is JSON; the function is not.
+      // What is sent and compared is JSON; a function that compares is not.
       const wanted: ListOptions = { ...JSON.parse(canonical(given)), sort: given.sort };
-      const key = canonical([resource, wanted, typeof given.sort === 'function' && String(given.sort)]);
+      const key = canonical([resource, wanted, `${given.sort}`]);
       let list = lists.get(key);
-      if (!list) lists.set(key, (list = makeList(key, resource, wanted, initial)));
+      if (!list) {
+        const keep = (used: boolean) => {
+          if (used) lists.set(key, list!);
+          else if (lists.get(key) === list) lists.delete(key);
+        };
+        list = createList(resource, wanted, { http, batch, pageSize, linger, keep, join: connection.join }, initial);
+        keep(true);
+      }
       return list as any;
     },
     create: (resource, attributes, { id, ...more }: WriteOptions = {}) =>
@@ -128,7 +106,7 @@ export function createClient<S extends SchemaOf<S> = AnySchema>(options: ClientO
     },
     request: http.request,
     close() {
-      for (const list of lists.values()) list.follow(undefined);
+      for (const list of lists.values()) list.stop();
       connection.close();
     },
   };

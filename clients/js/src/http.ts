@@ -6,7 +6,6 @@ const PATIENCE = 30_000;
 /** An error object, of JSON:API or of a socket's answer. */
 export interface ErrorObject {
   code?: string;
-  title?: string;
   detail?: string;
   message?: string;
   source?: { pointer?: string; parameter?: string; header?: string };
@@ -26,7 +25,7 @@ export class TidingsError extends Error {
     readonly retryAfter = 0,
   ) {
     const [first] = errors;
-    super(first?.detail ?? first?.message ?? first?.title ?? `The server answered ${status}`);
+    super(first?.detail ?? first?.message ?? `The server answered ${status}`);
   }
 
   /** The first error's code, such as `PERMISSION_DENIED`. */

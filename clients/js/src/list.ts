@@ -1,12 +1,17 @@
 import { isFinal, queryOf, type Http, type TidingsError } from './http.js';
 import type { Member, Watch } from './socket.js';
-import type { ListDocument, ListOptions, LiveList, ResourceObject, Snapshot } from './types.js';
+import type { Filters, ListDocument, ListOptions, LiveList, ResourceObject, Snapshot } from './types.js';
 
 /** What a list needs of its client. */
 export interface ListSettings {
   http: Http;
   batch: number;
   pageSize: number;
+  linger: number;
+  /** Takes part in a subscription. */
+  join(member: Member, resource: string, filters: Filters): Watch;
+  /** Keeps the list for others who ask for the same, or does not. */
+  keep(used: boolean): void;
 }
 
 type Cursor = string | undefined;
@@ -14,8 +19,8 @@ type Row = { record: ResourceObject; cursor: Cursor };
 
 /** The list as its client sees it. */
 export interface ManagedList extends LiveList, Member {
-  /** Begins to follow `watch`, or stops following any. */
-  follow(watch: Watch | undefined): void;
+  /** Stops at once. */
+  stop(): void;
 }
 
 /**
@@ -67,10 +72,9 @@ export function createList(
   resource: string,
   options: ListOptions,
   settings: ListSettings,
-  used: (list: ManagedList, by: 1 | -1) => void,
   initial?: ListDocument,
 ): ManagedList {
-  const { http, batch, pageSize } = settings;
+  const { http, batch, pageSize, linger, join, keep } = settings;
   const path = `/${resource}`;
   const { sort = [] } = options;
   const order = typeof sort === 'function' ? sort : comparing(sort);
@@ -92,6 +96,7 @@ export function createList(
   let refusal: Error | undefined; // Why the subscription is not active.
   let waiters: (() => void)[] = [];
   let wake = () => {};
+  let timer: ReturnType<typeof setTimeout> | undefined;
   let snapshot: Snapshot;
 
   const publish = () => {
@@ -210,11 +215,11 @@ export function createList(
     }
   };
 
-  /** Waits for the rest of a burst: until no more comes, and not for ever. */
+  /** Waits for the rest of a burst: until no more comes, and ten times as long at most. */
   const gather = async () => {
-    for (let turn = 0; !hurried && turn < 9; turn++) {
-      if (turn && Date.now() - marked > batch / 4) break;
-      await pause(turn ? batch / 4 : batch);
+    for (let turn = 0; !hurried && turn < 19; turn++) {
+      if (turn && Date.now() - marked > batch / 2) break;
+      await pause(turn ? batch / 2 : batch);
     }
   };
 
@@ -276,30 +281,35 @@ export function createList(
   }
   publish();
 
+  const start = () => {
+    keep(true);
+    watch = join(list, resource, options.filters ?? {});
+    // The others are told of what comes after their cursor; what came before it would be missed.
+    if (watch.cursor && !holds(base, watch.cursor)) stale = true;
+    if (!stale) watch.anchor(base);
+    void run();
+  };
+
   const list: ManagedList = {
     getSnapshot: () => snapshot,
     subscribe(changed) {
       // The same function may be given twice.
       const listener = () => changed();
       listeners.add(listener);
-      used(list, 1);
+      clearTimeout(timer);
+      if (!watch) start();
       return () => {
-        if (listeners.delete(listener)) used(list, -1);
+        if (listeners.delete(listener) && !listeners.size) timer = setTimeout(list.stop, linger);
       };
     },
     reload: () => list.resync(),
-    follow(next) {
-      if (!next) {
-        stale = true;
-        followed = false;
-      } else if (next.cursor && !holds(base, next.cursor)) {
-        // The others are told of what comes after that; what came between would be missed.
-        stale = true;
-      }
-      watch = next;
-      if (!stale) watch?.anchor(base);
+    stop() {
+      keep(false);
+      watch?.leave(list);
+      watch = undefined;
+      stale = true;
+      followed = false;
       wake();
-      void run();
     },
     get needsAnchor() {
       return !watch || stale || fetching;

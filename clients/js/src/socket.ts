@@ -128,7 +128,7 @@ export function createConnection(
   };
 
   const open = () => {
-    if (socket) return;
+    if (socket || closing.signal.aborted) return;
     socket = io(new URL(url || location.href, globalThis.location?.href).origin, {
       path: socketPath ?? '/socket.io',
       forceNew: true,
@@ -162,7 +162,10 @@ export function createConnection(
         each(watch, (member) => member.follows(false));
       });
       become('offline');
-      if (socket && !socket.active) retry();
+      if (!socket || socket.active) return;
+      // The server has ended it, since the token has expired or was revoked.
+      renew = true;
+      retry();
     });
     socket.on('connect_error', (error: Error & { data?: ErrorObject }) => {
       if (!socket || socket.active) return become('offline', error);
@@ -178,7 +181,6 @@ export function createConnection(
       const token = await http.tokenFor(true).catch(() => null);
       if (token && socket?.connected) socket.emit('authenticate', { token }, () => {});
     });
-    for (const event of ['auth.expired', 'auth.revoked']) socket.on(event, () => (renew = true));
     const told = (event: string, act: (watch: Subscription, data: any) => void) =>
       socket!.on(`subscription.${event}`, (data) => {
         const id = data.subscriptionId ?? data.details?.subscriptionId;
