@@ -231,8 +231,9 @@ export function createList(
       if (!stale) await gather();
       if (!watch) break;
       const done = waiters;
-      // A list that is filtered by ids cannot be asked for others: it is loaded again.
-      const all = stale || !!options.filters?.id;
+      // After a refusal there is nothing to add to; and a list that is filtered by ids cannot be asked
+      // for other ids.
+      const all = stale || !loaded || !!options.filters?.id;
       waiters = [];
       hurried = false;
       fetching = true;
@@ -293,8 +294,17 @@ export function createList(
   const list: ManagedList = {
     getSnapshot: () => snapshot,
     subscribe(changed) {
-      // The same function may be given twice.
-      const listener = () => changed();
+      // A function of its own, since the same one may be given twice; and the loop has to go on
+      // where it throws.
+      const listener = () => {
+        try {
+          changed();
+        } catch (thrown) {
+          queueMicrotask(() => {
+            throw thrown;
+          });
+        }
+      };
       listeners.add(listener);
       clearTimeout(timer);
       if (!watch) start();

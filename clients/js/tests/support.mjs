@@ -65,8 +65,7 @@ export async function answerOf(query, path = '/posts') {
   }
 }
 
-export const sleep = (milliseconds) =>
-  milliseconds > 0 ? new Promise((resolve) => setTimeout(resolve, milliseconds)) : Promise.resolve();
+export const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** Waits until something holds. The patience is for a hung test, not for a slow machine. */
 export async function until(holds, what = holds, patience = 30_000) {
@@ -125,7 +124,7 @@ export class Line {
     let last = Promise.resolve();
     const later = (act) => {
       const due = Date.now() + this.delay();
-      last = last.then(() => sleep(due - Date.now())).then(act);
+      last = last.then(() => (due > Date.now() ? sleep(due - Date.now()) : null)).then(act);
     };
     this.ends.add(from);
     from.on('error', () => null);
