@@ -7,6 +7,7 @@ import asyncio
 import sys
 
 from tests.clients.server import counted, run_node, run_world
+from tidings import SocketLimits
 
 BESIDE = 40
 
@@ -25,7 +26,7 @@ async def play(schedules: int, *, seed: int = 1, client: str = "package") -> tup
 
 async def amplify(clients: int, *, client: str = "package") -> tuple[int, str]:
     """Measure how many requests and statements changes cost with many clients."""
-    async with run_world() as world:
+    async with run_world(SocketLimits()) as world:
         with counted(world):
             return await run_node(
                 "tests/amplification.mjs",

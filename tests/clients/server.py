@@ -37,11 +37,13 @@ from tidings import (
 
 PACKAGE = REPOSITORY / "clients" / "js"
 SECRET = "a secret for tests, of 32 bytes or more"
+TIGHT = SocketLimits(held_notifications=50, queue_bytes=4_096, user_factor=100)
+"""A client that is told of more than 50 records at once has to refetch everything."""
 MANY = 1_100
 """More records than one transaction tells one by one."""
 
 
-def make_api(database: str, narrowed: set[str]) -> Api:
+def make_api(database: str, narrowed: set[str], limits: SocketLimits) -> Api:
     """Posts of rooms, so that any number of tests can use one server beside each other.
 
     Users in `narrowed` are told of published posts only.
@@ -50,7 +52,6 @@ def make_api(database: str, narrowed: set[str]) -> Api:
     api.use(RestApiPlugin())
     api.use(SqlAlchemyPlugin(database, create_tables=True))
     api.use(JWTAuthPlugin(secret=SECRET, revocation="database"))
-    limits = SocketLimits(held_notifications=50, queue_bytes=4_096, user_factor=100)
     api.use(SocketIOPlugin(permission_seconds=0, limits=limits))
     api.add_resource("users", schema={"name": {"type": "string", "search": True}})
     api.add_resource(
@@ -75,7 +76,8 @@ def make_api(database: str, narrowed: set[str]) -> Api:
 class World:
     """One api after another on the same database; `url` is that of the present one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limits: SocketLimits) -> None:
+        self._limits = limits
         self._database = f"sqlite+aiosqlite:///{folder}/clients.db"
         self._stack = contextlib.AsyncExitStack()
         self._turn = asyncio.Lock()
@@ -88,7 +90,7 @@ class World:
 
     async def start(self) -> None:
         """Begin a new history: cursors of the one before are of another epoch."""
-        self.api = make_api(self._database, self._narrowed)
+        self.api = make_api(self._database, self._narrowed, self._limits)
         files = StaticFiles(directory=PACKAGE)
         app = _with_files(self.api.asgi(), files)
         self._stack.push_async_callback(self.api.close)
@@ -174,10 +176,10 @@ def _with_files(api: ASGIApp, files: ASGIApp) -> ASGIApp:
 
 
 @contextlib.asynccontextmanager
-async def run_world() -> AsyncIterator[World]:
+async def run_world(limits: SocketLimits = TIGHT) -> AsyncIterator[World]:
     """A server, and its control; both end with the block."""
     folder = Path(tempfile.mkdtemp(prefix="tidings-clients-"))
-    world = World(folder)
+    world = World(folder, limits)
     app = Starlette(routes=[Route("/{name}", world.command, methods=["POST"])])
     try:
         async with serve(app) as world.control:

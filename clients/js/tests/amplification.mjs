@@ -45,6 +45,7 @@ async function measured(what, change, settled) {
   await sleep(500);
   const requests = fetch.urls.length - before;
   const made = (await command('statements')).statements - statements;
+  if (process.env.VERBOSE) console.log(fetch.urls.slice(before).map((url) => `${url.slice(0, 150)} ${url.length}`));
   console.log(`${what}: ${(requests / count).toFixed(2)} requests and ${(made / count).toFixed(2)} statements per client (the changes took ${lasted} ms)`);
 }
 
@@ -52,6 +53,11 @@ await until(() => subjects.every((subject) => subject.ready()), 'ready', 240_000
 await until(() => fetch.open === 0);
 console.log(`${count} clients (${values.client}); ${(fetch.urls.length / count).toFixed(2)} requests each to load`);
 await measured('1 change', () => command('patch', { ids: [ids[0]], title: 'one' }), ({ title }) => title(ids[0]) === 'one');
+await measured(
+  '100 changes in one transaction',
+  () => command('patch', { ids, title: 'together' }),
+  ({ title }) => ids.every((id) => title(id) === 'together'),
+);
 await measured(
   '100 changes in 100 ms',
   () => command('spread', { ids, title: 'all', seconds: 0.1 }),

@@ -211,6 +211,21 @@ test('a list that begins with a document asks only for what changed since', asyn
   assert.ok(fetch.urls.every((url) => !url.includes('page[offset]')), fetch.urls.join('\n'));
 });
 
+test('a resync (overflow) during a load loads everything again', async () => {
+  const { list, fetch, ids } = await scene({ records: 100 });
+  await begin(list);
+  const held = (fetch.gate = gate((url) => url.includes('page[offset]')));
+  list.reload();
+  await held.reached;
+  const before = fetch.urls.length;
+  // The server of these tests holds at most 50 notifications for a client.
+  await command('patch', { ids, title: 'x' });
+  held.open();
+  await shows(list, ids.map(() => 'x'));
+  await live(list);
+  assert.ok(fetch.urls.slice(before).some((url) => url.includes('page[offset]=0')), 'no load');
+});
+
 test('hundreds of changes in one go are right in the end', async () => {
   const it = await scene({ records: 60, pageSize: 20 });
   await begin(it.list);
