@@ -14,7 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tidings import Api
-    from tidings.testing import Served
+    from tidings.testing import Live
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,11 +43,11 @@ def tidings_app(pytestconfig: pytest.Config) -> Any:
 
 
 @pytest.fixture
-async def served(tidings_api: Api, tidings_app: Any) -> AsyncIterator[Served]:
-    """The application, open on an empty database in memory; see `tidings.testing.serve`."""
-    from tidings.testing import serve
+async def live(tidings_api: Api, tidings_app: Any) -> AsyncIterator[Live]:
+    """The application, open on an empty database in memory; see `tidings.testing.running`."""
+    from tidings.testing import running
 
-    async with serve(tidings_api, tidings_app) as found:
+    async with running(tidings_api, tidings_app, database="memory") as found:
         yield found
 
 

@@ -29,6 +29,7 @@ from tidings.errors import (
     NotFound,
     PayloadTooLarge,
     PermissionDenied,
+    PreconditionFailed,
     Problem,
     QueryTimeout,
     RateLimited,
@@ -42,6 +43,7 @@ from tidings.errors import (
 from tidings.identity import ANONYMOUS, TRUSTED, Identity
 from tidings.monitoring import OperationsPlugin
 from tidings.plugins import (
+    CorsPlugin,
     JWTAuthPlugin,
     MemoryFeedPlugin,
     PostgresFeedPlugin,
@@ -63,6 +65,7 @@ __all__ = [
     "AuthenticationError",
     "ConfigurationError",
     "Conflict",
+    "CorsPlugin",
     "DatabaseBusy",
     "Drainable",
     "Explanation",
@@ -87,6 +90,7 @@ __all__ = [
     "PermissionDenied",
     "Plugin",
     "PostgresFeedPlugin",
+    "PreconditionFailed",
     "Problem",
     "QueryTimeout",
     "RateLimited",

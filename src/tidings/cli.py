@@ -2,52 +2,48 @@
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import gc
 import json
-import os
-import re
-import signal
-import socket
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
 import click
 import jwt
-import uvicorn
-from uvicorn.importer import import_from_string
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from tidings import Api, Drainable, __version__
+from tidings import __version__
 from tidings.demo import build_demo
 from tidings.doctor import doctor
-from tidings.listening import BACKLOG, Listener, refusing
-from tidings.loading import load, load_api
+from tidings.loading import load_api
+from tidings.new import new
+from tidings.serving import (
+    Settings,
+    run,
+    run_as_worker,
+    run_reloading,
+    run_target,
+    run_workers,
+)
 from tidings.triggers import triggers
-from tidings.workers import Workers, inherited, inherited_listener, watch_parent
+from tidings.watching import watch
 
-STARTUP_FAILURE: Final = 3
-"""The exit code of a server that did not start, as uvicorn has it."""
-GRACE: Final = 3
-"""Seconds that open connections have when the server stops."""
-SOCKETS: Final = "tidings.socketio.uvicorn:UvicornProtocol"
-"""What serves WebSockets: those of Socket.IO without a task for each."""
-_KEEP_ALIVE: Final = 75
-"""Longer than proxies keep a connection that is idle."""
 _SECRET_BYTES: Final = 32
 _NAMED_CLAIMS: Final = {"sub": "--sub", "roles": "--role", "exp": "--expires"}
 
-_host = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+_host = click.option(
+    "--host",
+    default="127.0.0.1",
+    envvar="TIDINGS_HOST",
+    show_default=True,
+    show_envvar=True,
+    help="Address to listen on.",
+)
 _port = click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8000,
-    envvar="PORT",
+    envvar=["TIDINGS_PORT", "PORT"],
     show_default=True,
     show_envvar=True,
     help="Port to listen on; 0 takes a free one.",
@@ -62,6 +58,8 @@ def main() -> None:
 
 main.add_command(doctor)
 main.add_command(triggers)
+main.add_command(new)
+main.add_command(watch)
 
 
 @main.command()
@@ -70,38 +68,84 @@ main.add_command(triggers)
 def demo(host: str, port: int) -> None:
     """Run a live board of posts, with a database that is gone when it stops."""
     with tempfile.TemporaryDirectory(prefix="tidings-demo-", ignore_cleanup_errors=True) as folder:
-        _run(build_demo(Path(folder)).app, host, port, "The demo")
+        run(build_demo(Path(folder)).app, Settings(host, port), "The demo")
+
+
+def _option(name: str, *more: str, **options: Any) -> Callable[[Any], Any]:
+    """An option that the environment can give, too."""
+    variable = f"TIDINGS_{name.lstrip('-').split('/')[0].replace('-', '_').upper()}"
+    return click.option(name, *more, envvar=variable, show_envvar=True, **options)
+
+
+_FILE = click.Path(exists=True, dir_okay=False)
 
 
 @main.command()
 @click.argument("target", metavar="MODULE:ATTRIBUTE")
 @_host
 @_port
-@click.option(
+@_option("--uds", metavar="PATH", help="A Unix socket to listen at, instead of host and port.")
+@_option(
     "--workers",
     type=click.IntRange(1),
     default=1,
     show_default=True,
     help="How many processes serve. They must share a feed (Redis or PostgreSQL).",
 )
+@click.option("--reload", is_flag=True, help="Start anew when a file of Python changes.")
+@_option(
+    "--log-level",
+    type=click.Choice(["critical", "error", "warning", "info", "debug"]),
+    default="warning",
+    show_default=True,
+    help="What the server's own log holds.",
+)
+@_option("--access-log/--no-access-log", default=False, help="A line in the log for each request.")
+@_option("--root-path", default="", help="The path that a proxy has taken off.")
+@_option("--ssl-certfile", type=_FILE, help="The file of a TLS certificate.")
+@_option("--ssl-keyfile", type=_FILE, help="The file of its private key.")
 @click.option("--listener", type=int, hidden=True, help="What a worker listens with.")
 @click.option("--parent", type=int, hidden=True, help="Its line to the process that started it.")
 def serve(
-    target: str, host: str, port: int, workers: int, listener: int | None, parent: int | None
+    target: str,
+    host: str,
+    port: int,
+    uds: str | None,
+    workers: int,
+    reload: bool,
+    log_level: str,
+    access_log: bool,
+    root_path: str,
+    ssl_certfile: str | None,
+    ssl_keyfile: str | None,
+    listener: int | None,
+    parent: int | None,
 ) -> None:
     """Serve an Api, or any ASGI app, by the name of its module and its own.
 
-    For example: tidings serve blog:api
+    For example: tidings run blog:api --reload
 
     SIGTERM and Ctrl+C end it in order: clients of its sockets are told what has been committed,
     and sent elsewhere. With several workers SIGHUP replaces them one by one.
     """
+    if (ssl_certfile is None) != (ssl_keyfile is None):
+        raise click.UsageError("TLS needs both --ssl-certfile and --ssl-keyfile")
+    settings = Settings(
+        host, port, uds, root_path, log_level, access_log, ssl_certfile, ssl_keyfile
+    )
     if listener is not None and parent is not None:
-        _serve_as_worker(target, listener, inherited(parent))
+        run_as_worker(target, listener, parent, settings)
+    elif reload and workers > 1:
+        raise click.UsageError("--reload is for development, with one process")
+    elif reload:
+        run_reloading(target, settings)
     elif workers > 1:
-        _run_workers(target, host, port, workers)
+        run_workers(target, settings, workers)
     else:
-        _run(_load(target), host, port, target)
+        run_target(target, settings)
+
+
+main.add_command(serve, "run")
 
 
 @main.command()
@@ -170,192 +214,3 @@ def _claim(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except ValueError:
         return key, value
-
-
-def _load(target: str) -> Any:
-    """The ASGI app that ``module:attribute`` names; an Api gives its own."""
-    found = load(target)
-    if isinstance(found, Api):
-        return found.asgi()
-    if not callable(found):
-        kind = type(found).__name__
-        raise click.ClickException(f"{target!r} is neither an Api nor an ASGI app, but a {kind}")
-    return found
-
-
-class _Brief:
-    """Wraps an ASGI app so that a configuration error at its start is told without a traceback.
-
-    Starlette and FastAPI hand the whole traceback over as the reason.
-    """
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def send_briefly(message: Any) -> None:
-            if message["type"] == "lifespan.startup.failed":
-                message = {**message, "message": _reason(message.get("message", ""))}
-            await send(message)
-
-        await self._app(scope, receive, send_briefly if scope["type"] == "lifespan" else send)
-
-
-def _reason(text: str) -> str:
-    """What a traceback ends with, where that is an error which says what to do."""
-    found = re.split(r"(?m)^tidings\.errors\.\w+: ", text)
-    return found[-1].strip() if len(found) > 1 else text
-
-
-class _Server(uvicorn.Server):
-    """Says that it serves, once it does; drains before it stops.
-
-    A worker says it to its parent.
-    """
-
-    def __init__(
-        self,
-        app: Drainable,
-        config: uvicorn.Config,
-        announcement: str,
-        parent: socket.socket | None,
-    ) -> None:
-        super().__init__(config)
-        self._app = app
-        self._announcement = announcement
-        self._parent = parent
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
-        if not self.started:
-            return
-        # What has been loaded stays, so that the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
-        if self._parent is None:
-            click.echo(self._announcement)
-        else:
-            self._parent.send(b"1")
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for one in (*self.servers, *(sockets or ())):
-            one.close()
-        draining = asyncio.create_task(self._app.drain())
-        while not draining.done() and not self.force_exit:
-            await asyncio.wait({draining}, timeout=0.1)
-        if draining.done() and (error := draining.exception()) is not None:
-            click.echo(f"The sockets could not be drained: {error!r}", err=True)
-        draining.cancel()
-        await super().shutdown(sockets)
-
-
-def _run(app: Any, host: str, port: int, what: str) -> None:
-    """Serve until told to stop.
-
-    Raises:
-        ClickException: the address cannot be listened on.
-        SystemExit: the app did not start; uvicorn has logged why.
-    """
-    _serve(app, _listen(host, port), what)
-
-
-def _serve_as_worker(target: str, listener: int, parent: socket.socket) -> None:
-    servers: list[_Server] = []
-
-    def end() -> None:
-        if servers and servers[0].started:
-            servers[0].should_exit = True
-        else:
-            os._exit(STARTUP_FAILURE)  # nothing less ends what hangs
-
-    watch_parent(parent, end)
-    _serve(_load(target), inherited_listener(listener), target, parent, servers.append)
-
-
-def _run_workers(target: str, host: str, port: int, count: int) -> None:
-    if os.name == "nt":
-        raise click.ClickException("--workers needs processes that can share a socket: not here")
-    api = getattr(_load(target), "api", None)  # what is wrong with it is said once, here
-    if isinstance(api, Api) and api.has_sockets and api.is_alone:
-        raise click.ClickException(
-            f"{target!r} shares no feed: the sockets of one process would never hear of what "
-            "another has written. Use RedisFeedPlugin or PostgresFeedPlugin, or one worker"
-        )
-    listener = _listen(host, port)
-    workers = Workers(["-m", "tidings", "serve", target], listener, count)
-    try:
-        status = workers.run(_announcement(f"{target} ({count} processes)", listener))
-    finally:
-        listener.close()
-    raise SystemExit(status)
-
-
-def _announcement(what: str, listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    address = f"[{host}]" if ":" in host else host
-    return f"{what} is at http://{address}:{port} (Ctrl+C stops it)"
-
-
-def _serve(
-    app: Any,
-    listener: socket.socket,
-    what: str,
-    parent: socket.socket | None = None,
-    made: Callable[[_Server], object] = lambda _: None,
-) -> None:
-    drainable = Drainable(_Brief(app))
-    config = uvicorn.Config(
-        drainable,
-        http=refusing(AutoHTTPProtocol),
-        lifespan="on",
-        log_level="warning",
-        timeout_graceful_shutdown=GRACE,
-        timeout_keep_alive=_KEEP_ALIVE,
-        ws=import_from_string(SOCKETS),  # older versions of uvicorn take no name here
-        ws_per_message_deflate=False,
-        backlog=BACKLOG,
-    )
-    server = _Server(drainable, config, _announcement(what, listener), parent)
-    made(server)
-    # uvicorn stops in order and then raises the signal again; by default that would end the
-    # process at once and leave the demo's database behind.
-    signal.signal(signal.SIGTERM, _leave)
-    try:
-        server.run(sockets=[listener])
-    except KeyboardInterrupt:
-        return
-    finally:
-        listener.close()
-    if not server.started:  # older versions of uvicorn come back here, newer ones leave
-        raise SystemExit(STARTUP_FAILURE)
-
-
-def _leave(_signal: int, _frame: FrameType | None) -> None:
-    raise SystemExit(0)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = Listener(family, kind, protocol)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "that is no host name"
-        raise click.ClickException(f"cannot listen on {host}: {reason}") from error
-    try:
-        if os.name != "nt":  # there it would let two servers share the port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        # A second server may bind the same address as long as neither listens.
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise click.ClickException(_refusal(host, port, error)) from error
-    return listener
-
-
-def _refusal(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is in use; choose another one with --port or PORT"
-    return f"cannot listen on port {port} of {host}: {error.strerror}"

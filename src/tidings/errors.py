@@ -192,6 +192,14 @@ class Conflict(RequestError):
     default_code = "CONFLICT"
 
 
+class PreconditionFailed(RequestError):
+    """The record is not as the request's ``If-Match`` or ``If-None-Match`` requires."""
+
+    status = 412
+    title = "Precondition Failed"
+    default_code = "PRECONDITION_FAILED"
+
+
 class PayloadTooLarge(RequestError):
     """The request's body or frame is over the limit."""
 

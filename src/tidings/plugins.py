@@ -22,6 +22,7 @@ from tidings.api import (
     feed_name,
 )
 from tidings.api.capture import check_capture
+from tidings.api.cors import CorsOptions
 from tidings.api.identities import Identify, check_identify
 from tidings.auth import MemoryRevocations, RevocationStore, TokenVerifier
 from tidings.errors import ConfigurationError, MissingExtraError
@@ -38,17 +39,23 @@ _DRIVERS = {"asyncpg": ("asyncpg", "postgres"), "asyncmy": ("asyncmy", "mysql")}
 class RestApiPlugin:
     """Serves resources as JSON:API below ``prefix``; ``max_body`` bounds bodies, in bytes.
 
-    ``openapi=False`` serves no description of them at ``/openapi.json`` below the prefix.
+    ``openapi=False`` serves no description of them at ``/openapi.json`` below the prefix,
+    ``atomic=False`` takes no Atomic Operations at ``/operations``.
     """
 
     name = "rest-api"
 
     def __init__(
-        self, prefix: str = "/api", *, max_body: int = 1_048_576, openapi: bool = True
+        self,
+        prefix: str = "/api",
+        *,
+        max_body: int = 1_048_576,
+        openapi: bool = True,
+        atomic: bool = True,
     ) -> None:
         if not prefix.startswith("/") or prefix.endswith("/"):
             raise ConfigurationError(f"prefix {prefix!r}: start it with '/', end it without")
-        self._options = RestOptions(prefix, max_body, openapi)
+        self._options = RestOptions(prefix, max_body, openapi, atomic)
 
     def install(self, api: Api) -> None:
         api.set_rest_options(self._options)
@@ -306,6 +313,45 @@ def _revocation(given: object, max_lifetime: float, *, endpoints: bool) -> Revoc
 def _check_seconds(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < inf:
         raise ConfigurationError(f"{name} must be a positive number of seconds, not {value!r}")
+
+
+class CorsPlugin:
+    """Lets pages of other origins read what is served, over HTTP and over sockets.
+
+    ``origins`` are those of the pages (``["https://app.example.org"]``), ``["*"]`` for any.
+    Answers to preflight requests are kept by browsers for ``max_age`` seconds. ``headers`` names
+    what else clients may send, ``expose`` what else they may read. ``credentials`` lets cookies
+    along, which mean nothing to tidings itself; it does not go with ``"*"``.
+
+    Raises:
+        ConfigurationError: an origin is not as browsers write it.
+    """
+
+    name = "cors"
+
+    def __init__(
+        self,
+        origins: Sequence[str],
+        *,
+        headers: Sequence[str] = (),
+        expose: Sequence[str] = (),
+        credentials: bool = False,
+        max_age: int = 600,
+    ) -> None:
+        given = [origins] if isinstance(origins, str) else list(origins)
+        if not given:
+            raise ConfigurationError("CorsPlugin: name at least one origin, or leave it out")
+        Origins({"origin": "*" if given == ["*"] else given})  # what is wrong with them is said
+        if credentials and "*" in given:
+            raise ConfigurationError("CorsPlugin: credentials need origins by name, not '*'")
+        if max_age < 0:
+            raise ConfigurationError(f"CorsPlugin: max_age is in seconds, not {max_age!r}")
+        self._options = CorsOptions(
+            tuple(given), tuple(headers), tuple(expose), credentials, max_age
+        )
+
+    def install(self, api: Api) -> None:
+        api.set_cors(self._options)
 
 
 class SocketIOPlugin:

@@ -130,7 +130,7 @@ def error(
 async def _check_response(response: httpx.Response) -> None:
     await response.aread()
     if not response.content:
-        assert response.request.method == "HEAD" or response.status_code == 204
+        assert response.request.method == "HEAD" or response.status_code in (204, 304)
         return
     check_document(response)
 

@@ -161,11 +161,12 @@ async def run_server(
 
 
 @contextlib.asynccontextmanager
-async def serve(app: Any, **config: Any) -> AsyncIterator[str]:
+async def serve(app: Any, *, port: int = 0, **config: Any) -> AsyncIterator[str]:
     """Serve an ASGI app from this process, as ``tidings serve`` does; yields its URL."""
     # With the protocol named, asyncio turns Nagle off: an answer would wait 40 ms otherwise.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
         port = listener.getsockname()[1]
         settings = {"log_level": "warning", "timeout_graceful_shutdown": 1, "ws": FAST, **config}
         server = uvicorn.Server(uvicorn.Config(app, **settings))

@@ -13,12 +13,14 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp
 
 from tidings.api.asgi import ApiApp, attach_sockets, install_into
 from tidings.api.authority import Authority
 from tidings.api.capture import EVENTS, TRIGGERS, Capture, check_capture
 from tidings.api.changed import Changed, watch_events
+from tidings.api.cors import CorsOptions
 from tidings.api.describing import Description, describe_in
 from tidings.api.feeds import FeedLink, feed_name, link, make_feed
 from tidings.api.gate import Gate
@@ -139,6 +141,7 @@ class Api:
         self._has_been_closed = False
         self._gate = Gate(self)
         self._endpoints: dict[str, ASGIApp] = {}
+        self._cors: CorsOptions | None = None
         self._wraps: list[Wrap] = []
         self._description: Description | None = None
         self._tracing: Tracing | None = None
@@ -336,6 +339,10 @@ class Api:
     def set_rest_options(self, options: RestOptions) -> None:
         """Say where and how resources are served over HTTP."""
         self._rest = options
+
+    def set_cors(self, options: CorsOptions) -> None:
+        """Say which origins' pages may read what is served, over HTTP and sockets."""
+        self._cors = options
 
     def set_socket_options(self, options: SocketOptions) -> None:
         """Say where and how subscriptions are served."""
@@ -661,6 +668,16 @@ class Api:
             describe_in(app, lambda: self.openapi(ANONYMOUS, prefix=prefix))
         self._is_installed = True
 
+    async def identity(self, connection: HTTPConnection) -> Identity:
+        """Who sends a request, by its ``Authorization`` header, as resources would see them. In an
+        application's own routes: ``who: Annotated[Identity, Depends(api.identity)]``.
+
+        Raises:
+            AuthenticationError: the token cannot be accepted. Without one it is nobody in
+                particular (``is_authenticated`` is False).
+        """
+        return await self._authority.of_header(connection.headers.get("authorization"))
+
     def openapi(self, auth: Asker = TRUSTED, *, prefix: str | None = None) -> dict[str, Any]:
         """An OpenAPI 3.1 document of the resources below ``prefix`` (by default the plugin's).
 
@@ -723,7 +740,7 @@ class Api:
                 self._feed,
                 self._socket_identity,
                 path=options.path,
-                cors=options.cors,
+                cors=self._socket_cors(options),
                 limit=options.limit,
                 expiry_warning=options.expiry_warning,
                 connect_deadline=options.connect_deadline,
@@ -737,6 +754,13 @@ class Api:
                 tracer=self._tracing,
             )
         return self._sockets
+
+    def _socket_cors(self, options: SocketOptions) -> Mapping[str, Any] | None:
+        if self._cors is None:
+            return options.cors
+        if options.cors is not None:
+            raise ConfigurationError("origins are named twice: by CorsPlugin and by cors=")
+        return self._cors.of_sockets
 
     async def drain(self) -> None:
         """Send the clients of the sockets elsewhere, before the server stops: no new ones are
@@ -784,12 +808,15 @@ class Api:
     @property
     def internals(self) -> Internals:
         """What it is made of, for those who watch over it; may differ from version to version."""
+        options = self._socket_options
+        if options is not None:
+            options = replace(options, cors=self._socket_cors(options))
         return Internals(
             self._assembled,
             self._feed,
             self._linked,
             self._sockets,
-            self._socket_options,
+            options,
             self._authority,
             creates_tables=self._creates_tables,
             capture=self._capture,
@@ -851,7 +878,11 @@ class Api:
             authority = self._authority
             authority.assemble(self._database, is_alone=self.is_alone)
             self._description = Description(
-                operations, self.name, self.version, secured=authority.verifier is not None
+                operations,
+                self.name,
+                self.version,
+                secured=authority.verifier is not None,
+                atomic=self._rest.atomic,
             )
             endpoints = dict(auth_endpoints(authority.log_out) if authority.has_endpoints else {})
             if self._rest.describes:
@@ -863,10 +894,13 @@ class Api:
                 position=lambda: self._feed.position,
                 max_body=self._rest.max_body,
                 endpoints=endpoints,
+                atomic=self._rest.atomic,
             )
             for wrap in self._wraps:
                 rest = wrap(rest, self._registry)
             rest = self._gate.guard(rest)
+            if self._cors is not None:
+                rest = self._cors.around(rest)
             self._parts = Parts(self._registry, self._database, tables, operations, rest)
         return self._parts
 
@@ -954,7 +988,7 @@ class Api:
         return None if resource is None else ResourceHandle(resource, self._assembled.operations)
 
     def _names(self) -> list[str]:
-        return [resource.name for resource in self._registry]
+        return [one.name for one in self._registry if not one.is_internal]
 
     async def _socket_identity(self, token: object) -> Identity:
         options = self._socket_options

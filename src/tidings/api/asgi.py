@@ -9,11 +9,14 @@ from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.datastructures import URLPath
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Mount, NoMatchFound
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tidings.api.gate import refuse
-from tidings.errors import ConfigurationError, TidingsError
+from tidings.errors import ConfigurationError, RequestError, TidingsError
+from tidings.jsonapi import error_response
 from tidings.realtime import SocketServer
 
 _log = logging.getLogger("tidings")
@@ -170,6 +173,8 @@ def install_into(app: Any, api: Servable, prefix: str) -> None:
     if not prefix.startswith("/") or prefix.endswith("/"):
         raise ConfigurationError(f"prefix {prefix!r}: start it with '/', end it without")
     app.router.routes.append(Mount(prefix, app=_Late(api)))
+    # What tidings refuses in the app's own routes is answered as in the resources' own.
+    app.add_exception_handler(RequestError, _answer)
     attach_sockets(app, api)
 
 
@@ -190,6 +195,11 @@ def attach_sockets(app: Starlette, api: Servable) -> None:
             await api.close()
 
     app.router.lifespan_context = lifespan
+
+
+async def _answer(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    return error_response(error)
 
 
 class _EndpointRoute(BaseRoute):

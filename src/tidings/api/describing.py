@@ -23,11 +23,14 @@ _Key = tuple[ResourceRegistry, frozenset[str], str]
 class Description:
     """Describes resources to those who may query them."""
 
-    def __init__(self, operations: Operations, title: str, version: str, *, secured: bool) -> None:
+    def __init__(
+        self, operations: Operations, title: str, version: str, *, secured: bool, atomic: bool
+    ) -> None:
         self._visibility = operations.visibility
         self._title = title
         self._version = version
         self._secured = secured
+        self._atomic = atomic
         # There are as many as there are kinds of people, not as there are people.
         self._kept: Cache[_Key, bytes] = Cache(_KEPT_BYTES, lambda _, document: len(document))
 
@@ -42,6 +45,7 @@ class Description:
             prefix=prefix,
             only=only,
             secured=self._secured,
+            atomic=self._atomic,
         )
 
     def endpoints(self) -> Mapping[str, Endpoint]:
@@ -50,7 +54,11 @@ class Description:
 
     async def _respond(self, identity: Identity, base: str) -> msgspec.Raw:
         registry = self._visibility.registry(identity)
-        names = [one.name for one in registry if await self._may_query(one.name, identity)]
+        names = [
+            one.name
+            for one in registry
+            if not one.is_internal and await self._may_query(one.name, identity)
+        ]
         key = (registry, frozenset(names), base)
         document = self._kept.find(key)
         if document is None:  # of many resources it takes long to make

@@ -30,6 +30,8 @@ class RestOptions:
     max_body: int = 1_048_576
     describes: bool = True
     """Whether ``openapi.json`` is served."""
+    atomic: bool = True
+    """Whether many operations may be sent at once."""
 
 
 @dataclass(frozen=True, slots=True)

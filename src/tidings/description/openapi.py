@@ -11,8 +11,10 @@ from tidings.description.schemas import (
     filter_schema,
     id_schema,
     new_value_schema,
+    operators_of,
     value_schema,
 )
+from tidings.resources.keysets import MAX_PLACE
 from tidings.schema import Field, Relationship, ResourceRegistry, ResourceType, SearchField
 from tidings.schema.fields import MISSING
 
@@ -30,23 +32,46 @@ def openapi_document(
     prefix: str = "",
     only: Collection[str] | None = None,
     secured: bool = True,
+    atomic: bool = False,
 ) -> Document:
     """Describe resources below a URL path.
 
     ``registry`` is that of who asks (`ResourceRegistry.seen_by`): a field that they may not read
     is not there. ``only`` names the resources that are described, None: all; relationships to
     others are shown as far as documents show them. ``secured``: a bearer token may be sent.
+    ``atomic``: many operations may be sent at once.
     """
-    shown = [one for one in registry if only is None or one.name in only]
-    names = component_names(one.name for one in registry)
+    served = [one for one in registry if not one.is_internal]
+    shown = [one for one in served if only is None or one.name in only]
+    names = component_names(one.name for one in served)
     writer = _Writer(registry, names, {one.name for one in shown})
     paths: Document = {}
     for resource in shown:
         writer.describe(resource)
         paths |= {f"{prefix}{path}": item for path, item in writer.paths(resource).items()}
+    if atomic and registry.get("operations") is None:
+        paths[f"{prefix}/operations"] = {"post": _OPERATE}
     components: Document = {
         "schemas": dict(sorted(writer.schemas.items())) | _COMMON,
-        "responses": {"Error": _response("What was wrong", "ErrorDocument")},
+        "responses": {
+            "Error": _response("What was wrong", "ErrorDocument"),
+            "NotModified": {"description": "The client has it already", "headers": _HEADERS},
+        },
+        "headers": {
+            name: {"description": description, "schema": {"type": "string"}}
+            for name, description in (
+                ("ETag", "Names this state, for If-None-Match and If-Match"),
+                ("Cursor", "A place in the order of changes: meta.cursor"),
+            )
+        },
+        "parameters": {
+            name.replace("-", ""): {"name": name, "in": "header", "schema": {"type": "string"}}
+            | {"description": description}
+            for name, description in (
+                ("If-None-Match", "An ETag: 304 where there is nothing new"),
+                ("If-Match", "An ETag: 412 where the record has changed since"),
+            )
+        },
     }
     document: Document = {
         "openapi": OPENAPI_VERSION,
@@ -224,7 +249,8 @@ class _Writer:
         }
         if resource.client_ids:
             put = found[f"/{resource.name}/{{id}}"]["put"]
-            put["responses"]["201"] = _response("It was made", f"{name}Document")
+            made = _response("It was made", f"{name}Document") | {"headers": _HEADERS}
+            put["responses"]["201"] = made
         for key, link in self._relationships(resource).items():
             if link.target in self._shown:
                 found |= self._relationship_paths(resource, name, record, key, link)
@@ -284,16 +310,23 @@ class _Writer:
     ) -> Document:
         is_written = body is not None and answer is not None
         found: Document = {"operationId": operation, "tags": [resource.name]}
+        is_read = body is None and answer is not None
         parameters = list(parameters)
+        if is_read:
+            parameters.append({"$ref": "#/components/parameters/IfNoneMatch"})
+        elif not operation.startswith(("create", "add", "remove")):
+            parameters.append({"$ref": "#/components/parameters/IfMatch"})
         if parameters:
             found["parameters"] = parameters
         if body is not None:
             schema = _ref(f"{body}Document" if is_written else body)
             found["requestBody"] = {"required": True, "content": {_MEDIA_TYPE: {"schema": schema}}}
         if answer is None:
-            found["responses"] = {"204": {"description": "Done"}}
+            found["responses"] = {"204": {"description": "Done", "headers": _CURSOR}}
         else:
-            found["responses"] = {status: _response("The answer", answer)}
+            found["responses"] = {status: _response("The answer", answer) | {"headers": _HEADERS}}
+        if is_read:
+            found["responses"]["304"] = {"$ref": "#/components/responses/NotModified"}
         found["responses"]["default"] = {"$ref": "#/components/responses/Error"}
         return found
 
@@ -304,7 +337,14 @@ class _Writer:
             _parameter(f"filter[{name}]", filter_schema(resource, entry))
             for name, entry in filters.items()
         ]
-        names = [name for name in ("id", *resource.fields) if resource.sortable(name)]
+        found += [
+            _parameter(f"filter[{name}][{operator}]", filter_schema(resource, chosen))
+            for name, entry in filters.items()
+            for operator, chosen in operators_of(entry)
+        ]
+        names = [
+            name for name in ("id", *resource.fields, *resource.related) if resource.sortable(name)
+        ]
         order = [sign + name for name in names for sign in ("", "-")]
         found.append(_parameter("sort", {"type": "array", "items": {"enum": order}}))
         return [*found, *_paging(resource), *self._shown_parameters(resource)]
@@ -326,6 +366,8 @@ class _Writer:
         )
 
 
+_CURSOR: Final[Schema] = {"Tidings-Cursor": {"$ref": "#/components/headers/Cursor"}}
+_HEADERS: Final[Schema] = {"ETag": {"$ref": "#/components/headers/ETag"}} | _CURSOR
 _URL: Final[Schema] = {"type": "string", "format": "uri-reference"}
 
 
@@ -368,6 +410,11 @@ def _paging(resource: ResourceType) -> Iterable[Schema]:
     instead = "Instead of page[number] and page[size]"
     yield _parameter("page[offset]", {"type": "integer", "minimum": 0}, instead)
     yield _parameter("page[limit]", size, instead)
+    place: Schema = {"type": "string", "maxLength": MAX_PLACE}
+    yield _parameter("page[after]", place, "What a link `next` gave; empty: from the first")
+    yield _parameter("page[before]", place, "What a link `prev` gave; empty: the last")
+    count = "Whether to count all: by default with page[number] and page[offset] only"
+    yield _parameter("page[count]", {"type": "string", "enum": ["true", "false"]}, count)
 
 
 def _is_shown(field: Field) -> bool:
@@ -382,6 +429,25 @@ def _plural(name: str) -> str:
     return name if name.endswith("s") else f"{name}s"
 
 
+_ATOMIC: Final = f'{_MEDIA_TYPE}; ext="https://jsonapi.org/ext/atomic"'
+_OPERATE: Final[Document] = {
+    "operationId": "operate",
+    "tags": ["operations"],
+    "description": "Atomic Operations: all of them are done, or none",
+    "requestBody": {
+        "required": True,
+        "content": {_ATOMIC: {"schema": _ref("AtomicOperations")}},
+    },
+    "responses": {
+        "200": {
+            "description": "The results, in order",
+            "headers": _CURSOR,
+            "content": {_ATOMIC: {"schema": _ref("AtomicResults")}},
+        },
+        "204": {"description": "Done", "headers": _CURSOR},
+        "default": {"$ref": "#/components/responses/Error"},
+    },
+}
 _PAGE: Final = ("number", "size", "total", "pages", "offset", "limit")
 _COMMON: Final[dict[str, Schema]] = {
     "JsonApi": _object({"version": {"const": "1.1"}}, ["version"]),
@@ -396,7 +462,7 @@ _COMMON: Final[dict[str, Schema]] = {
         {
             "cursor": {
                 "type": "string",
-                "description": "A place in the order of changes before what was read",
+                "description": "A place in the order of changes, before what was read",
             }
         },
         ["cursor"],
@@ -406,10 +472,39 @@ _COMMON: Final[dict[str, Schema]] = {
             "cursor": {"type": "string"},
             "page": _object(
                 {name: {"type": "integer"} for name in _PAGE},
-                ["number", "size", "total", "pages"],
+                ["size"],
             ),
         },
         ["cursor", "page"],
+    ),
+    "AtomicOperations": _object(
+        {
+            "atomic:operations": {
+                "type": "array",
+                "minItems": 1,
+                "items": _object(
+                    {
+                        "op": {"type": "string", "enum": ["add", "update", "remove"]},
+                        "ref": {"type": "object"},
+                        "href": {"type": "string"},
+                        "data": {"type": ["object", "array", "null"]},
+                    },
+                    ["op"],
+                ),
+            }
+        },
+        ["atomic:operations"],
+    ),
+    "AtomicResults": _object(
+        {
+            "jsonapi": _ref("JsonApi"),
+            "atomic:results": {
+                "type": "array",
+                "items": _object({"data": {"type": "object"}}),
+            },
+            "meta": _ref("Meta"),
+        },
+        ["atomic:results", "meta"],
     ),
     "ErrorDocument": _object(
         {

@@ -10,6 +10,7 @@ import msgspec
 
 from tidings.schema import Field, ResourceType, SearchField
 from tidings.schema.fields import LEFT_TO_DATABASE, MISSING
+from tidings.schema.search import CLIENT_OPERATORS
 from tidings.schema.types import INT64_MAX, INT64_MIN, TypeName
 
 Schema = dict[str, Any]
@@ -94,6 +95,11 @@ def filter_schema(resource: ResourceType, entry: SearchField) -> Schema:
     if one["type"] == "array":
         one["items"] = {"type": "string"}
     return one
+
+
+def operators_of(entry: SearchField) -> list[tuple[str, SearchField]]:
+    """The operators that clients may choose, with the filters that they make of an entry."""
+    return [(name, entry.chosen(CLIENT_OPERATORS[name])) for name in entry.operators]
 
 
 def _json(value: object) -> Any:

@@ -19,28 +19,16 @@ from tidings.diagnosis.settings import check_keys, check_settings
 from tidings.errors import ConfigurationError
 
 
-async def diagnose(
+async def check_all(
     api: Api,
     *,
-    url: str | None = None,
-    token: str | None = None,
-    is_made: bool = False,
-    origin: str | None = None,
-    seconds: float = 5.0,
+    url: str | None,
+    token: str | None,
+    is_made: bool,
+    origin: str | None,
+    seconds: float,
 ) -> AsyncIterator[Finding]:
-    """Check what an Api needs: database, feed, keys, settings, and a client's way to it.
-
-    ``url`` is where it runs; without, it is opened and served for the moment. ``token`` is what
-    the client shows; ``is_made`` tells that it was made for this, so that a refusal may be its own
-    fault. ``origin`` is that of the pages which connect. Each check has ``seconds``. Nothing is
-    written that stays.
-
-        async for finding in diagnose(api):
-            print(finding.status, finding.check, finding.message)
-
-    Raises:
-        ConfigurationError: the api is open, or the URL is none.
-    """
+    """See `tidings.diagnose`."""
     if url is not None and not _is_address(url):
         raise ConfigurationError(f"url {url!r} is not of the form https://example.org")
     if api.state != "closed":

@@ -38,8 +38,10 @@ from tidings.filters.truth import Misread, refusing_truth
 from tidings.identity import Identity
 from tidings.numbers import decode_json
 from tidings.schema import FilterLimits, ResourceType, SearchField, ValueProblem, cast, describe
+from tidings.schema.search import CLIENT_OPERATORS
 from tidings.schema.types import TypeName
 
+_NULL: Final = {"null": "true"}
 _BY_ID: Final = SearchField("id", "id", "in", ("id",))
 """Without being declared: what has been notified of is fetched by it, many records at once."""
 
@@ -114,6 +116,8 @@ def _build(
         value = cast(entry.type, _parsed(entry.type, value) if text else value)
         _check_size(resource.filter_limits, value)
         return value, _custom(resource, entry, value, identity)
+    if isinstance(value, dict) and entry.operators and not (text and value == _NULL):
+        return _chosen(resource, entry, value, identity, text=text)
     if text and isinstance(value, dict):
         _check_null(value)
         value = None
@@ -124,6 +128,32 @@ def _build(
     if entry.split_by is not None:
         return _split(resource, entry, entry.split_by, value)
     return _comparison(resource, entry, value)
+
+
+def _chosen(
+    resource: ResourceType,
+    entry: SearchField,
+    value: dict[str, Any],
+    identity: Identity,
+    *,
+    text: bool,
+) -> tuple[Any, Expression]:
+    """Operators by name, each with its value: all of them must be true."""
+    if not value:
+        raise ValueProblem(f"expected a value, or operators of {', '.join(entry.operators)}")
+    normalised: dict[str, Any] = {}
+    terms: list[Expression] = []
+    for name in sorted(value):
+        if name not in entry.operators:
+            known = ", ".join(entry.operators)
+            raise ValueProblem(f"{name[:40]!r} is none of its operators: {known}")
+        chosen = entry.chosen(CLIENT_OPERATORS[name])
+        try:
+            normalised[name], term = _build(resource, chosen, value[name], identity, text=text)
+        except ValueProblem as problem:
+            raise ValueProblem(f"{name}: {problem.message}", (name, *problem.path)) from None
+        terms.append(term)
+    return normalised, all_of(terms)
 
 
 def _check_enforced(
@@ -178,7 +208,7 @@ def _json(text: str) -> Any:
 
 def _check_null(value: dict[str, Any]) -> None:
     """``filter[name][null]=true`` is what null is elsewhere: a query string holds only text."""
-    if value != {"null": "true"}:
+    if value != _NULL:
         raise ValueProblem("expected a value, a list, or [null]=true for null")
 
 

@@ -18,6 +18,7 @@ from tidings.filters.expression import (
     Atom,
     Comparison,
     Expression,
+    Linked,
     Not,
     Opaque,
     TextMatch,
@@ -40,6 +41,9 @@ def canonical(expression: Expression) -> str:
     if isinstance(expression, TextMatch):
         segments = ",".join(_quoted(segment) for segment in expression.segments)
         return f"match({expression.case},{_operand(expression.text)},{segments})"
+    if isinstance(expression, Linked):
+        where = canonical(expression.where)
+        return f"linked({expression.resource.name},{_quoted(expression.column)},{where})"
     if isinstance(expression, Opaque):
         return f"custom({_quoted(expression.name)},{_quoted(expression.key)})"
     if isinstance(expression, Not):

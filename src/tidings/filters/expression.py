@@ -99,7 +99,20 @@ class Opaque:
     record_test: Callable[[Mapping[str, Any]], bool] | None = None
 
 
-Expression = Atom | Comparison | TextMatch | AllOf | AnyOf | Not | Opaque
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """The id is in a column of those records of another resource for which something is true.
+
+    For queries alone: a subscription's filters are made of what a change carries.
+    """
+
+    resource: Any
+    """The other one, a ``ResourceType``."""
+    column: str
+    where: Expression
+
+
+Expression = Atom | Comparison | TextMatch | AllOf | AnyOf | Not | Opaque | Linked
 
 EVERYTHING = AllOf(())
 NOTHING = AnyOf(())
@@ -132,7 +145,7 @@ def _joined(
     return flat[0] if len(flat) == 1 else kind(tuple(flat))
 
 
-def leaves(expression: Expression) -> Iterator[Atom | Comparison | TextMatch | Opaque]:
+def leaves(expression: Expression) -> Iterator[Atom | Comparison | TextMatch | Opaque | Linked]:
     """Everything in an expression that is not and, or, not."""
     match expression:
         case AllOf(terms) | AnyOf(terms):

@@ -16,6 +16,7 @@ from tidings.filters.expression import (
     Atom,
     Comparison,
     Expression,
+    Linked,
     Not,
     Opaque,
     TextMatch,
@@ -73,6 +74,8 @@ def _compile(expression: Expression) -> _Ternary:
         case Not(term):
             inner = _compile(term)
             return lambda record: None if (answer := inner(record)) is None else not answer
+        case Linked(column=column):
+            raise ValueError(f"a record does not tell what refers to it by {column!r}")
         case Opaque(name=name, record_test=test):
             if test is None:
                 raise ValueError(f"filter {name!r} has no filter_record")

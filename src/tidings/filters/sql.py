@@ -50,6 +50,7 @@ from tidings.filters.expression import (
     Atom,
     Comparison,
     Expression,
+    Linked,
     Not,
     Opaque,
     TextMatch,
@@ -117,6 +118,9 @@ def shape(expression: Expression) -> tuple[Any, ...] | None:
             return (_value_shape(text), "match", seen_as == "exact")
         case Opaque():
             return None
+        case Linked(resource, column, where):
+            inner = shape(where)
+            return None if inner is None else ("linked", resource.name, column, inner)
         case Not(term):
             inner = shape(term)
             return None if inner is None else ("not", inner)
@@ -148,19 +152,32 @@ def _value_shape(value: Value) -> Any:
             return value
 
 
-def parameters(expression: Expression, dialect: str) -> dict[str, Any]:
+def parameters(expression: Expression, dialect: str, *, prefix: str = "f") -> dict[str, Any]:
     """The values of the parameters that `to_sql` names, in the same walk."""
-    return {f"f{index}": value for index, value in enumerate(_collect(expression, dialect))}
+    return {f"{prefix}{index}": value for index, value in enumerate(_collect(expression, dialect))}
 
 
 def to_sql(
-    expression: Expression, resource: ResourceType, tables: Mapping[str, FromClause], dialect: str
+    expression: Expression,
+    resource: ResourceType,
+    tables: Mapping[str, FromClause],
+    dialect: str,
+    *,
+    prefix: str = "f",
 ) -> ColumnElement[bool]:
     """The expression over the resource's table; parameters are named f0, f1, ... in order.
 
     ``tables`` holds those of all resources, by resource name.
     """
-    return _Builder(resource, tables, dialect).build(expression)
+    return _Builder(resource, tables, dialect, prefix).build(expression)
+
+
+def related_value(
+    resource: ResourceType, path: str, tables: Mapping[str, FromClause], dialect: str
+) -> ColumnElement[Any]:
+    """The value at the end of a to-one path, NULL where there is no such record."""
+    builder = _Builder(resource, tables, dialect, "")
+    return builder.value_at(resource.related[path])
 
 
 def exactly(column: ColumnElement[Any], dialect: str) -> ColumnElement[Any]:
@@ -234,6 +251,8 @@ def _collect(expression: Expression, dialect: str) -> Iterator[Any]:
         case AllOf(terms) | AnyOf(terms):
             for term in terms:
                 yield from _collect(term, dialect)
+        case Linked(where=where):
+            yield from _collect(where, dialect)
         case Opaque():
             pass
 
@@ -260,8 +279,13 @@ def _atom_values(atom: Atom, dialect: str) -> Iterator[Any]:
 
 class _Builder:
     def __init__(
-        self, resource: ResourceType, tables: Mapping[str, FromClause], dialect: str
+        self,
+        resource: ResourceType,
+        tables: Mapping[str, FromClause],
+        dialect: str,
+        prefix: str,
     ) -> None:
+        self._prefix = prefix
         self._resource = resource
         self._tables = tables
         self._table = tables[resource.name]
@@ -288,11 +312,21 @@ class _Builder:
                 return joined(or_, list(map(self.build, terms)) or [_NEVER], self._dialect)
             case Not(term):
                 return self._not(term)
+            case Linked():
+                return self._linked(expression)
             case Opaque(clause=clause):
                 # Grouped, so that an OR inside cannot escape what stands beside it. Nor does a
                 # custom function know "unknown".
                 grouped: ColumnElement[bool] = sql_expression.Grouping(clause(self._table.c))
                 return func.coalesce(grouped, _NEVER) if self._negated else grouped
+
+    def _linked(self, term: Linked) -> ColumnElement[bool]:
+        inner = _Builder(term.resource, self._tables, self._dialect, self._prefix)
+        inner._count, inner._hops = self._count, self._hops
+        condition = inner.build(term.where)
+        self._count, self._hops = inner._count, inner._hops
+        keys = select(inner._table.c[term.column]).where(condition)
+        return self._table.c.id.in_(keys)
 
     def _not(self, term: Expression) -> ColumnElement[bool]:
         before, self._negated = self._negated, True
@@ -303,7 +337,7 @@ class _Builder:
 
     def _parameter(self, kind: TypeEngine[Any]) -> ColumnElement[Any]:
         self._count += 1
-        return bindparam(f"f{self._count - 1}", type_=kind)
+        return bindparam(f"{self._prefix}{self._count - 1}", type_=kind)
 
     # One column and one value
 
@@ -402,9 +436,12 @@ class _Builder:
                 return exists(self._chain(related, lambda column: self._atom(atom, column)))
             return self._key_in(related, lambda column: self._atom(atom, column))
         if self._negated or atom.operator in ("is null", "is not null"):
-            value = self._chain(related, None).scalar_subquery()
-            return self._atom(atom, sql_expression.type_coerce(value, value.type))
+            return self._atom(atom, self.value_at(related))
         return self._key_in(related, lambda column: self._atom(atom, column))
+
+    def value_at(self, related: RelatedColumn) -> ColumnElement[Any]:
+        value = self._chain(related, None).scalar_subquery()
+        return sql_expression.type_coerce(value, value.type)
 
     def _hop_table(self, resource: str) -> FromClause:
         self._hops += 1

@@ -12,6 +12,7 @@ from tidings.filters.expression import (
     Atom,
     Comparison,
     Expression,
+    Linked,
     Not,
     Opaque,
     TextMatch,
@@ -41,6 +42,8 @@ def in_words(expression: Expression) -> str:
             return words if right is None else f"{words} {_value(right)}"
         case TextMatch():
             return _text_match(expression)
+        case Linked(resource, column, where):
+            return f"is {column} of some {resource.name} where {in_words(where)}"
         case Opaque(name):
             return f"the custom filter {name!r}"
 

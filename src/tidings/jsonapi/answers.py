@@ -13,8 +13,10 @@ import msgspec
 from starlette.responses import Response
 
 from tidings.errors import Unavailable
+from tidings.jsonapi.conditions import tag_of
 from tidings.jsonapi.negotiation import MEDIA_TYPE
 
+_VARY: Final = "Accept, Authorization"
 _AT_ONCE: Final = 100
 """So many resource objects are built and encoded in one turn."""
 LARGE: Final = 262_144
@@ -27,18 +29,38 @@ READING_SECONDS: Final = 60.0
 """A client that has not read a large answer after so long is disconnected."""
 
 
-async def answered(status: int, document: dict[str, Any]) -> Response:
-    """A response with what may be many resource objects."""
+async def answered(status: int, document: dict[str, Any], state: str = "") -> Response:
+    """A response with what may be many resource objects, and their entity tag; ``state`` is that
+    of the record which it is about.
+    """
     for name in ("data", "included"):
         if isinstance(document.get(name), Iterator):
             document[name] = await encoded(_encoder, document[name])
-    return answer(status, document)
+    return tagged(status, document, state)
 
 
-def answer(status: int, document: dict[str, Any]) -> Response:
+def tagged(status: int, document: dict[str, Any], state: str = "") -> Response:
+    """A response with a document of resources, and its entity tag.
+
+    The cursor is not part of what the tag is of: it moves on whatever has changed anywhere, and
+    would have clients fetch again what they have.
+    """
+    meta = dict(document.pop("meta"))
+    cursor = meta.pop("cursor")
+    content, rest = _encoder.encode(document), _encoder.encode(meta)
+    tag = tag_of(content, rest)
+    meta["cursor"] = cursor
+    body = b"".join((content[:-1], b',"meta":', _encoder.encode(meta), b"}"))
+    response = Response(body, status, media_type=MEDIA_TYPE)
+    response.headers["etag"] = f'"{state}.{tag}"' if state else f'"{tag}"'
+    response.headers["vary"] = _VARY
+    return response
+
+
+def answer(status: int, document: dict[str, Any], *, media_type: str = MEDIA_TYPE) -> Response:
     """A response with a document."""
-    response = Response(_encoder.encode(document), status, media_type=MEDIA_TYPE)
-    response.headers["vary"] = "Accept, Authorization"
+    response = Response(_encoder.encode(document), status, media_type=media_type)
+    response.headers["vary"] = _VARY
     return response
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
-from urllib.parse import quote, unquote
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -24,12 +23,15 @@ from tidings.errors import (
 from tidings.feed import Cursor
 from tidings.identity import Identity
 from tidings.jsonapi.answers import LARGE, READING_SECONDS, Room, answer, answered
+from tidings.jsonapi.atomic import AtomicFace
+from tidings.jsonapi.conditions import CURSOR_HEADER, unless_known
 from tidings.jsonapi.documents import DocumentWriter
 from tidings.jsonapi.endpoints import Endpoint
 from tidings.jsonapi.errors import error_document, internal_error_document
 from tidings.jsonapi.negotiation import MEDIA_TYPE, check_accept, check_content_type
-from tidings.jsonapi.parameters import ParameterReader, parse_parameters
-from tidings.jsonapi.relationships import LINKAGE_METHODS, RELATED_METHODS, RelationshipFace
+from tidings.jsonapi.parameters import ParameterReader, parse_parameters, refuse_all
+from tidings.jsonapi.places import LINKAGE_METHODS, RELATED_METHODS, path_in, place_in
+from tidings.jsonapi.relationships import RelationshipFace
 from tidings.jsonapi.request import Request, Terms
 from tidings.resources import Found, Operations
 from tidings.schema import ResourceRegistry
@@ -38,8 +40,8 @@ Authenticate = Callable[[str | None], Awaitable[Identity]]
 """The value of the Authorization header (None where there is none), to an identity."""
 
 _log = logging.getLogger("tidings.jsonapi")
-COLLECTION_METHODS: Final = ("GET", "HEAD", "POST")
-ITEM_METHODS: Final = ("GET", "HEAD", "PUT", "PATCH", "DELETE")
+OPERATIONS: Final = "operations"
+"""Where many operations are sent at once, unless a resource has this name."""
 
 
 class JsonApiApp:
@@ -60,6 +62,7 @@ class JsonApiApp:
         position: Callable[[], Cursor],
         max_body: int = 1_048_576,
         endpoints: Mapping[str, Endpoint] = MappingProxyType({}),
+        atomic: bool = True,
     ) -> None:
         self._registry = registry
         self._operations = operations
@@ -68,6 +71,8 @@ class JsonApiApp:
         self._max_body = max_body
         self._endpoints = endpoints
         self._relationships = RelationshipFace(operations)
+        self._atomic = AtomicFace(operations)
+        self._is_atomic = atomic
         self._room = Room()
         self._terms: dict[ResourceRegistry, Terms] = {}
 
@@ -78,7 +83,7 @@ class JsonApiApp:
         try:
             response = await self._respond(scope, receive, pointers)
         except RequestError as error:
-            response = _error_response(error, pointers)
+            response = error_response(error, pointers)
         except Exception as error:  # noqa: BLE001  no traceback reaches a client; it is logged
             response = answer(500, internal_error_document(error))
         if scope["method"] == "HEAD":
@@ -87,7 +92,7 @@ class JsonApiApp:
             async with self._room.hold(len(response.body)):
                 await self._send(response, scope, receive, send)
         except Unavailable as error:
-            await _error_response(error, pointers)(scope, receive, send)
+            await error_response(error, pointers)(scope, receive, send)
 
     async def _send(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
         if len(response.body) < LARGE:
@@ -101,12 +106,14 @@ class JsonApiApp:
 
     async def _respond(self, scope: Scope, receive: Receive, pointers: dict[str, str]) -> Response:
         headers = Headers(scope=scope)
-        base, segments = _path(scope)
+        base, segments = path_in(scope)
         endpoint = self._endpoints.get("/".join(segments))
         if endpoint is not None:
             return await self._answer(endpoint, scope["method"], headers, base)
         resource = self._registry.get(segments[0])
-        place = _place(segments)
+        if resource is None and segments == [OPERATIONS] and self._is_atomic:
+            return await self._operate(scope, receive, headers, base)
+        place = place_in(segments)
         if resource is None or place is None:
             raise NotFound("There is nothing at this URL", code="RESOURCE_NOT_FOUND")
         record_id, relationship_name, allowed = place
@@ -130,16 +137,22 @@ class JsonApiApp:
             relationship_name,
             parameters,
             identity,
+            headers,
             body,
             terms,
             pointers,
             str(self._position()),
         )
         if allowed is LINKAGE_METHODS:
-            return await self._relationships.linkage(request)
-        if allowed is RELATED_METHODS:
-            return await self._relationships.related(request)
-        return await self._dispatch(request)
+            response = await self._relationships.linkage(request)
+        elif allowed is RELATED_METHODS:
+            response = await self._relationships.related(request)
+        else:
+            response = await self._dispatch(request)
+        if method in ("GET", "HEAD"):
+            response = unless_known(response, headers)
+        response.headers[CURSOR_HEADER] = request.cursor
+        return response
 
     async def _answer(
         self, endpoint: Endpoint, method: str, headers: Headers, base: str
@@ -154,6 +167,22 @@ class JsonApiApp:
         if document is not None:
             response.headers["content-type"] = endpoint.media_type
         response.headers["cache-control"] = "no-store"
+        return response
+
+    async def _operate(
+        self, scope: Scope, receive: Receive, headers: Headers, base: str
+    ) -> Response:
+        if scope["method"] != "POST":
+            raise MethodNotAllowed(f"{scope['method']} is not possible here", ("POST",))
+        check_accept(headers.get("accept"), atomic=True)
+        identity = await self._authenticate(headers.get("authorization"))
+        refuse_all(parse_parameters(scope.get("query_string", b""), collection=False))
+        check_content_type(headers.get("content-type"), atomic=True)
+        body = await self._body(receive, headers)
+        cursor = str(self._position())
+        terms = self._terms_of(identity)
+        response, cursor = await self._atomic.respond(body, base, identity, terms, cursor)
+        response.headers[CURSOR_HEADER] = cursor
         return response
 
     def _terms_of(self, identity: Identity) -> Terms:
@@ -207,7 +236,8 @@ class JsonApiApp:
             include=request.include,
             auth=request.identity,
         )
-        return await answered(200, self._document(request, found))
+        document = self._document(request, found)
+        return await answered(200, document, self._state(request, found))
 
     async def _create(self, request: Request) -> Response:
         found = await self._operations.post(
@@ -223,8 +253,10 @@ class JsonApiApp:
         return await self._written(request, found)
 
     async def _written(self, request: Request, found: Found) -> Response:
+        request.written_at(found.cursor)
         document = self._document(request, found)
-        response = await answered(201 if found.created else 200, document)
+        status = 201 if found.created else 200
+        response = await answered(status, document, self._state(request, found))
         if found.created:
             response.headers["location"] = document["data"]["links"]["self"]
         return response
@@ -232,46 +264,24 @@ class JsonApiApp:
     def _document(self, request: Request, found: Found) -> dict[str, Any]:
         return request.terms.documents.item(request.resource, found, request.shown)
 
+    def _state(self, request: Request, found: Found) -> str:
+        return request.terms.documents.state(request.resource, found.row)
+
     async def _delete(self, request: Request) -> Response:
-        await self._operations.delete(
-            request.resource.name, request.record_id, auth=request.identity
+        cursor = await self._operations.delete(
+            request.resource.name,
+            request.record_id,
+            require=request.requirement(),
+            auth=request.identity,
         )
+        request.written_at(cursor)
         return Response(status_code=204)
 
 
-def resource_named(scope: Scope) -> str:
-    """The name at the place of the resource in a request's path; there may be no such resource."""
-    return _path(scope)[1][0]
-
-
-def _place(segments: list[str]) -> tuple[str | None, str | None, Sequence[str]] | None:
-    """Of a resource's URL: the id and the relationship in it, and the methods that there are."""
-    match segments[1:]:
-        case []:
-            return None, None, COLLECTION_METHODS
-        case [record_id]:
-            return record_id, None, ITEM_METHODS
-        case [record_id, "relationships", name]:
-            return record_id, name, LINKAGE_METHODS
-        case [record_id, name]:
-            return record_id, name, RELATED_METHODS
-        case _:
-            return None
-
-
-def _path(scope: Scope) -> tuple[str, list[str]]:
-    """The path below which the app is, and the segments of what comes after it."""
-    base = scope.get("root_path", "").rstrip("/")
-    raw = (scope.get("raw_path") or b"").decode("latin-1").split("?")[0]
-    # The raw path keeps an encoded slash inside an id apart from a real one; it is of no use
-    # where a middleware has rewritten the path alone.
-    path = raw if unquote(raw) == scope["path"] else quote(scope["path"])
-    # FastAPI(root_path=...) names a prefix that a proxy has taken off the path already.
-    cut = base if path.startswith(base) else base.removeprefix(scope.get("app_root_path", ""))
-    return base, [unquote(segment) for segment in path.removeprefix(cut).strip("/").split("/")]
-
-
-def _error_response(error: RequestError, pointers: dict[str, str]) -> Response:
+def error_response(
+    error: RequestError, pointers: Mapping[str, str] = MappingProxyType({})
+) -> Response:
+    """The response to what cannot be done."""
     response = answer(error.status, error_document(error, pointers))
     if isinstance(error, AuthenticationError):
         response.headers["www-authenticate"] = "Bearer"

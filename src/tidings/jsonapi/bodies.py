@@ -34,7 +34,11 @@ class WriteRequest:
     pointers: dict[str, str] = field(default_factory=dict)
 
 
-def parse_write(resource: ResourceType, body: bytes, *, expected_id: str | None) -> WriteRequest:
+Body = bytes | dict[str, Any]
+"""A document as it came, or as it is part of another one."""
+
+
+def parse_write(resource: ResourceType, body: Body, *, expected_id: str | None) -> WriteRequest:
     """Take the document of a POST (``expected_id`` None), PUT or PATCH apart.
 
     Raises:
@@ -59,7 +63,7 @@ def parse_write(resource: ResourceType, body: bytes, *, expected_id: str | None)
     return request
 
 
-def parse_linkage(relationship: Relationship, body: bytes) -> str | list[str] | None:
+def parse_linkage(relationship: Relationship, body: Body) -> str | list[str] | None:
     """Take the document of a write to a relationship apart: one id or None for a to-one, ids for
     a to-many relationship.
 
@@ -73,18 +77,27 @@ def parse_linkage(relationship: Relationship, body: bytes) -> str | list[str] | 
     return _linkage(relationship, document["data"], "/data")
 
 
-def _resource_object(body: bytes) -> dict[str, Any]:
+def _resource_object(body: Body) -> dict[str, Any]:
     data = _document(body)["data"]
     if not isinstance(data, dict):
         raise _invalid(f"expected one resource object, got {describe(data)}", "/data")
     return data
 
 
-def _document(body: bytes) -> dict[str, Any]:
+def decoded(body: bytes) -> Any:
+    """The JSON of a request's body.
+
+    Raises:
+        InvalidRequest: ``INVALID_JSON``.
+    """
     try:
-        document = decode_json(body)
+        return decode_json(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise InvalidRequest("The body is not valid JSON", code="INVALID_JSON") from None
+
+
+def _document(body: Body) -> dict[str, Any]:
+    document = decoded(body) if isinstance(body, bytes) else body
     if not isinstance(document, dict):
         raise _invalid(f"expected a document object, got {describe(document)}", "")
     if "data" not in document:

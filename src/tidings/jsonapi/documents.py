@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from tidings.jsonapi.conditions import state_tag
 from tidings.jsonapi.parameters import Parameters
 from tidings.resources import Fieldsets, Found, Included, Page
+from tidings.resources.keysets import Keyset, place_of
 from tidings.schema import Relationship, ResourceRegistry, ResourceType
 from tidings.storage import Row
 
@@ -40,6 +42,13 @@ class DocumentWriter:
             ]
             for resource in registry
         }
+        self._columns = {
+            resource.name: [
+                "id",
+                *(name for name, field in resource.fields.items() if not field.hidden),
+            ]
+            for resource in registry
+        }
 
     def item(
         self,
@@ -63,6 +72,10 @@ class DocumentWriter:
         included = found.included
         return self._with_included(document, resource, rows, included, shown)
 
+    def state(self, resource: ResourceType, row: Row) -> str:
+        """A tag for a record as its attributes and to-one relationships show it."""
+        return state_tag([row[name] for name in self._columns[resource.name]])
+
     def collection(
         self,
         resource: ResourceType,
@@ -75,7 +88,7 @@ class DocumentWriter:
         """
         document: Document = {
             "jsonapi": _VERSION,
-            "data": (self._object(resource, r, page.included, shown) for r in page.rows),
+            "data": (self._entry(resource, r, page, shown) for r in page.rows),
             "links": _page_links(path or f"{shown.base}/{resource.name}", page, shown.parameters),
             "meta": _page_meta(page, shown),
         }
@@ -159,6 +172,13 @@ class DocumentWriter:
             )
         return document
 
+    def _entry(self, resource: ResourceType, row: Row, page: Page, shown: Shown) -> Document:
+        entry = self._object(resource, row, page.included, shown)
+        if page.selection.keyset is not None:
+            # As the cursor pagination profile has it.
+            entry["meta"] = {"page": {"cursor": place_of(row, page.selection.sort)}}
+        return entry
+
     def _object(
         self,
         resource: ResourceType,
@@ -218,12 +238,11 @@ def _links(place: str, name: str) -> dict[str, str]:
 
 
 def _page_meta(page: Page, shown: Shown) -> Document:
-    numbers = {
-        "number": page.number,
-        "size": page.size,
-        "total": page.total,
-        "pages": page.pages,
-    }
+    numbers: Document = {"size": page.size}
+    if page.selection.keyset is None:
+        numbers = {"number": page.number, **numbers}
+    if page.total is not None:
+        numbers |= {"total": page.total, "pages": page.pages}
     if shown.parameters.by_offset:
         numbers |= {"offset": page.offset, "limit": page.size}
     return {"page": numbers, "cursor": shown.cursor}
@@ -231,7 +250,8 @@ def _page_meta(page: Page, shown: Shown) -> Document:
 
 def _page_links(path: str, page: Page, parameters: Parameters) -> Document:
     query = parameters.without_page()
-    last = (page.pages - 1) * page.size
+    if page.selection.keyset is not None:
+        return _keyset_links(f"{path}?{query}", page, page.selection.keyset)
     name = "offset" if parameters.by_offset else "number"
 
     def link(offset: int) -> str:
@@ -239,10 +259,36 @@ def _page_links(path: str, page: Page, parameters: Parameters) -> Document:
         return f"{path}?{query}page%5B{name}%5D={place}"
 
     before, after = page.offset - page.size, page.offset + page.size
+    last = None if page.pages is None else (page.pages - 1) * page.size
+    if last is not None:
+        before = min(before, last)
     return {
         "self": link(page.offset),
         "first": link(0),
-        "prev": link(max(0, min(before, last))) if page.offset > 0 else None,
-        "next": link(after) if after < page.total else None,
-        "last": link(last),
+        "prev": link(max(0, before)) if page.offset > 0 else None,
+        "next": link(after) if page.has_more else None,
+        "last": None if last is None else link(last),
+    }
+
+
+def _keyset_links(base: str, page: Page, keyset: Keyset) -> Document:
+    """Whether there is something on the side that a page came from is not looked up."""
+    sort, rows = page.selection.sort, page.rows
+
+    def link(name: str, place: str) -> str:
+        return f"{base}page%5B{name}%5D={place}"
+
+    def beyond(name: str, *, is_behind: bool) -> str | None:
+        there_is = keyset.values is not None if is_behind else page.has_more
+        if not rows or not there_is:
+            return None
+        return link(name, place_of(rows[-1 if name == "after" else 0], sort))
+
+    given = "" if keyset.values is None else keyset.text
+    return {
+        "self": link("before" if keyset.backward else "after", given),
+        "first": link("after", ""),
+        "prev": beyond("before", is_behind=not keyset.backward),
+        "next": beyond("after", is_behind=keyset.backward),
+        "last": link("before", ""),
     }

@@ -20,9 +20,19 @@ from tidings.jsonapi.bodies import escape_pointer
 _log = logging.getLogger("tidings.jsonapi")
 
 
-def error_document(error: RequestError, pointers: Mapping[str, str]) -> dict[str, Any]:
-    """The error document; ``pointers`` says where the request had each field's value."""
-    return {"jsonapi": {"version": "1.1"}, "errors": _objects(error, pointers)}
+def error_document(
+    error: RequestError, pointers: Mapping[str, str], *, prefix: str = ""
+) -> dict[str, Any]:
+    """The error document; ``pointers`` says where the request had each field's value, below
+    ``prefix`` where what is wrong is part of a larger document.
+    """
+    objects = _objects(error, pointers)
+    if prefix:
+        for one in objects:
+            source = one.setdefault("source", {})
+            if not source or "pointer" in source:
+                source["pointer"] = prefix + source.get("pointer", "")
+    return {"jsonapi": {"version": "1.1"}, "errors": objects}
 
 
 def internal_error_document(error: Exception) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Final
 from tidings.errors import NotAcceptable, Source, UnsupportedMediaType
 
 MEDIA_TYPE: Final = "application/vnd.api+json"
+ATOMIC: Final = "https://jsonapi.org/ext/atomic"
+ATOMIC_TYPE: Final = f'{MEDIA_TYPE}; ext="{ATOMIC}"'
 _PARAMETERS_ALLOWED = frozenset({"profile"})
 _ALSO_ACCEPTED = frozenset({"*/*", "application/*", "application/json"})
 # What stands in quotes may hold a comma or a semicolon (RFC 9110, 5.6.6).
@@ -16,17 +18,21 @@ _ELEMENT = re.compile(rf'(?:[^,"]|{_QUOTED})++')
 _PARAMETER = re.compile(rf'(?:[^;"]|{_QUOTED})++')
 
 
-def check_content_type(header: str | None) -> None:
-    """Accept a request body's media type.
+def check_content_type(header: str | None, *, atomic: bool = False) -> None:
+    """Accept a request body's media type; with ``atomic`` it must have that extension.
 
     Raises:
-        UnsupportedMediaType: it is not JSON:API's, or has parameters other than ``profile``
-            (no extension is supported).
+        UnsupportedMediaType: it is not JSON:API's, or has other parameters than ``profile`` and
+            the extension that is needed.
     """
     media_type, parameters = _parse(header or "")
     if media_type != MEDIA_TYPE:
         raise UnsupportedMediaType(
             f"Send the body as Content-Type: {MEDIA_TYPE}", source=Source(header="Content-Type")
+        )
+    if atomic and parameters.pop("ext", "").strip('"').split() != [ATOMIC]:
+        raise UnsupportedMediaType(
+            f"Send operations as Content-Type: {ATOMIC_TYPE}", source=Source(header="Content-Type")
         )
     if parameters.keys() - _PARAMETERS_ALLOWED:
         raise UnsupportedMediaType(
@@ -35,8 +41,8 @@ def check_content_type(header: str | None) -> None:
         )
 
 
-def check_accept(header: str | None) -> None:
-    """Check that the client takes JSON:API.
+def check_accept(header: str | None, *, atomic: bool = False) -> None:
+    """Check that the client takes JSON:API; with ``atomic``, also with that extension.
 
     Raises:
         NotAcceptable: it takes only other types, or names JSON:API's only with parameters that
@@ -48,6 +54,9 @@ def check_accept(header: str | None) -> None:
     named = [parameters for media_type, parameters in accepted if media_type == MEDIA_TYPE]
     # What names the type counts, whatever a wildcard beside it says (RFC 9110, 12.5.1).
     if named:
+        for one in named:
+            if atomic and one.get("ext", "").strip('"').split() == [ATOMIC]:
+                one.pop("ext")
         plain = [one for one in named if not one.keys() - _PARAMETERS_ALLOWED - {"q"}]
         is_met = any(_weighs(one) for one in plain)
     else:

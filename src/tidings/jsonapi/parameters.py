@@ -12,16 +12,20 @@ from tidings.filters import build_filters
 from tidings.identity import Identity
 from tidings.resources import Fieldsets, Selection, parse_fieldsets, parse_include
 from tidings.resources.includes import IncludeTree
+from tidings.resources.keysets import Keyset, read_place
 from tidings.resources.sorting import parse_sort
 from tidings.schema import ResourceRegistry, ResourceType, ValueProblem
 from tidings.schema.types import cast_integer
+from tidings.storage import Sort
 
 MAX_PARAMETERS: Final = 500
 _MAX_DEPTH: Final = 8
 _MAX_PAGE: Final = 2**31
 _BY_NUMBER: Final = frozenset({"number", "size"})
 _BY_OFFSET: Final = frozenset({"offset", "limit"})
-_PAGING: Final = _BY_NUMBER | _BY_OFFSET
+_BY_PLACE: Final = frozenset({"after", "before"})
+_STYLES: Final = (_BY_NUMBER, _BY_OFFSET, _BY_PLACE | {"size"})
+_PAGING: Final = _BY_NUMBER | _BY_OFFSET | _BY_PLACE | {"count"}
 _KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 
@@ -56,8 +60,8 @@ class Parameters:
 
     def without_page(self) -> str:
         """The query string for any page of the same query, to which its place is appended."""
-        place = "page[offset]" if self.by_offset else "page[number]"
-        pairs = [(key, value) for key, value in self.pairs if key != place]
+        places = ("page[offset]", "page[number]", "page[after]", "page[before]")
+        pairs = [(key, value) for key, value in self.pairs if key not in places]
         return f"{urlencode(pairs)}&" if pairs else ""
 
 
@@ -106,7 +110,7 @@ def _take(parameters: Parameters, key: str, value: str, *, collection: bool) -> 
 
 def _advice(*, collection: bool) -> str:
     if collection:
-        paging = "page[number] and page[size] (or page[offset] and page[limit])"
+        paging = "page[number] or page[after] or page[before], page[size], page[count]"
         return f"known are filter[...], sort, fields[...], include, {paging}"
     return "known for one record are fields[...] and include"
 
@@ -153,7 +157,7 @@ def refuse_all(parameters: Parameters) -> None:
         InvalidRequest: ``INVALID_PARAMETER``, naming the parameter.
     """
     if parameters.pairs:
-        raise _invalid(parameters.pairs[0][0], "a write to a relationship takes none")
+        raise _invalid(parameters.pairs[0][0], "this write takes none")
 
 
 def _invalid(key: str, message: str) -> InvalidRequest:
@@ -163,6 +167,42 @@ def _invalid(key: str, message: str) -> InvalidRequest:
         code="INVALID_PARAMETER",
         source=Source(parameter=shown),
     )
+
+
+def _check_styles(parameters: Parameters) -> None:
+    """Pages go by number, by offset or by place; ``after`` and ``before`` are no range."""
+    given = parameters.page.keys() - {"count"}
+    if not any(given <= style for style in _STYLES) or given >= _BY_PLACE:
+        *others, last = sorted(given)
+        raise _invalid(f"page[{last}]", f"does not go with page[{'], page['.join(others)}]")
+
+
+def _keyset(resource: ResourceType, sort: Sort, parameters: Parameters) -> Keyset | None:
+    path = next((name for name, _ in sort if "." in name), None)
+    if path is not None and not _BY_PLACE.isdisjoint(parameters.page):
+        raise InvalidRequest(
+            f"sort: a list by {path!r} has no page[after] and page[before]; use page[number]",
+            code="INVALID_SORT",
+            option="sort",
+        )
+    for name in _BY_PLACE & parameters.page.keys():
+        text = parameters.page[name]
+        if not text:
+            return Keyset(backward=name == "before")
+        try:
+            return Keyset(read_place(resource, sort, text), name == "before", text)
+        except ValueProblem as problem:
+            raise _invalid(f"page[{name}]", problem.message) from None
+    return None
+
+
+def _flag(parameters: Parameters, name: str, *, default: bool) -> bool:
+    given = parameters.page.get(name)
+    if given is None:
+        return default
+    if given not in ("true", "false"):
+        raise _invalid(f"page[{name}]", "expected true or false")
+    return given == "true"
 
 
 class ParameterReader:
@@ -179,22 +219,24 @@ class ParameterReader:
         Raises:
             RequestError: for the first parameter that is wrong (for filters: all of them).
         """
+        _check_styles(parameters)
         size_name = "limit" if parameters.by_offset else "size"
         size = self._page(parameters, size_name, resource.page_size, resource.max_page_size)
         if parameters.by_offset:
-            mixed = next(iter(_BY_NUMBER & parameters.page.keys()), None)
-            if mixed is not None:
-                raise _invalid(f"page[{mixed}]", "goes with none of page[offset] and page[limit]")
             offset = self._page(parameters, "offset", 0, _MAX_PAGE, least=0)
         else:
             offset = (self._page(parameters, "number", 1, _MAX_PAGE) - 1) * size
         filters = build_filters(resource, parameters.filters, identity, text=True)
+        sort = parse_sort(resource, parameters.sort)
+        keyset = _keyset(resource, sort, parameters)
         return Selection(
             filters.expression,
-            parse_sort(resource, parameters.sort),
+            sort,
             offset,
             size,
             self.include(resource, parameters),
+            keyset=keyset,
+            is_counted=_flag(parameters, "count", default=keyset is None),
         )
 
     def include(self, resource: ResourceType, parameters: Parameters) -> IncludeTree:

@@ -9,9 +9,9 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from tidings.errors import InvalidRequest, MethodNotAllowed, NotFound
-from tidings.filters import Atom
-from tidings.jsonapi.answers import answer, answered
+from tidings.jsonapi.answers import answered, tagged
 from tidings.jsonapi.bodies import parse_linkage
+from tidings.jsonapi.conditions import requirement, state_tag
 from tidings.jsonapi.parameters import refuse_all, refuse_selecting
 from tidings.jsonapi.request import Request
 from tidings.resources import (
@@ -22,13 +22,13 @@ from tidings.resources import (
     Mode,
     Operations,
     Page,
+    Require,
     Selection,
     View,
 )
 from tidings.schema import Relationship, ResourceType
+from tidings.storage import Row
 
-RELATED_METHODS: Final = ("GET", "HEAD")
-LINKAGE_METHODS: Final = ("GET", "HEAD", "POST", "PATCH", "DELETE")
 _TO_ONE_METHODS: Final = ("GET", "HEAD", "PATCH")
 _MODES: Final[Mapping[str, Mode]] = {"POST": "add", "PATCH": "replace", "DELETE": "remove"}
 
@@ -57,20 +57,20 @@ class RelationshipFace:
             return await answered(200, document)
         related = await self._related_record(request, link, target, found)
         if related is None:
-            nothing = request.terms.documents.nothing(request.shown, place)
-            return answer(200, nothing)
+            return tagged(200, request.terms.documents.nothing(request.shown, place))
         document = request.terms.documents.item(target, related, request.shown, place)
         return await answered(200, document)
 
     async def linkage(self, request: Request) -> Response:
         """``/posts/1/relationships/author``: which records are related, read and written."""
         if request.method not in ("GET", "HEAD"):
-            await self._operations.patch(
+            written = await self._operations.patch(
                 request.resource.name,
                 request.record_id,
-                lambda _view: _draft(request),
+                lambda _view: linkage_draft(request),
                 auth=request.identity,
             )
+            request.written_at(written.cursor)
             return Response(status_code=204)
         tree: IncludeTree = {}
 
@@ -89,7 +89,7 @@ class RelationshipFace:
             document = request.terms.documents.to_one_linkage(
                 request.resource, link, found, request.shown
             )
-            return await answered(200, document)
+            return await answered(200, document, _linkage_state(link, found.row))
         page = await self._page(request, link, found, tree.get(link.name, {}))
         document = request.terms.documents.to_many_linkage(
             link, page, request.shown, _location(request, found), shows=link.name in tree
@@ -151,13 +151,25 @@ class RelationshipFace:
             selection = request.terms.reader.selection(view.resource, parameters, request.identity)
             if include is not None:
                 selection = replace(selection, include=include)
-            return replace(selection, clause=Atom(link.foreign_key, "=", found.row["id"]))
+            return replace(selection, clause=members)
 
+        members = await self._operations.visibility.members(link, found.row["id"], request.identity)
         return await self._operations.query(link.target, select, auth=request.identity)
 
 
 def _location(request: Request, found: Found) -> str:
     return request.terms.documents.location(request.resource, found.row, request.base)
+
+
+def _linkage_state(link: Relationship, row: Row) -> str:
+    """The tag of a to-one relationship; that of the members of a to-many one is not kept, and
+    cannot be required.
+    """
+    return "" if link.to_many else state_tag([row[link.foreign_key]])
+
+
+def _requirement(request: Request, link: Relationship) -> Require | None:
+    return requirement(request.headers, "PATCH", lambda _view, row: _linkage_state(link, row))
 
 
 def _linkage_tree(request: Request, link: Relationship) -> IncludeTree:
@@ -175,7 +187,7 @@ def _linkage_tree(request: Request, link: Relationship) -> IncludeTree:
     return tree
 
 
-def _draft(request: Request) -> Draft:
+def linkage_draft(request: Request) -> Draft:
     """The write that linkage in a request's body means."""
     link = request.relationship()
     if not link.to_many and request.method not in _TO_ONE_METHODS:
@@ -185,6 +197,7 @@ def _draft(request: Request) -> Draft:
     given: Any = parse_linkage(link, request.body)
     if not link.to_many:
         request.pointers[link.foreign_key] = "/data"
-        return Draft({link.foreign_key: given})
+        return Draft({link.foreign_key: given}, require=_requirement(request, link))
     request.pointers[link.name] = "/data"
-    return Draft(members={link.name: Members(given, _MODES[request.method])})
+    members = {link.name: Members(given, _MODES[request.method])}
+    return Draft(members=members, require=_requirement(request, link))

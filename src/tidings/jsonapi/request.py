@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from starlette.datastructures import Headers
+
 from tidings.errors import NotFound
+from tidings.feed import Cursor
 from tidings.identity import Identity
-from tidings.jsonapi.bodies import parse_write
+from tidings.jsonapi.bodies import Body, parse_write
+from tidings.jsonapi.conditions import requirement
 from tidings.jsonapi.documents import DocumentWriter, Shown
 from tidings.jsonapi.parameters import ParameterReader, Parameters
-from tidings.resources import Draft, Fieldsets, IncludeTree, Selection, View
+from tidings.resources import Draft, Fieldsets, IncludeTree, Require, Selection, View
 from tidings.schema import Relationship, ResourceRegistry, ResourceType
+from tidings.storage import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +39,13 @@ class Request:
     """Where the URL is that of a relationship of the record, or of what it leads to."""
     parameters: Parameters
     identity: Identity
-    body: bytes
+    headers: Headers
+    body: Body
     terms: Terms
     pointers: dict[str, str]
     """Gets where in the body the value of each field stood."""
     cursor: str
-    """The place in the feed before which everything is in what will be read."""
+    """The place in the feed before which everything is in what the answer shows."""
     fields: Fieldsets = field(default_factory=dict)
     """What of the records the client wants to see; read together with the rest."""
 
@@ -47,6 +53,11 @@ class Request:
     def shown(self) -> Shown:
         """What the answer is to show, once that was read."""
         return Shown(self.fields, self.base, self.parameters, self.cursor)
+
+    def written_at(self, cursor: Cursor | None) -> None:
+        """Take the place of the write itself, where it is known: what it says is in the answer."""
+        if cursor is not None:
+            self.cursor = str(cursor)
 
     def relationship(self) -> Relationship:
         """The relationship of the URL.
@@ -79,4 +90,13 @@ class Request:
             self.include(view),
             write.members,
             write.contested,
+            self.requirement(),
         )
+
+    def requirement(self) -> Require | None:
+        """What the record that is written must be like."""
+        return requirement(self.headers, self.method, self.state)
+
+    def state(self, view: View, row: Row) -> str:
+        """The tag of a record, as who asks may know it."""
+        return self.terms.documents.state(view.resource, row)

@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tidings._version import __version__
 from tidings.errors import RequestError
-from tidings.feed import Batch, Change, Notice, decode_notice
+from tidings.feed import Batch, Change, Cursor, Notice, decode_notice
 from tidings.hooks import HookRegistry
 from tidings.monitoring.requests import labels
 from tidings.resources import Operations
@@ -145,7 +145,7 @@ class _TracedOperations(Operations):
         with self._span("patch", name):
             return await super().patch(name, *given, **options)
 
-    async def delete(self, name: str, *given: Any, **options: Any) -> None:
+    async def delete(self, name: str, *given: Any, **options: Any) -> Any:
         with self._span("delete", name):
             await super().delete(name, *given, **options)
 
@@ -180,6 +180,10 @@ class _TracedPublication:
         self._span = span
         self._publication = publication
         self._is_direct = is_direct
+
+    @property
+    def cursor(self) -> Cursor | None:
+        return self._publication.cursor
 
     async def keep(self, connection: Connection) -> None:
         await self._publication.keep(connection)

@@ -30,7 +30,7 @@ from tidings.realtime.draining import Drain, Draining, is_new, offer, refuse
 from tidings.realtime.errors import error_payload, refusal_payload
 from tidings.realtime.events import Events
 from tidings.realtime.explaining import Explainer, parse_explain
-from tidings.realtime.limits import Allowances, Connections, SocketLimits
+from tidings.realtime.limits import Allowance, Allowances, Connections, SocketLimits
 from tidings.realtime.messages import Event, encode_json
 from tidings.realtime.notifications import CaughtUp, Resync, timestamp
 from tidings.realtime.replay import Replayer
@@ -38,7 +38,7 @@ from tidings.realtime.requests import readable
 from tidings.realtime.service import Identify, Subscribed, SubscriptionService
 from tidings.realtime.sessions import IsRevoked, Sessions, moment
 from tidings.realtime.statistics import DeliveryTracer, SocketStatistics
-from tidings.realtime.subscriptions import Message, Subscriber, Subscription
+from tidings.realtime.subscriptions import Connection, Message, Subscriber, Subscription
 from tidings.resources import Answer, Operations, QueryPermissions
 from tidings.socketio import (
     NO_ANSWER,
@@ -133,7 +133,7 @@ class SocketServer:
         self._changes_of_rights = 0
         self._subscribers: dict[str, Subscriber] = {}
         self._settle = settle
-        self._draining = Draining(self, self.flush, drain_seconds)
+        self._draining = Draining(self, self.settled, drain_seconds)
         self.io.on("connect", self._connect)
         self.io.on("accepted", self._accepted)
         self.io.on("disconnect", self._disconnect)
@@ -208,8 +208,8 @@ class SocketServer:
         """Whether no new connections are taken, since the process is about to stop."""
         return self._draining.has_begun
 
-    async def flush(self) -> None:
-        """Wait until everything that has been committed is in the queues of the sockets."""
+    async def settled(self) -> None:
+        """Wait until what has been committed is in the queues of the sockets."""
         if self._settle is not None:
             await self._settle()
         await self._dispatcher.caught_up()
@@ -427,18 +427,32 @@ class SocketServer:
         identity = admitted.identity
         connection = SocketConnection(socket, self._pace)
         allowance = self._allowances.open(identity.user_id, socket.address)
-        subscriber = Subscriber(socket.id, identity, connection, allowance=allowance)
-        self._subscribers[socket.id] = subscriber
+        subscriber = self.join(socket.id, identity, connection, allowance=allowance)
+        if admitted.rights != self._changes_of_rights:  # while it was asked who this is
+            self._start_recheck(subscriber, None)
+        _log.debug("%s connected as %s", socket.id, identity.user_id)
+
+    def join(
+        self,
+        key: str,
+        identity: Identity,
+        connection: Connection,
+        *,
+        allowance: Allowance | None = None,
+    ) -> Subscriber:
+        """Take somebody in, whatever the wire, and greet them. What they ask is given to `handle`
+        by this key.
+        """
+        subscriber = Subscriber(key, identity, connection, allowance=allowance)
+        self._subscribers[key] = subscriber
         greeting = {
-            "socketId": socket.id,
+            "socketId": key,
             "serverTime": timestamp(datetime.now(UTC)),
             "cursor": str(self._dispatcher.position),
         }
         connection.send(Event.of("connected", greeting))
         self._sessions.add(subscriber)
-        if admitted.rights != self._changes_of_rights:  # while it was asked who this is
-            self._start_recheck(subscriber, None)
-        _log.debug("%s connected as %s", socket.id, identity.user_id)
+        return subscriber
 
     def _disconnect(self, socket: Socket, reason: str) -> None:
         self._connections.leave(socket)

@@ -1,7 +1,7 @@
 """The operations on resources and who may do them; one implementation for HTTP and Python."""
 
 from tidings.resources.context import Method, OperationContext, operation_context
-from tidings.resources.drafts import Draft, MakeDraft, Members, Mode
+from tidings.resources.drafts import Draft, MakeDraft, Members, Mode, Require
 from tidings.resources.fieldsets import Fieldsets, is_visible, parse_fieldsets
 from tidings.resources.handles import ResourceHandle, ResourceHandles
 from tidings.resources.includes import Included, IncludeTree, parse_include
@@ -34,6 +34,7 @@ __all__ = [
     "Page",
     "Policies",
     "QueryPermissions",
+    "Require",
     "ResourceHandle",
     "ResourceHandles",
     "Selection",

@@ -10,7 +10,7 @@ from tidings.errors import InvalidRequest, ProblemList, RequestError
 from tidings.identity import Trusted
 from tidings.resources.includes import IncludeTree
 from tidings.resources.visibility import View
-from tidings.schema import ResourceType, ValueProblem, accept_given
+from tidings.schema import Relationship, ResourceType, ValueProblem, accept_given
 from tidings.schema.fields import MISSING
 from tidings.storage import Row
 
@@ -37,22 +37,28 @@ class Draft:
     """By to-many relationship, what is to become of it."""
     contested: Mapping[str, object] = field(default_factory=dict)
     """By foreign key, its value as an attribute where its relationship says something else."""
+    require: Require | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A related record that a to-many relationship takes up or lets go."""
+    """One write by which a to-many relationship takes a record up or lets it go."""
 
-    name: str
-    """Of the relationship."""
+    relationship: Relationship
+    method: Literal["patch", "post", "delete"]
     view: View
+    """Of the resource that is written: the related one, or that which links the two."""
     key: Any
+    """Of the record that is written; of one that is made, the related record's."""
     record: Row | None
     """As it was when permission was asked."""
-    given: Given
-    """What is written to it: its foreign key."""
+    given: Given | None
+    """What is written to it; None where it is deleted."""
 
 
+Require = Callable[[View, Row | None], None]
+"""Raises where a write must not be done to the record as it is, which is locked; None: there is
+none."""
 MakeDraft = Callable[[View], Draft]
 """Reads what was given in terms of what the asker may know."""
 

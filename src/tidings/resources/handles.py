@@ -95,6 +95,7 @@ class ResourceHandle:
         found = await self._operations.query(
             self._resource.name, select, auth=asker(auth), transaction=transaction
         )
+        assert found.total is not None  # it was counted
         included: dict[str, list[Record]] = {}
         for (name, _), row in found.included.records.items():
             included.setdefault(name, []).append(_record(row))

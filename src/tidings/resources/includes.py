@@ -75,8 +75,10 @@ def included_resources(
     """The names of the resources whose records the tree brings in."""
     found: set[str] = set()
     for name, branch in tree.items():
-        target = registry[resource.relationships[name].target]
+        link = resource.relationships[name]
+        target = registry[link.target]
         found |= {target.name} | included_resources(registry, target, branch)
+        found |= {link.through} if link.through else set()
     return found
 
 
@@ -130,10 +132,33 @@ class IncludeLoader:
         members = self._included.members
         for row in rows:
             members[resource.name, row["id"], relationship.name] = []
+        if relationship.through:
+            return await self._load_linked(resource, relationship, target, rows)
         found = await self._fetch(target, relationship.foreign_key, {row["id"] for row in rows})
         for row in found:
             owner = row[relationship.foreign_key]
             members[resource.name, owner, relationship.name].append(row["id"])
+        return found
+
+    async def _load_linked(
+        self,
+        resource: ResourceType,
+        relationship: Relationship,
+        target: ResourceType,
+        rows: list[Row],
+    ) -> list[Row]:
+        through = self._registry[relationship.through]
+        keys = {row["id"] for row in rows}
+        links = await self._fetch(through, relationship.foreign_key, keys)
+        others = {link[relationship.other_key] for link in links} - {None}
+        found = await self._fetch(target, "id", others)
+        seen = {row["id"] for row in found}
+        members = self._included.members
+        for link in links:
+            owner, other = link[relationship.foreign_key], link[relationship.other_key]
+            those = members[resource.name, owner, relationship.name]
+            if other in seen and other not in those:
+                those.append(other)
         return found
 
     async def _fetch(self, target: ResourceType, column: str, keys: set[Any]) -> list[Row]:

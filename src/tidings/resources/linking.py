@@ -1,7 +1,8 @@
-"""Writing to-many relationships: the related records are what is written, by their foreign keys.
+"""Writing to-many relationships: the records that hold the keys are what is written.
 
-Each of them is a write of its own, with the permission, policies and hooks of a PATCH of that
-record, in the transaction of the record that has the relationship.
+Of a hasMany these are the related records, which are patched; of a manyToMany those that link the
+two, which are made and deleted. Each is a write of its own, with the permission, policies and hooks
+of such a request, in the transaction of the record that has the relationship.
 """
 
 from __future__ import annotations
@@ -17,20 +18,23 @@ from tidings.errors import (
     RequestError,
     ValidationFailed,
 )
+from tidings.filters import Atom, all_of
 from tidings.resources.context import operation_context
-from tidings.resources.drafts import Draft, Given, Link, Members, read_draft
+from tidings.resources.drafts import Draft, Given, Link, Members, Mode, read_draft
 from tidings.resources.includes import IncludeTree
 from tidings.resources.refusals import key_or_none
 from tidings.resources.scopes import TransactionLike
 from tidings.resources.visibility import View
 from tidings.schema import Relationship
-from tidings.storage import Row, UnitOfWork
+from tidings.storage import Connection, Row, UnitOfWork
 
 if TYPE_CHECKING:
     from tidings.resources.operations import Operations
 
 MAX_LINKS: Final = 500
 """So many related records may one request take up or let go."""
+MAX_PAIRS: Final = 2 * MAX_LINKS
+"""So many records may link them: more than one may link the same two."""
 
 
 class Linking:
@@ -56,30 +60,76 @@ class Linking:
             relationship = view.resource.relationships[name]
             joining, leaving = self._difference(view, relationship, members, given)
             if len(links) + len(joining) + len(leaving) > MAX_LINKS:
-                raise InvalidRequest(
-                    f"at most {MAX_LINKS} related records are changed by one request",
-                    code="TOO_MANY_MEMBERS",
-                    field=name,
-                )
-            target = self._operations.visibility.view(relationship.target, view.auth)
-            column = relationship.foreign_key
+                raise _too_many(name)
+            holder = self._operations.visibility.view(relationship.holder, view.auth)
+            find = self._pairs if relationship.through else self._children
             async with self._operations.scopes.reading(transaction, snapshot=False) as connection:
-                for keys, value in ((joining, record["id"]), (leaving, None)):
-                    for key in keys:
-                        row, _ = await self._operations.seen(connection, target, key)
-                        is_member = row is not None and row[column] == record["id"]
-                        if value is not None:
-                            is_done = is_member
-                        else:
-                            is_done = not is_member and members.mode == "remove"
-                        if is_done:
-                            continue
-                        draft = Draft({column: None if value is None else str(value)})
-                        links.append(Link(name, target, key, row, _read(target, draft)))
-        links.sort(key=lambda link: (link.view.resource.name, str(link.key)))
+                links += await find(
+                    connection, holder, relationship, record, joining, leaving, members.mode
+                )
+        links.sort(key=lambda link: (link.view.resource.name, link.method, str(link.key)))
         for link in links:
             await self._permit(link, link.record, transaction)
         given.links = links
+
+    async def _children(
+        self,
+        connection: Connection,
+        holder: View,
+        relationship: Relationship,
+        record: Row,
+        joining: list[Any],
+        leaving: list[Any],
+        mode: Mode,
+    ) -> list[Link]:
+        """The related records whose key is to be set, or to be emptied."""
+        column = relationship.foreign_key
+        links = []
+        for keys, value in ((joining, record["id"]), (leaving, None)):
+            for key in keys:
+                row, _ = await self._operations.seen(connection, holder, key)
+                is_member = row is not None and row[column] == record["id"]
+                if is_member if value is not None else not is_member and mode == "remove":
+                    continue
+                draft = Draft({column: None if value is None else str(value)})
+                given = _read(holder, draft)
+                links.append(Link(relationship, "patch", holder, key, row, given))
+        return links
+
+    async def _pairs(
+        self,
+        connection: Connection,
+        holder: View,
+        relationship: Relationship,
+        record: Row,
+        joining: list[Any],
+        leaving: list[Any],
+        _mode: Mode,
+    ) -> list[Link]:
+        """The records that link the two: to be made, or to be deleted."""
+        near, other = relationship.foreign_key, relationship.other_key
+        own = Atom(near, "=", record["id"])
+        visible = self._operations.visibility.condition(holder)
+        where = all_of([own, Atom(other, "in", (*joining, *leaving)), visible])
+        rows = await self._operations.store.find(
+            connection, holder.resource, where, limit=MAX_PAIRS + 1
+        )
+        if len(rows) > MAX_PAIRS:
+            raise _too_many(relationship.name)
+        present = {row[other] for row in rows}
+        gone = set(leaving)
+        links = [
+            Link(relationship, "delete", holder, row["id"], row, None)
+            for row in rows
+            if row[other] in gone
+        ]
+        for key in joining:
+            if key not in present:
+                draft = Draft({near: str(record["id"]), other: str(key)})
+                given = _read(holder, draft)
+                given.settle(holder, None)
+                links.append(Link(relationship, "post", holder, key, None, given))
+        return links
 
     async def has_moved(self, view: View, given: Given, record: Row, uow: UnitOfWork) -> bool:
         """Whether members that are to be replaced are others than when that was planned."""
@@ -90,33 +140,75 @@ class Linking:
     async def write(self, given: Given, uow: UnitOfWork) -> None:
         """Write what was planned."""
         for link in given.links:
-            before, _ = await self._operations.seen(uow.connection, link.view, link.key, lock=True)
+            try:
+                await self._write(link, uow)
+            except RequestError as error:
+                raise _named(error, link.relationship.name) from None
+        await self._tell_others(given, uow)
+
+    async def _write(self, link: Link, uow: UnitOfWork) -> None:
+        operations = self._operations
+        before = None
+        if link.method != "post":
+            before, _ = await operations.seen(uow.connection, link.view, link.key, lock=True)
+            if before is None and link.method == "delete":
+                return  # somebody else has taken it away
             if before != link.record:
                 await self._permit(link, before, uow)
-            if before is None:
-                raise RelatedNotFound([link.name])
-            context = operation_context(
-                link.view.resource,
-                "patch",
-                link.view.auth,
-                record_id=link.key,
-                record=before,
-                values=link.given.values,
-                uow=uow,
-            )
-            try:
-                await self._operations.change(link.view, before, link.given, context)
-            except RequestError as error:
-                raise _named(error, link.name) from None
+        context = operation_context(
+            link.view.resource,
+            link.method,
+            link.view.auth,
+            record_id=None if link.method == "post" else link.key,
+            record=before,
+            values=None if link.given is None else link.given.values,
+            uow=uow,
+        )
+        if link.given is None:
+            assert before is not None
+            await operations.remove(link.view, before, context)
+        elif before is None:
+            await operations.create(link.view, link.view.resource.new_id(), link.given, context)
+        else:
+            await operations.change(link.view, before, link.given, context)
+
+    async def _tell_others(self, given: Given, uow: UnitOfWork) -> None:
+        """Say of the records on the other side of a manyToMany that their side of it changed."""
+        others: dict[tuple[str, Any], None] = {}
+        for link in given.links:
+            relationship = link.relationship
+            if relationship.through and self._has_inverse(relationship):
+                pair = link.record if link.given is None else link.given.values
+                assert pair is not None
+                others[relationship.target, pair[relationship.other_key]] = None
+        for name, key in others:
+            target = self._operations.registry[name]
+            row = await self._operations.store.get(uow.connection, target, key)
+            if row is not None:
+                effect = await self._operations.effects.prepare(uow, target, row, {})
+                await effect.settle("patch", row)
+
+    def _has_inverse(self, relationship: Relationship) -> bool:
+        target = self._operations.registry[relationship.target]
+        return any(
+            (one.through, one.foreign_key) == (relationship.through, relationship.other_key)
+            for one in target.relationships.values()
+        )
 
     async def _permit(self, link: Link, record: Row | None, transaction: TransactionLike) -> None:
-        await self._operations.permit(link.view, "patch", link.key, record, link.given, transaction)
-        if record is None:
-            raise RelatedNotFound([link.name])
+        view, given = link.view, link.given
+        key = None if link.method == "post" else link.key
+        await self._operations.permit(view, link.method, key, record, given, transaction)
+        if record is None and link.method == "patch":
+            raise RelatedNotFound([link.relationship.name])
+        if given is None:
+            return
         try:
-            link.given.raise_if_wrong(link.view.resource.name)
+            given.raise_if_wrong(view.resource.name)
+            if link.method == "post":
+                await self._operations.check_given(view, given, None, transaction, is_whole=True)
         except RequestError as error:
-            raise _named(error, link.name) from None
+            raise _named(error, link.relationship.name) from None
 
     async def _present(
         self, view: View, given: Given, record: Row, transaction: TransactionLike
@@ -153,6 +245,14 @@ class Linking:
             return [], list(keys)
         present = given.present[relationship.name]
         return _without(keys, present), _without(present, keys)
+
+
+def _too_many(name: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"at most {MAX_LINKS} related records are changed by one request",
+        code="TOO_MANY_MEMBERS",
+        field=name,
+    )
 
 
 def _without(keys: Iterable[Any], others: Iterable[Any]) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import MappingProxyType
@@ -16,16 +16,18 @@ from tidings.errors import (
     Unavailable,
     ValidationFailed,
 )
-from tidings.feed import Action
-from tidings.filters import EVERYTHING, all_of
+from tidings.feed import Action, Cursor
+from tidings.filters import EVERYTHING, Atom, Expression, all_of
 from tidings.hooks import HookRegistry
 from tidings.identity import TRUSTED, Asker, Trusted
 from tidings.resources.budget import ReadBudget, Weights
 from tidings.resources.carrying import Carrying
 from tidings.resources.context import Method, OperationContext, operation_context
-from tidings.resources.drafts import Given, MakeDraft, read_draft
+from tidings.resources.deleting import Deleting
+from tidings.resources.drafts import Given, MakeDraft, Require, read_draft
 from tidings.resources.effects import Effect, Effects
 from tidings.resources.includes import Included, IncludeLoader, IncludeTree
+from tidings.resources.keysets import Keyset
 from tidings.resources.linking import Linking, changed_meanwhile
 from tidings.resources.permissions import check_permission, is_asked, permit
 from tidings.resources.policies import Policies
@@ -78,6 +80,7 @@ class Operations:
         self.weights = Weights()
         self.scopes = Scopes(store.database, publisher)
         self._linking = Linking(self)
+        self._deleting = Deleting(self)
 
     async def query(
         self,
@@ -93,28 +96,16 @@ class Operations:
         context = operation_context(resource, "query", auth, uow=given_unit(transaction))
         await permit(resource, context, auth)
         selection = select(view)
-        await self.visibility.permit_related(view, selection.where, selection.include)
+        paths = [name for name, _ in selection.sort if "." in name]
+        looked = all_of([selection.where, *(Atom(path, "is not null") for path in paths)])
+        await self.visibility.permit_related(view, looked, selection.include)
+        guards = {path: self.policies.along(resource, path, auth) for path in paths}
         filters = all_of([selection.where, selection.clause])
         selection = replace(selection, where=self.visibility.condition(view, "query", filters))
-        in_steps = selection.size > self.weights.step(resource.name)
-        snapshot = bool(selection.include) or selection.offset > 0 or in_steps
+        in_steps = selection.wanted > self.weights.step(resource.name)
+        snapshot = bool(selection.include) or selection.is_read_twice or in_steps
         async with self.scopes.reading(transaction, snapshot=snapshot) as connection:
-            budget = ReadBudget(self.weights)
-
-            async def read(count: int, after: int) -> list[Row]:
-                return await self.store.find(
-                    connection,
-                    resource,
-                    selection.where,
-                    selection.sort,
-                    limit=count,
-                    offset=selection.offset + after,
-                )
-
-            rows = await budget.read(resource.name, selection.size, read)
-            total = await self._total(connection, resource, selection, len(rows))
-            included = await self.load(connection, view, rows, selection.include, budget)
-        return Page(rows, total, selection.offset, selection.size, included)
+            return await self._page(connection, view, selection, guards)
 
     async def get(
         self,
@@ -180,12 +171,12 @@ class Operations:
             uow=given_unit(transaction),
         )
         await permit(view.resource, context, auth)
-        await self._check_given(view, given, None, transaction, is_whole=True)
+        await self.check_given(view, given, None, transaction, is_whole=True)
         async with self.scopes.writing(transaction) as uow:
             context.transaction = uow
-            row = await self._create(view, key, given, context)
+            row = await self.create(view, key, given, context)
             included = await self.load(uow.connection, view, [row], given.draft.include)
-        return Found(row, included, created=True)
+        return Found(row, included, created=True, cursor=uow.cursor)
 
     async def put(
         self,
@@ -213,7 +204,7 @@ class Operations:
             else:
                 row = await self._replace(view, before, given, context)
             included = await self.load(uow.connection, view, [row], given.draft.include)
-        return Found(row, included, created=before is None)
+        return Found(row, included, created=before is None, cursor=uow.cursor)
 
     async def patch(
         self,
@@ -240,40 +231,36 @@ class Operations:
             assert uow is not None
             row = await self.change(view, before, given, context)
             included = await self.load(uow.connection, view, [row], given.draft.include)
-        return Found(row, included)
+        return Found(row, included, cursor=uow.cursor)
 
     async def delete(
         self,
         name: str,
         record_id: object,
         *,
+        require: Require | None = None,
         auth: Asker = TRUSTED,
         transaction: TransactionLike = None,
-    ) -> None:
-        """Delete a record.
+    ) -> Cursor | None:
+        """Delete a record; gives the place of that in the feed, where it is known here.
 
         Raises:
             NotFound: there is none of this id.
-            Conflict: other records refer to it.
+            Conflict: other records refer to it, and do not go with it (``on_delete``).
         """
         view = self.visibility.view(name, auth)
         resource = view.resource
         key = key_or_none(resource, record_id)
-        async with self._writing(view, "delete", key, None, transaction) as (context, before):
+        async with self._writing(view, "delete", key, None, transaction, require) as (
+            context,
+            before,
+        ):
             if before is None:
                 raise not_found(resource, record_id)
             uow = context.transaction
             assert uow is not None
-            await self.policies.require(uow.connection, resource, "delete", auth, before)
-            await self.hooks.run("before_write", context)
-            async with step(uow):
-                effect = await self.effects.prepare(uow, resource, before, None)
-                try:
-                    await self.store.delete(uow.connection, resource, before["id"])
-                except ConstraintViolation as violation:
-                    broken = self.store.in_fields(resource, violation)
-                    raise explained(resource, before, broken, [], deleting=True) from violation
-                await self._changed(effect, "delete", None, context)
+            await self.remove(view, before, context)
+        return uow.cursor
 
     # Permission, before anything is locked
 
@@ -297,6 +284,33 @@ class Operations:
         )
         await permit(view.resource, context, view.auth)
 
+    async def permit_early(
+        self,
+        name: str,
+        method: Method,
+        record_id: object,
+        make: MakeDraft | None = None,
+        *,
+        auth: Asker,
+    ) -> None:
+        """Ask for permission to a write of a transaction that has not begun, where that can be
+        known: what it is about may be made or changed by others before it.
+        """
+        view = self.visibility.view(name, auth)
+        if not is_asked(view.resource, auth):
+            return
+        given = None if make is None else read_draft(view, make)
+        if given is not None:
+            given.settle(view, None)
+        key = key_or_none(view.resource, record_id)
+        row: Row | None = None
+        if key is not None:
+            async with self.scopes.reading(None, snapshot=False) as connection:
+                row, _ = await self.seen(connection, view, key)
+            if row is None:
+                return
+        await self.permit(view, method, key, row, given)
+
     @asynccontextmanager
     async def _writing(
         self,
@@ -305,12 +319,14 @@ class Operations:
         key: object,
         given: Given | None,
         transaction: TransactionLike,
+        require: Require | None = None,
     ) -> AsyncIterator[tuple[OperationContext, Row | None]]:
         """The transaction of a write and the record, locked, as permission was given for it.
 
         Permission is asked while nothing is locked: a slow check would keep all others waiting.
         Where the record has changed meanwhile it is asked again, at last under the lock.
         """
+        require = require if given is None else given.draft.require
         looks_first = is_asked(view.resource, view.auth) or (given is not None and given.is_echo)
         for is_last in (False, False, True):
             asked: Row | None = None
@@ -318,7 +334,7 @@ class Operations:
                 asked = await self._ask(view, method, key, given, transaction)
             elif given is not None:
                 is_whole = method == "put"
-                await self._check_given(view, given, None, transaction, is_whole=is_whole)
+                await self.check_given(view, given, None, transaction, is_whole=is_whole)
             async with self.scopes.writing(transaction) as uow:
                 before, is_hidden = await self.seen(uow.connection, view, key, lock=True)
                 is_stale = looks_first and before != asked
@@ -335,6 +351,8 @@ class Operations:
                 if is_stale:
                     # Only somebody who was allowed it for the record as it was comes this far.
                     await self.permit(view, method, key, before, given, uow)
+                if require is not None:
+                    require(view, before)
                 context = operation_context(
                     view.resource,
                     method,
@@ -367,10 +385,10 @@ class Operations:
             await self.permit(view, "post", key, None, given, transaction)
         if given is not None:
             is_whole = method == "put"
-            await self._check_given(view, given, record, transaction, is_whole=is_whole)
+            await self.check_given(view, given, record, transaction, is_whole=is_whole)
         return record
 
-    async def _check_given(
+    async def check_given(
         self,
         view: View,
         given: Given,
@@ -437,6 +455,19 @@ class Operations:
         accepted = await self._accept(view, given, context, validate_changes)
         return await self._write(view, "patch", before, accepted, context, given)
 
+    async def remove(self, view: View, before: Row, context: OperationContext) -> None:
+        """Delete a record that is locked, with permission."""
+        resource, uow = view.resource, context.transaction
+        assert uow is not None
+        await self.policies.require(uow.connection, resource, "delete", view.auth, before)
+        await self.hooks.run("before_write", context)
+        async with step(uow):
+            try:
+                await self._deleting.delete(self.registry[resource.name], before, context)
+            except ConstraintViolation as violation:
+                broken = self.store.in_fields(resource, violation)
+                raise explained(resource, before, broken, [], deleting=True) from violation
+
     def _chosen_key(self, view: View, given: Given) -> Any:
         resource = view.resource
         if given.draft.record_id is None:
@@ -461,15 +492,14 @@ class Operations:
         trusted = isinstance(view.auth, Trusted)
         key = client_id(view.resource, key, trusted=trusted)
         context.method = "post"
-        return await self._create(view, key, given, context)
+        return await self.create(view, key, given, context)
 
     def _may_choose(self, view: View) -> bool:
         """Whether the asker may choose the id of a new record."""
         return view.resource.client_ids or isinstance(view.auth, Trusted)
 
-    async def _create(
-        self, view: View, key: object, given: Given, context: OperationContext
-    ) -> Row:
+    async def create(self, view: View, key: object, given: Given, context: OperationContext) -> Row:
+        """Make a record, with permission."""
         resource, uow = view.resource, context.transaction
         assert uow is not None
         accepted = await self._accept(view, given, context, validate_new)
@@ -480,7 +510,7 @@ class Operations:
                 effect = await self.effects.prepare(uow, resource, None, accepted)
                 row = await self.store.insert(uow.connection, resource, accepted)
                 await self._require_after(view, context, row)
-                await self._changed(effect, "post", row, context)
+                await self.changed(effect, "post", row, context)
                 if given.draft.members:
                     # Only now there is an id that the related records can be permitted to have.
                     await self._linking.plan(view, given, row, uow)
@@ -580,7 +610,7 @@ class Operations:
                 if accepted:
                     row = await self.store.update(uow.connection, resource, before["id"], accepted)
                 await self._require_after(view, context, row)
-                await self._changed(effect, action, row, context)
+                await self.changed(effect, action, row, context)
                 await self._linking.write(given, uow)
         except ConstraintViolation as violation:
             raise await self._explained(uow, view, accepted, violation) from violation
@@ -610,7 +640,7 @@ class Operations:
         target = self.registry[str(view.resource.fields[name].references)]
         return await self.store.get(uow.connection, target, values[name]) is None
 
-    async def _changed(
+    async def changed(
         self, effect: Effect, action: Action, after: Row | None, context: OperationContext
     ) -> None:
         image = after if after is not None else effect.before
@@ -635,11 +665,45 @@ class Operations:
         sees = await self.policies.sees(connection, view.resource, "get", view.auth, row)
         return (row, False) if sees else (None, True)
 
+    async def _page(
+        self,
+        connection: Connection,
+        view: View,
+        selection: Selection,
+        guards: Mapping[str, Expression],
+    ) -> Page:
+        keyset = selection.keyset or Keyset()
+        where = all_of([selection.where, keyset.condition(selection.sort)])
+
+        async def read(count: int, after: int) -> list[Row]:
+            return await self.store.find(
+                connection,
+                view.resource,
+                where,
+                selection.sort,
+                limit=count,
+                offset=selection.offset + after,
+                backward=keyset.backward,
+                guards=guards,
+            )
+
+        budget = ReadBudget(self.weights)
+        found = await budget.read(view.resource.name, selection.wanted, read)
+        total = await self._total(connection, view.resource, selection, len(found))
+        rows = found[: selection.size]
+        if keyset.backward:
+            rows.reverse()
+        included = await self.load(connection, view, rows, selection.include, budget)
+        return Page(selection, rows, total, included, is_cut=len(found) > len(rows))
+
     async def _total(
         self, connection: Connection, resource: ResourceType, selection: Selection, found: int
-    ) -> int:
+    ) -> int | None:
         """Counted only where the page itself does not tell."""
-        if 0 < found < selection.size or (found == 0 and selection.offset == 0):
+        if not selection.is_counted:
+            return None
+        is_first = selection.keyset is None or selection.keyset.values is None
+        if is_first and (0 < found < selection.size or (found == 0 and selection.offset == 0)):
             return selection.offset + found
         return await self.store.count(connection, resource, selection.where)
 

@@ -162,6 +162,12 @@ class Policies:
                 f"You may not {method} this '{resource.name}'", resource=resource.name
             )
 
+    def along(self, resource: ResourceType, path: str, auth: Asker) -> Expression:
+        """Whether what a path leads to may be seen by the asker, of each record of a resource."""
+        if isinstance(auth, Trusted):
+            return EVERYTHING
+        return all_of(self._along(resource, path, auth))
+
     def _along(self, resource: ResourceType, path: str, auth: Identity) -> list[Expression]:
         """The policies of the resources that a path leads through, as the path sees them."""
         found: list[Expression] = []

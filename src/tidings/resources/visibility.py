@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from tidings.filters import EVERYTHING, Expression, all_of, columns_used
+from tidings.filters import EVERYTHING, Atom, Expression, Linked, all_of, columns_used
 from tidings.identity import Asker, Trusted
 from tidings.resources.context import Method, operation_context
 from tidings.resources.includes import IncludeTree, included_resources
 from tidings.resources.permissions import check_permission, permit
 from tidings.resources.policies import Policies
-from tidings.schema import ResourceRegistry, ResourceType
+from tidings.schema import Relationship, ResourceRegistry, ResourceType
 
 _NOTHING_INCLUDED: Final[IncludeTree] = MappingProxyType({})
 
@@ -79,6 +79,20 @@ class Visibility:
         """What a record must be like to be seen by the asker, and to satisfy its filters."""
         policy = self.policies.of(view.resource, method, view.auth)
         return all_of([policy, self.policies.guarded(view.resource, filters, view.auth)])
+
+    async def members(self, link: Relationship, key: object, auth: Asker) -> Expression:
+        """What is true of the members of a to-many relationship, of the record with this id.
+
+        Raises:
+            PermissionDenied, AuthenticationError: what links them may not be queried.
+        """
+        own = Atom(link.foreign_key, "=", key)
+        if not link.through:
+            return own
+        through = self.view(link.through, auth)
+        await self.permit_query(through)
+        where = all_of([own, self.condition(through)])
+        return Linked(through.resource, link.other_key, where)
 
     async def visible(self, view: View, filters: Expression = EVERYTHING) -> Expression:
         """The same, after permission was asked for all that this looks at.

@@ -6,12 +6,12 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from tidings.errors import ConfigurationError
 from tidings.identity import Identity
 from tidings.schema.classes import fields_of_class
-from tidings.schema.fields import LEFT_TO_DATABASE, MISSING, Field, Relationship
+from tidings.schema.fields import LEFT_TO_DATABASE, MISSING, Field, OnDelete, Relationship
 from tidings.schema.options import as_mapping, check_keys
 from tidings.schema.resource import ResourceType, RowPolicy
 from tidings.schema.search import declare_search
@@ -45,9 +45,13 @@ FIELD_OPTIONS = frozenset(
         "belongs_to",
         "as_",
         "constraint",
+        "on_delete",
     }
 )
-_RELATIONSHIP_OPTIONS = frozenset({"type", "target", "foreign_key", "constraint"})
+_RELATIONSHIP_OPTIONS = frozenset(
+    {"type", "target", "foreign_key", "constraint", "on_delete", "through", "other_key"}
+)
+_LINK_OPTIONS = frozenset({"through", "other_key"})
 # Member names begin and end with a letter or digit (JSON:API 1.1, 5.8).
 _RESOURCE_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 _FIELD_NAME = re.compile(r"[A-Za-z](?:[A-Za-z0-9_]{0,61}[A-Za-z0-9])?")
@@ -224,6 +228,7 @@ def _check_field(place: str, field: Field, *, is_existing: bool) -> None:
         raise ConfigurationError(f"{place}: 0 <= scale < precision <= 18")
     if field.type == "enum" and not field.enum:
         raise ConfigurationError(f"{place}: an enum needs its values, as enum=[...]")
+    _check_on_delete(place, field.on_delete, field if field.references else None)
     if field.items is not None and (field.type != "array" or field.items not in _ITEMS):
         known = ", ".join(sorted(_ITEMS))
         raise ConfigurationError(f"{place}: items is for an array, and one of {known}")
@@ -235,6 +240,18 @@ def _check_field(place: str, field: Field, *, is_existing: bool) -> None:
         raise ConfigurationError(f"{place}: the default {problem.message}") from None
 
 
+def _check_on_delete(place: str, on_delete: object, field: Field | None) -> None:
+    if on_delete not in get_args(OnDelete):
+        known = ", ".join(map(repr, get_args(OnDelete)))
+        raise ConfigurationError(f"{place}: on_delete is one of {known}, not {on_delete!r}")
+    if on_delete != "restrict" and field is None:
+        raise ConfigurationError(f"{place}: on_delete belongs to a field with belongs_to")
+    if on_delete == "set_null" and field is not None and not field.nullable:
+        raise ConfigurationError(
+            f"{place}: it must have a value, so that on_delete='set_null' cannot be done"
+        )
+
+
 def _declare_relationship(
     where: str, name: str, entry: object, fields: dict[str, Field]
 ) -> Relationship:
@@ -242,15 +259,42 @@ def _declare_relationship(
     options = dict(as_mapping(place, entry))
     check_keys(place, options, _RELATIONSHIP_OPTIONS)
     kind = options.get("type")
-    if kind not in ("belongsTo", "hasMany"):
-        raise ConfigurationError(f"{place}: type is 'belongsTo' or 'hasMany', not {kind!r}")
-    for needed in ("target", "foreign_key"):
+    if kind not in ("belongsTo", "hasMany", "manyToMany"):
+        raise ConfigurationError(
+            f"{place}: type is 'belongsTo', 'hasMany' or 'manyToMany', not {kind!r}"
+        )
+    for needed in ("target", "foreign_key") if kind != "manyToMany" else ("target",):
         if not isinstance(options.get(needed), str):
             raise ConfigurationError(f"{place}: {needed!r} is missing")
+    if kind == "manyToMany":
+        return _declare_link(place, name, options)
+    misplaced = sorted(_LINK_OPTIONS & options.keys())
+    if misplaced:
+        raise ConfigurationError(f"{place}: {misplaced[0]!r} belongs to a 'manyToMany'")
     key, target = options["foreign_key"], options["target"]
     if kind == "belongsTo":
-        fields[key] = _as_reference(place, key, target, options.get("constraint", True), fields)
+        found = _as_reference(place, key, target, options.get("constraint", True), fields)
+        if "on_delete" in options:
+            found = replace(found, on_delete=options["on_delete"])
+        fields[key] = found
+        _check_on_delete(place, found.on_delete, found)
+    elif "on_delete" in options:
+        raise ConfigurationError(f"{place}: on_delete belongs to the field {target}.{key}")
     return Relationship(name, kind, target, key)
+
+
+def _declare_link(place: str, name: str, options: Mapping[str, Any]) -> Relationship:
+    """A many-to-many relationship; what was left out is known when the resources are linked."""
+    given = {key: options.get(key, "") for key in ("through", "foreign_key", "other_key")}
+    for key, value in given.items():
+        if not isinstance(value, str):
+            raise ConfigurationError(f"{place}: {key!r} is a name, not {value!r}")
+    if not given["through"] and (given["foreign_key"] or given["other_key"]):
+        raise ConfigurationError(f"{place}: the keys are those of a resource: name it in 'through'")
+    for key in ("on_delete", "constraint"):
+        if key in options:
+            raise ConfigurationError(f"{place}: {key!r} belongs to the fields of the link resource")
+    return Relationship(name, "manyToMany", options["target"], **given)
 
 
 def _as_reference(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from tidings.schema.types import (
 )
 
 IdType = Literal["integer", "uuid", "string"]
+OnDelete = Literal["restrict", "set_null", "cascade"]
 
 
 class _Missing:
@@ -81,6 +82,8 @@ class Field:
     """The resource whose id this field holds (``belongs_to``), None for an ordinary attribute."""
     constraint: bool = True
     """Whether the database enforces the reference."""
+    on_delete: OnDelete = "restrict"
+    """What becomes of this record when the one that it refers to is deleted."""
     is_attribute: bool = True
     """False for a foreign key that shows as a relationship only (JSON:API 1.1, 7.2.2.1)."""
     reference_type: IdType | None = None
@@ -177,18 +180,26 @@ class Field:
 class Relationship:
     """How records of this resource point at those of another.
 
-    ``belongsTo``: ``foreign_key`` is a field of this resource; ``hasMany``: of the target.
+    ``belongsTo``: ``foreign_key`` is a field of this resource; ``hasMany``: of the target;
+    ``manyToMany``: of the link resource ``through``, whose ``other_key`` holds the target's id.
     """
 
     name: str
-    kind: Literal["belongsTo", "hasMany"]
+    kind: Literal["belongsTo", "hasMany", "manyToMany"]
     target: str
-    foreign_key: str
+    foreign_key: str = ""
+    through: str = ""
+    other_key: str = ""
 
     @property
     def to_many(self) -> bool:
         """True where the relationship's data is an array."""
-        return self.kind == "hasMany"
+        return self.kind != "belongsTo"
+
+    @property
+    def holder(self) -> str:
+        """Of a to-many relationship, the resource whose records hold the key."""
+        return self.through or self.target
 
 
 FilterOperator = Callable[..., Any]
@@ -217,3 +228,16 @@ class SearchField:
     filter_record: FilterRecord | None = field(default=None)
     infers_type: bool = False
     """Whether the type is that of the column at the end of a path, known when linked."""
+    operators: tuple[str, ...] = ()
+    """The operators that clients may choose by name (`CLIENT_OPERATORS`), beside the declared."""
+
+    def chosen(self, operator: str) -> SearchField:
+        """The same filter with an operator that a client has chosen."""
+        own = operator == self.operator
+        return replace(
+            self,
+            operator=operator,
+            split_by=self.split_by if own else None,
+            match_all=self.match_all and own,
+            operators=(),
+        )

@@ -77,8 +77,12 @@ def resolve_path(
             raise ConfigurationError(
                 f"{where}: {path!r}: resource {place.name!r} has no relationship {name!r}"
             )
-        near, far = ("id", link.foreign_key) if link.to_many else (link.foreign_key, "id")
-        hops.append(Hop(link.target, near, far, link.to_many))
+        if link.through:
+            hops.append(Hop(link.through, "id", link.foreign_key, to_many=True))
+        near, far = (link.foreign_key, "id") if not link.to_many else ("id", link.foreign_key)
+        if link.through:
+            near, far = link.other_key, "id"
+        hops.append(Hop(link.target, near, far, link.to_many and not link.through))
         place = resources[link.target]
     link = place.relationships.get(column)
     column = link.foreign_key if link is not None and not link.to_many else column

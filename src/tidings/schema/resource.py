@@ -12,6 +12,7 @@ from tidings.errors import ConfigurationError
 from tidings.identity import Identity
 from tidings.schema.fields import Field, IdType, Relationship, SearchField, cast_id
 from tidings.schema.limits import FilterLimits
+from tidings.schema.links import with_links
 from tidings.schema.related import MAX_HOPS, RelatedColumn, resolve_path
 from tidings.schema.search import finish_search
 from tidings.schema.types import TEXT_TYPES, check_spelling
@@ -65,6 +66,8 @@ class ResourceType:
     page_size: int = 20
     max_page_size: int = 100
     filter_limits: FilterLimits = field(default_factory=FilterLimits)
+    is_internal: bool = False
+    """Whether it only holds the pairs of a many-to-many relationship: no face serves it."""
 
     def cast_id(self, value: object) -> int | str:
         """Take an id as it came (URL, document, Python) into the form its column holds.
@@ -89,9 +92,19 @@ class ResourceType:
         return ("id", *self.fields)
 
     def sortable(self, name: str) -> bool:
-        """Tell whether clients may sort by this name."""
+        """Tell whether clients may sort by this name: that of a field, or of a to-one path that
+        some filter looks at.
+        """
         if name == "id":
             return True
+        if "." in name:
+            path = self.related.get(name)
+            return (
+                path is not None
+                and not path.many
+                and (path.field is None or path.field.is_scalar)
+                and any(name in entry.columns for entry in (self.search or {}).values())
+            )
         found = self.fields.get(name)
         return found is not None and not found.hidden and found.type not in ("array", "object")
 
@@ -111,8 +124,9 @@ class ResourceRegistry:
         self._types[resource.name] = resource
 
     def get(self, name: object) -> ResourceType | None:
-        """The resource of this name; None for any other value of any type."""
-        return self._types.get(name) if isinstance(name, str) else None
+        """The resource of this name that is served; None for any other value of any type."""
+        found = self._types.get(name) if isinstance(name, str) else None
+        return None if found is None or found.is_internal else found
 
     def __getitem__(self, name: str) -> ResourceType:
         return self._types[name]
@@ -130,6 +144,7 @@ class ResourceRegistry:
         Raises:
             ConfigurationError: names the resource, the relationship and what is missing.
         """
+        self._types = with_links(self._types)
         for resource in list(self._types.values()):
             for relationship in resource.relationships.values():
                 self._check(resource, relationship)
@@ -215,6 +230,8 @@ class ResourceRegistry:
             raise ConfigurationError(
                 f"{where} points at {relationship.target!r}, which is not declared"
             )
+        if relationship.through:
+            return  # see `with_links`
         holder = target if relationship.to_many else resource
         key = holder.fields.get(relationship.foreign_key)
         if key is None:
@@ -281,7 +298,8 @@ def _without(resource: ResourceType, unreadable: frozenset[tuple[str, str]]) -> 
         relationships={
             name: link
             for name, link in resource.relationships.items()
-            if (link.target if link.to_many else resource.name, link.foreign_key) not in unreadable
+            if (link.holder if link.to_many else resource.name, link.foreign_key) not in unreadable
+            and (link.holder, link.other_key) not in unreadable
         },
         search=None
         if resource.search is None

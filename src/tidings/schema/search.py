@@ -20,12 +20,33 @@ from tidings.schema.types import (
 )
 
 OPERATORS: Final = frozenset({"=", "!=", ">", ">=", "<", "<=", "like", "in", "between"})
+CLIENT_OPERATORS: Final = {
+    "eq": "=",
+    "ne": "!=",
+    "gt": ">",
+    "gte": ">=",
+    "lt": "<",
+    "lte": "<=",
+    "like": "like",
+    "in": "in",
+    "between": "between",
+}
+"""How clients name operators, in ``filter[views][gte]=5``."""
 _ORDERING: Final = frozenset({">", ">=", "<", "<=", "between"})
 OF_ARRAYS: Final = frozenset({"=", "!=", "in", "like"})
 ELEMENT_TYPES: Final = TEXT_TYPES | {"integer", "boolean"}
 """What the elements of an array that is filtered can be."""
 _OPTIONS = frozenset(
-    {"type", "filter_operator", "actual_field", "one_of", "split_by", "match_all", "filter_record"}
+    {
+        "type",
+        "filter_operator",
+        "operators",
+        "actual_field",
+        "one_of",
+        "split_by",
+        "match_all",
+        "filter_record",
+    }
 )
 
 
@@ -106,12 +127,24 @@ def _declare_entry(
         bool(options.get("match_all", False)),
         filter_record,
         infers_type="type" not in options and not callable(operator) and "." in columns[0],
+        operators=_client_operators(place, options.get("operators", ()), operator),
     )
     _check_options(place, entry, fields)
     for column in columns:
         if "." not in column:
-            _check_column(place, entry, column, fields.get(column), many=False)
+            _check_operators(place, entry, column, fields.get(column), many=False)
     return entry
+
+
+def _client_operators(place: str, given: Any, operator: object) -> tuple[str, ...]:
+    names = [given] if isinstance(given, str) else list(given)
+    if names and callable(operator):
+        raise ConfigurationError(f"{place}: a callable filter_operator is the only one there is")
+    for name in names:
+        if name not in CLIENT_OPERATORS:
+            known = ", ".join(CLIENT_OPERATORS)
+            raise ConfigurationError(f"{place}: operators are some of {known}, not {name!r}")
+    return tuple(dict.fromkeys(names))
 
 
 def finish_search(
@@ -130,8 +163,17 @@ def finish_search(
         if found is not None:
             if entry.infers_type:
                 entry = replace(entry, type=found.type, infers_type=False)
-            _check_column(where, entry, path, found.field, many=found.many)
+            _check_operators(where, entry, path, found.field, many=found.many)
     return entry
+
+
+def _check_operators(
+    place: str, entry: SearchField, column: str, field: Field | None, *, many: bool
+) -> None:
+    """Check the declared operator on a column, and those that clients may choose."""
+    _check_column(place, entry, column, field, many=many)
+    for name in entry.operators:
+        _check_column(place, entry.chosen(CLIENT_OPERATORS[name]), column, field, many=many)
 
 
 def _columns(

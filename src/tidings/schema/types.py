@@ -160,6 +160,8 @@ def _cast_number(value: object) -> float:
             raise ValueProblem("expected a number")
     elif not isinstance(value, int | float | Decimal):
         raise _expected("a number", value)
+    if isinstance(value, Decimal) and not value.is_finite():
+        raise ValueProblem("must be a finite number")  # float() cannot take all of these
     try:
         number = float(value)
     except OverflowError:

@@ -7,13 +7,18 @@ from typing import Any, Final, Protocol
 
 from sqlalchemy import Dialect
 
-from tidings.feed import Invalidation, LocalFeed, Notice, Recheck
+from tidings.feed import Cursor, Invalidation, LocalFeed, Notice, Recheck
 from tidings.storage.database import Connection
 from tidings.storage.order import CommitOrder, Place
 
 
 class Publication(Protocol):
     """What one transaction has to tell, begun when its COMMIT is about to be sent."""
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """The place in the feed of the last of it; None while that is not known here."""
+        ...
 
     async def keep(self, connection: Connection) -> None:
         """Write it into the outbox within the transaction, where there is an outbox."""
@@ -41,6 +46,8 @@ class Publisher(Protocol):
 
 
 class _Silence:
+    cursor: Cursor | None = None
+
     async def keep(self, connection: Connection) -> None:
         pass
 
@@ -70,23 +77,31 @@ class DirectPublisher:
     """Publishes to a feed of this process, at once."""
 
     def __init__(self, feed: LocalFeed) -> None:
-        self._order = CommitOrder(feed.publish)
+        self._feed = feed
+        self._order: CommitOrder[tuple[_Direct, Sequence[Notice]]] = CommitOrder(self._publish)
 
     def begin(self, changes: Sequence[Notice]) -> Publication:
         """Take the next place in the order of commits."""
         return _Direct(self._order.enter(), changes) if changes else SILENCE
 
+    def _publish(self, one: tuple[_Direct, Sequence[Notice]]) -> None:
+        publication, notices = one
+        self._feed.publish(notices)
+        publication.cursor = self._feed.position
+
 
 class _Direct(_Silence):
-    def __init__(self, place: Place[Sequence[Notice]], changes: Sequence[Notice]) -> None:
+    def __init__(
+        self, place: Place[tuple[_Direct, Sequence[Notice]]], changes: Sequence[Notice]
+    ) -> None:
         self._place = place
         self._changes = changes
 
     def committed(self, *, kept: bool = True) -> None:
-        self._place.fill(self._changes)
+        self._place.fill((self, self._changes))
 
     def failed(self, *, doubtful: bool = False) -> None:
-        self._place.fill(invalidations(self._changes) if doubtful else None)
+        self._place.fill((self, invalidations(self._changes)) if doubtful else None)
 
 
 def invalidations(changes: Sequence[Notice]) -> list[Notice]:

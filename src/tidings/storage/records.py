@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -13,18 +14,20 @@ from sqlalchemy import (
     Select,
     Table,
     bindparam,
+    case,
     delete,
     func,
     insert,
     literal_column,
     select,
     text,
+    type_coerce,
     update,
 )
 
 from tidings.cache import Cache
 from tidings.filters.expression import EVERYTHING, Atom, Expression, all_of
-from tidings.filters.sql import exactly, parameters, shape, to_sql
+from tidings.filters.sql import exactly, parameters, related_value, shape, to_sql
 from tidings.schema import ResourceType
 from tidings.storage.database import Connection, Database
 from tidings.storage.errors import ConstraintViolation
@@ -80,11 +83,18 @@ class RecordStore:
         *,
         limit: int | None = None,
         offset: int = 0,
+        backward: bool = False,
+        guards: Mapping[str, Expression] = MappingProxyType({}),
     ) -> list[Row]:
-        """The rows that match, in order."""
+        """The rows that match, in order, or ``backward`` from the end.
+
+        ``sort`` may name to-one paths; ``guards`` says of such a path when its value may be seen,
+        and counts as NULL elsewhere.
+        """
 
         def build() -> Select[*tuple[Any, ...]]:
-            clause = select(*self._table(resource).c).order_by(*self._order(resource, sort))
+            order = self._order(resource, sort, guards, backward=backward)
+            clause = select(*self._table(resource).c).order_by(*order)
             clause = self._where(clause, resource, where)
             return (
                 clause
@@ -93,10 +103,15 @@ class RecordStore:
             )
 
         columns = self._columns(resource)
-        statement = self._statement(
-            ("find", resource.name, sort, limit is None), where, build, columns
-        )
+        shapes = tuple((path, shape(guard)) for path, guard in guards.items())
+        key = ("find", resource.name, sort, limit is None, backward, shapes)
+        if any(found is None for _, found in shapes):
+            statement = Statement(build(), columns, inline=True)
+        else:
+            statement = self._statement(key, where, build, columns)
         values = self._values(where)
+        for number, guard in enumerate(guards.values()):
+            values |= parameters(guard, self.database.dialect_name, prefix=f"g{number}_")
         if limit is not None:
             values |= {"limit": limit, "offset": offset}
         return await connection.fetch(statement, values)
@@ -220,6 +235,10 @@ class RecordStore:
         statement = self._cached(("delete", resource.name), build, ())
         await connection.fetch(statement, {"key": key})
 
+    def deletes_itself(self, resource: ResourceType, name: str) -> bool:
+        """Whether the database by itself does what a field's ``on_delete`` says."""
+        return name in self._table(resource).info.get("deleting", ())
+
     def in_fields(
         self, resource: ResourceType, violation: ConstraintViolation
     ) -> ConstraintViolation:
@@ -245,19 +264,41 @@ class RecordStore:
     def _values(self, where: Expression) -> dict[str, Any]:
         return parameters(where, self.database.dialect_name)
 
-    def _order(self, resource: ResourceType, sort: Sort) -> list[ColumnElement[Any]]:
+    def _order(
+        self,
+        resource: ResourceType,
+        sort: Sort,
+        guards: Mapping[str, Expression],
+        *,
+        backward: bool,
+    ) -> list[ColumnElement[Any]]:
         """NULLs come last on every database, and the id decides between equals."""
         table = self._table(resource)
         order: list[ColumnElement[Any]] = []
         for name, descending in sort:
-            column: ColumnElement[Any] = table.c[name]
-            if table.c[name].nullable:
-                order.append(column.is_(None))
+            is_path = name in resource.related
+            column = self._related(resource, name, guards) if is_path else table.c[name]
+            if is_path or table.c[name].nullable:
+                is_null = column.is_(None)
+                order.append(is_null.desc() if backward else is_null)
             column = exactly(column, self.database.dialect_name)
-            order.append(column.desc() if descending else column.asc())
+            order.append(column.desc() if descending != backward else column.asc())
         if not any(name == "id" for name, _ in sort):
-            order.append(exactly(table.c.id, self.database.dialect_name).asc())
+            key = exactly(table.c.id, self.database.dialect_name)
+            order.append(key.desc() if backward else key.asc())
         return order
+
+    def _related(
+        self, resource: ResourceType, path: str, guards: Mapping[str, Expression]
+    ) -> ColumnElement[Any]:
+        dialect = self.database.dialect_name
+        value = related_value(resource, path, self.tables, dialect)
+        guard = guards.get(path, EVERYTHING)
+        if guard == EVERYTHING:
+            return value
+        prefix = f"g{list(guards).index(path)}_"
+        may_be_seen = to_sql(guard, resource, self.tables, dialect, prefix=prefix)
+        return type_coerce(case((may_be_seen, value)), value.type)
 
     def _cached(
         self, key: tuple[Any, ...], build: Any, columns: Sequence[Column[Any]]

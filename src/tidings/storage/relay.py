@@ -205,6 +205,8 @@ class Relay:
 class _Relayed:
     """What one transaction has to tell: in the outbox, or in memory where there is none."""
 
+    cursor: Final = None  # the log gives it a place later
+
     def __init__(
         self, relay: Relay, changes: Sequence[Notice], place: Place[list[_Waiting]]
     ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from sqlalchemy import Column, ForeignKey, MetaData, Table
+from sqlalchemy import Column, ForeignKey, MetaData, Table, UniqueConstraint
 
 from tidings.errors import ConfigurationError
 from tidings.schema import Field, ResourceType
@@ -43,11 +43,18 @@ def _table(resource: ResourceType, resources: dict[str, ResourceType], metadata:
         metadata,
         key,
         *columns,
+        *_pairs(resource),
         quote=True,
         sqlite_autoincrement=numbered,
         mysql_engine="InnoDB",
         mariadb_engine="InnoDB",
     )
+
+
+def _pairs(resource: ResourceType) -> Iterable[UniqueConstraint]:
+    """A link resource of ours holds each pair once."""
+    if resource.is_internal:
+        yield UniqueConstraint(*resource.fields, name=f"uq_{resource.table}"[:60])
 
 
 def check_keys(table: Table) -> None:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from itertools import count
 
 from tidings.errors import TidingsError
-from tidings.feed import Notice
+from tidings.feed import Cursor, Notice
 from tidings.storage.change_log import ChangeLog
 from tidings.storage.database import Connection, Database, Transaction
 from tidings.storage.exclusive import ExclusiveConnection
@@ -29,6 +29,9 @@ class UnitOfWork:
         self._log = log
         self.is_single = single
         """Whether it is of one operation alone, with which it stands or falls."""
+        self.cursor: Cursor | None = None
+        """Once it is committed, the place in the feed of the last that it told; None where that
+        is not known in this process: another one may give it its place."""
 
     @property
     def connection(self) -> Connection:
@@ -111,10 +114,10 @@ async def unit_of_work(
         finally:
             uow.end()
         # A cancelled request must not part a commit from its notifications: it is waited for.
-        await uninterrupted(_commit(connection, log, publisher))
+        uow.cursor = await uninterrupted(_commit(connection, log, publisher))
 
 
-async def _commit(connection: Transaction, log: ChangeLog, publisher: Publisher) -> None:
+async def _commit(connection: Transaction, log: ChangeLog, publisher: Publisher) -> Cursor | None:
     publication = publisher.begin(log.take())
     try:
         await publication.keep(connection)
@@ -124,6 +127,7 @@ async def _commit(connection: Transaction, log: ChangeLog, publisher: Publisher)
         await connection.rollback()
         raise
     publication.committed()
+    return publication.cursor
 
 
 async def _undo(

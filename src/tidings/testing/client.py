@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from tidings import Api, Identity
-from tidings.testing.watching import SubscriptionRefused, Watch
-from tidings.testing.wire import Hear, Wire
+from tidings import Api, ConfigurationError, Identity
+from tidings.testing.watching import SubscriptionRefused, Watch, refusal
+from tidings.testing.wire import Disconnected, Hear, Wire
 
 if TYPE_CHECKING:
     from httpx import AsyncClient, Response
 
-JSON_API = "application/vnd.api+json"
+MEDIA_TYPE: Final = "application/vnd.api+json"
+JSON_API: Final = {"Content-Type": MEDIA_TYPE}
+"""The header that a write's document needs."""
 
 
 class Client:
-    """One user of the application, made by `Served.client`; its socket opens when it subscribes.
+    """One user of the application, made by `Live.client`; its socket opens when it subscribes.
 
     ``http`` is an `httpx.AsyncClient` that sends the user's token: the application's own routes are
     called with it. The methods beside it speak JSON:API, and give the response whatever its status
@@ -103,61 +105,54 @@ class Client:
     # Subscriptions
 
     async def subscribe(
-        self,
-        resource: str,
-        filters: Mapping[str, Any] | None = None,
-        *,
-        include: Iterable[str] = (),
-        fields: Mapping[str, Iterable[str]] | None = None,
-        cursor: str | None = None,
-        **more_filters: Any,
+        self, resource: str, filters: Mapping[str, Any] | None = None, **options: Any
     ) -> Watch:
-        """Subscribe; filters are given by name, or as a dict where a name is one of ours.
+        """Watch a resource, as ``socket.emit("subscribe", ...)`` does.
 
-            watch = await ada.subscribe("posts", status="published")
-
-        ``cursor`` (of a document's ``meta``, say) has it told what came since, too.
+        ``options`` are ``include``, ``fields``, ``subscriptionId``, and ``cursor`` (of a document's
+        ``meta``, say), with which the subscription is told what came since, too.
 
         Raises:
-            SubscriptionRefused: the server says no; ``code`` says why (``PERMISSION_DENIED``).
-            Disconnected: the user's token is refused.
+            SubscriptionRefused: the server says no, to the subscription or to the user's token.
+            ConfigurationError: the api has no sockets.
         """
-        wanted: dict[str, Any] = {**(filters or {}), **more_filters}
-        payload: dict[str, Any] = {"resource": resource, "filters": wanted}
-        if include:
-            payload["include"] = list(include)
-        if fields:
-            payload["fields"] = {name: list(names) for name, names in fields.items()}
-        if cursor is not None:
-            payload["cursor"] = cursor
-        wire = await self.connect()
+        request: dict[str, Any] = {"resource": resource, **options}
+        if filters is not None:
+            request["filters"] = dict(filters)
+        wire = await self._connected()
         # What it has missed comes right behind the ack, before this goes on.
         before = len(self.events)
-        answer = await wire.call("subscribe", payload)
+        answer = await wire.call("subscribe", request)
         if "error" in answer:
-            raise SubscriptionRefused(answer["error"])
-        return self._watch(wire, answer["data"], wanted, before)
+            raise refusal(answer["error"])
+        return self._watch(wire, answer["data"], filters or {}, before)
 
     async def restore(self, watch: Watch) -> Watch:
-        """Make a subscription anew, from the last cursor that it saw, as a client that was away.
+        """Make a subscription again, from the cursor that it saw last: what a client does that has
+        lost its connection (see `disconnect`).
 
         Raises:
-            SubscriptionRefused: the server says no.
-            Disconnected: the user's token is refused.
+            SubscriptionRefused: the server says no, to the subscription or to the user's token.
         """
-        wire = await self.connect()
+        wire = await self._connected()
         before = len(self.events)
         answer = await wire.call("restore-subscriptions", {"subscriptions": [watch.data]})
-        for failure in answer.get("failed", ()):
-            raise SubscriptionRefused(failure["error"])
-        return self._watch(wire, watch.data, watch.data["filters"], before)
+        if "error" in answer:
+            raise refusal(answer["error"])
+        for failure in answer["failed"]:
+            raise refusal(failure["error"])
+        return self._watch(wire, watch.data, watch.filters, before)
 
     async def connect(self) -> Wire:
-        """The user's socket, opened where it is not open yet.
+        """The user's socket, opened where it is not open yet: for events of the application's own
+        (``await (await ann.connect()).call("typing", "letter")``).
 
         Raises:
             Disconnected: the token is refused.
+            ConfigurationError: the api has no sockets.
         """
+        if not self._api.has_sockets:
+            raise ConfigurationError("subscriptions need the SocketIOPlugin: use it")
         if self._wire is None or self._wire.end is not None:
             wire = self._make_wire(self._hear)
             await wire.connect(self.token)
@@ -172,7 +167,7 @@ class Client:
             self.watches.clear()
 
     async def settled(self) -> None:
-        """Wait until everything that has been committed is delivered; see `Served.settled`."""
+        """Wait until everything that has been committed is delivered; see `Live.settled`."""
         await self._settle()
 
     async def assert_silent(self) -> None:
@@ -195,10 +190,16 @@ class Client:
         """How many bytes the server still holds for the user's socket."""
         return 0 if self._wire is None else self._wire.unsent
 
+    async def _connected(self) -> Wire:
+        try:
+            return await self.connect()
+        except Disconnected as error:
+            raise SubscriptionRefused(error.code or "DISCONNECTED", str(error)) from None
+
     def _watch(
         self, wire: Wire, data: Mapping[str, Any], filters: Mapping[str, Any], before: int
     ) -> Watch:
-        watch = Watch(self._api, wire, self.identity, dict(data), filters, self._settle)
+        watch = Watch(self._api, wire, self.identity, data, filters, self._settle)
         for event, payload in self.events[before:]:
             if _subscription_of(payload) == watch.id:
                 watch.hear(event, payload)
@@ -212,7 +213,7 @@ class Client:
                 watch.hear(event, payload)
 
     async def _send(self, method: str, url: str, document: object) -> Response:
-        headers = {} if document is None else {"Content-Type": JSON_API}
+        headers = {} if document is None else JSON_API
         return await self.http.request(method, url, json=document, headers=headers)
 
     def _url(self, resource: str, record_id: str | int | None = None) -> str:

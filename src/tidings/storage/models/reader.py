@@ -22,6 +22,7 @@ from tidings.storage.models.targets import TABLE
 from tidings.storage.models.types import Served, served
 
 EVERY_COLUMN: Final = "*"
+_RULES: Final = {"CASCADE": "cascade", "SET NULL": "set_null"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,8 @@ class _Found:
     columns: list[Column[Any]] = field(default_factory=list)
     uuids: set[str] = field(default_factory=set)
     onupdate: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    deleting: set[str] = field(default_factory=set)
+    """The keys by which the database itself deletes or changes records with others."""
 
 
 class _Reader:
@@ -165,6 +168,7 @@ class _Reader:
         info = {
             "is_existing": True,
             "onupdate": self.found.onupdate,
+            "deleting": self.found.deleting,
             "existing": self.table,
             "key": self.key,
         }
@@ -317,11 +321,26 @@ class _Reader:
                 "type": "belongsTo",
                 "target": target,
                 "foreign_key": key,
+                **self._on_delete(key, local, remote),
             }
             return
-        own = {"type": "id", "belongs_to": target, "as_": name}
+        own = {
+            "type": "id",
+            "belongs_to": target,
+            "as_": name,
+            **self._on_delete(key, local, remote),
+        }
         self.found.schema[key] = {**self._options(local), **own, **options}
         self._keep(key, local, found)
+
+    def _on_delete(self, name: str, local: Any, remote: Any) -> dict[str, Any]:
+        """What the database does with a record when the one that it refers to is deleted."""
+        for key in local.foreign_keys:
+            rule = _RULES.get(str(key.ondelete).upper())
+            if key.column is remote and rule is not None:
+                self.found.deleting.add(name)
+                return {"on_delete": rule}
+        return {}
 
     def _check_the_rest(self) -> None:
         """Whether records can be made without the columns that were not named."""

@@ -1,4 +1,4 @@
-"""serve: an application under test, without a network."""
+"""running: an application under test, without a network."""
 
 from __future__ import annotations
 
@@ -20,18 +20,15 @@ from tidings import (
     MissingExtraError,
     Plugin,
 )
-from tidings.testing.client import JSON_API, Client
+from tidings.testing.client import MEDIA_TYPE, Client
 from tidings.testing.databases import use_database
 from tidings.testing.identities import TestIdentities
 from tidings.testing.lifespan import lifespan
 from tidings.testing.wire import Hear, Wire
 
-MEMORY = "sqlite+aiosqlite://"
-"""A database in memory, empty each time."""
 
-
-class Served:
-    """An application that is open; made by `serve`."""
+class Live:
+    """An application that is open; made by `running`."""
 
     def __init__(
         self,
@@ -61,7 +58,7 @@ class Served:
     ) -> Client:
         """A user of the application; without arguments somebody who shows no token.
 
-            ada = served.client(user_id="1", roles=["editor"], claims={"team": 7})
+            ada = live.client(user_id="1", roles=["editor"], claims={"team": 7})
 
         ``identity`` says the same as one object. ``expires_at`` is in seconds since the epoch;
         None: the token does not end. ``token`` is a real one, for the application's own plugin to
@@ -82,7 +79,7 @@ class Served:
             )
         if identity is not None and identity.is_authenticated:
             token = self._identities.token_for(identity)
-        headers = {"Accept": f"{JSON_API}, */*;q=0.5"}
+        headers = {"Accept": f"{MEDIA_TYPE}, */*;q=0.5"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         http = self._http.AsyncClient(
@@ -103,9 +100,9 @@ class Served:
         """
         if not self.api.has_sockets:
             return
-        await self.api.socket_server.flush()
+        await self.api.socket_server.settled()
         for client in self._clients:
-            while client.unsent:
+            while client.unsent:  # noqa: ASYNC110  the server's own tasks write it, in the next turns
                 await asyncio.sleep(0)
 
     async def close(self) -> None:
@@ -119,26 +116,26 @@ class Served:
 
 
 @asynccontextmanager
-async def serve(
+async def running(
     api: Api,
     app: ASGIApp | None = None,
     *,
-    database: str | AsyncEngine | Plugin | None = MEMORY,
+    database: str | AsyncEngine | Plugin | None = None,
     http: ModuleType | None = None,
-) -> AsyncIterator[Served]:
+) -> AsyncIterator[Live]:
     """Open an application for a test, and close it at the end.
 
-        async with serve(api) as served:
-            ada = served.client(user_id="1")
+        async with running(api, app, database="memory") as live:
+            ann = live.client(user_id="ann")
 
     ``app`` is the application's own ASGI app (FastAPI's, for one) where the api is installed in
     one; its lifespan runs, and its ``dependency_overrides`` hold. By default it is ``api.asgi()``.
 
-    ``database`` is what the api runs on instead of what it declares: by default SQLite in memory,
-    with its tables created, empty for each ``serve``. It may be a URL, an `AsyncEngine` or a
-    `SqlAlchemyPlugin`. With None the api runs on what it declares. An
-    api can be moved before it is first used only, so that all its tests go by one database. Moved,
-    it has a feed of this process alone, whatever Redis it declares.
+    ``database`` is what the api runs on instead of what it declares (None): ``"memory"`` is SQLite
+    in memory, with its tables, empty for each ``running``; it may also be a URL, an `AsyncEngine`
+    or a `SqlAlchemyPlugin`. Models of your application need an engine that your code shares.
+    An api can be moved before it is first used only, so that all tests of one api go by one
+    database. Moved, it has a feed of this process alone, whatever Redis it declares.
 
     ``http`` is the module ``httpx`` or ``httpx2``; by default whichever is installed.
 
@@ -149,31 +146,22 @@ async def serve(
     module = http or _find_http()
     if database is not None:
         use_database(api, database)
-    served_app = api.asgi() if app is None else app
+    asgi = api.asgi() if app is None else app
     authority = api.internals.authority
     declared = authority.verifier
     identities = TestIdentities(declared)
     api.set_verifier(identities)
     try:
-        if database == MEMORY:
-            await _create_tables(api)
-        async with lifespan(served_app) as state:
+        async with lifespan(asgi) as state:
             # What an earlier test was answered must not be this one's answer.
             await api.permissions_changed()
-            served = Served(api, served_app, state, identities, module)
+            live = Live(api, asgi, state, identities, module)
             try:
-                yield served
+                yield live
             finally:
-                await served.close()
+                await live.close()
     finally:
         authority.verifier = declared
-
-
-async def _create_tables(api: Api) -> None:
-    """Create those tables too that are the application's own: nobody else can, in memory."""
-    parts = api.internals.parts
-    await parts.database.open()
-    await parts.database.create_tables(list(parts.tables.values()))
 
 
 def _find_http() -> ModuleType:

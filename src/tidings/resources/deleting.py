@@ -1,0 +1,146 @@
+"""What goes with a record that is deleted: those that refer to it, as their fields declare.
+
+The database could do the same by itself, and nobody would be told. So tidings does it: each record
+that goes or changes is a write of its own in the same transaction, of which subscribers are told.
+The declaration is the permission: checks and row policies of these records are not asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from tidings.errors import Conflict
+from tidings.feed import Invalidation
+from tidings.resources.context import OperationContext, operation_context
+from tidings.schema import Field, ResourceRegistry, ResourceType
+from tidings.storage import Row, UnitOfWork
+
+if TYPE_CHECKING:
+    from tidings.resources.operations import Operations
+
+MAX_TAKEN: Final = 1_000
+"""So many records may go or change with one that is deleted."""
+
+
+class Deleting:
+    """Deletes a record, after those that go with it."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+        self._referring = _referring(operations.registry)
+
+    async def delete(self, resource: ResourceType, row: Row, context: OperationContext) -> None:
+        """Delete a record that is locked, with permission.
+
+        Raises:
+            Conflict: ``TOO_MANY_DEPENDENTS``.
+            ConstraintViolation: others refer to one of those that would go.
+        """
+        await self._delete(resource, row, context, _Taken())
+
+    async def _delete(
+        self, resource: ResourceType, row: Row, context: OperationContext, taken: _Taken
+    ) -> None:
+        operations, uow = self._operations, context.transaction
+        assert uow is not None
+        taken.add(resource, row)
+        await self._take_along(resource, row, context, taken)
+        effect = await operations.effects.prepare(uow, resource, row, None)
+        await operations.store.delete(uow.connection, resource, row["id"])
+        await operations.changed(effect, "delete", None, context)
+
+    async def _take_along(
+        self, resource: ResourceType, row: Row, context: OperationContext, taken: _Taken
+    ) -> None:
+        operations, uow = self._operations, context.transaction
+        assert uow is not None
+        for name, field in self._referring.get(resource.name, ()):
+            other = operations.registry[name]
+            found = await operations.store.related(
+                uow.connection, other, field.name, [row["id"]], taken.left + 1
+            )
+            for one in found:
+                if (name, one["id"]) in taken.records:
+                    continue
+                if taken.left < 1 and operations.store.deletes_itself(other, field.name):
+                    # Too many to be told one by one: the database takes the rest along.
+                    self._invalidate(name, uow)
+                    break
+                # As it is now: another transaction may have written it since it was found.
+                locked = await operations.store.get(uow.connection, other, one["id"], lock=True)
+                if locked is not None and locked[field.name] == row["id"]:
+                    await self._take(other, field, locked, context, uow, taken)
+
+    def _invalidate(self, name: str, uow: UnitOfWork) -> None:
+        """Say that nobody knows what became of a resource, and of what goes with it."""
+        waiting, seen = [name], {name}
+        while waiting:
+            current = waiting.pop()
+            uow.record(Invalidation(current))
+            for stale in self._operations.effects.stale(current, None, None):
+                uow.record(stale)
+            names = {other for other, _ in self._referring.get(current, ())} - seen
+            seen |= names
+            waiting += names
+
+    async def _take(
+        self,
+        resource: ResourceType,
+        field: Field,
+        row: Row,
+        context: OperationContext,
+        uow: UnitOfWork,
+        taken: _Taken,
+    ) -> None:
+        operations = self._operations
+        deletes = field.on_delete == "cascade"
+        own = operation_context(
+            resource,
+            "delete" if deletes else "patch",
+            context.auth,
+            record_id=row["id"],
+            record=row,
+            values=None if deletes else {field.name: None},
+            uow=uow,
+        )
+        await operations.hooks.run("before_write", own)
+        if deletes:
+            await self._delete(resource, row, own, taken)
+            return
+        taken.add(resource, row)
+        # Hooks may add to it; what the declaration says is not theirs to change.
+        values = {**(own.values or {}), field.name: None}
+        effect = await operations.effects.prepare(uow, resource, row, values)
+        after = await operations.store.update(uow.connection, resource, row["id"], values)
+        await operations.changed(effect, "patch", after, own)
+
+
+class _Taken:
+    """The records that one deletion has come to."""
+
+    def __init__(self) -> None:
+        self.records: set[tuple[str, Any]] = set()
+
+    @property
+    def left(self) -> int:
+        return MAX_TAKEN + 1 - len(self.records)
+
+    def add(self, resource: ResourceType, row: Row) -> None:
+        self.records.add((resource.name, row["id"]))
+        if self.left < 0:
+            raise Conflict(
+                f"More than {MAX_TAKEN} other records would go or change with it; delete some of "
+                "them first",
+                code="TOO_MANY_DEPENDENTS",
+            )
+
+
+def _referring(registry: ResourceRegistry) -> Mapping[str, list[tuple[str, Field]]]:
+    """By resource, the fields of others that say what becomes of them when a record goes."""
+    found: dict[str, list[tuple[str, Field]]] = {}
+    for resource in registry:
+        for field in resource.fields.values():
+            if field.references is not None and field.on_delete != "restrict":
+                found.setdefault(field.references, []).append((resource.name, field))
+    return found

@@ -1,0 +1,88 @@
+"""``tidings new``: what it writes runs, in a browser too, and its own tests pass."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+import tidings
+from tests.support.server import run_server
+from tidings.cli import main
+
+AS_COMMAND = "from tidings.cli import main; main()"
+
+
+def make(folder: Path, *options: str) -> Path:
+    result = CliRunner().invoke(main, ["new", str(folder / "notes"), *options])
+    assert result.exit_code == 0, result.output
+    assert "tidings run app:app --reload" in result.output
+    return folder / "notes"
+
+
+@pytest.mark.parametrize("options", [[], ["--fastapi"]])
+async def test_it_runs_and_its_tests_pass(tmp_path: Path, options: list[str]) -> None:
+    made = make(tmp_path, *options)
+    start = f"import os; os.chdir({str(made)!r}); {AS_COMMAND}"
+    async with (
+        run_server(["-c", start, "run", "app:app"]) as server,
+        httpx.AsyncClient(base_url=server.url) as http,
+    ):
+        page = await http.get("/")
+        assert "<title>Notes</title>" in page.text
+        for path in ("notes.js", "socket.io.min.js"):
+            assert (await http.get(f"/static/{path}")).status_code == 200
+        body = {"data": {"type": "notes", "attributes": {"text": "x"}}}
+        headers = {"content-type": "application/vnd.api+json"}
+        assert (await http.post("/api/notes", json=body, headers=headers)).status_code == 201
+        if options:
+            assert "/api/notes" in (await http.get("/openapi.json")).json()["paths"]
+    ours = str(Path(tidings.__file__).parent.parent)
+    tested = subprocess.run(  # noqa: ASYNC221  there is nothing else to be done meanwhile
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(made)],
+        cwd=made,
+        env={**os.environ, "PYTHONPATH": ours},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "2 passed" in tested.stdout, tested.stdout + tested.stderr
+
+
+def test_postgresql_is_named(tmp_path: Path) -> None:
+    made = make(tmp_path, "--postgresql")
+    assert "postgresql+asyncpg://localhost/notes" in (made / "app.py").read_text()
+    assert "postgres" in (made / "requirements.txt").read_text()
+
+
+@pytest.mark.parametrize("options", [[], ["--fastapi"]])
+def test_what_it_writes_is_tidy(tmp_path: Path, options: list[str]) -> None:
+    made = make(tmp_path, *options)
+    for command in (["check", "--select", "E,F,I,UP,B"], ["format", "--check"]):
+        done = subprocess.run(
+            ["ruff", *command, "--isolated", "--line-length", "100", "."],
+            cwd=made,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        )
+        assert done.returncode == 0, done.stdout
+
+
+def test_it_writes_over_nothing(tmp_path: Path) -> None:
+    make(tmp_path)
+    again = CliRunner().invoke(main, ["new", str(tmp_path / "notes")])
+    assert again.exit_code == 1
+    assert again.output.strip().endswith("is there already, and not empty")
+    file = tmp_path / "file"
+    file.write_text("x")
+    assert CliRunner().invoke(main, ["new", str(file)]).exit_code == 1
+    assert file.read_text() == "x"
+    bad = CliRunner().invoke(main, ["new", str(tmp_path / "9 lives")])
+    assert bad.exit_code == 2
