@@ -10,14 +10,18 @@ SECRET = "a-secret-of-thirty-two-bytes-or-more"
 
 
 def make_api(
-    *, url: str = "sqlite+aiosqlite:///not-to-be-used.db", jwt: bool = True, **sockets: Any
+    *,
+    url: str = "sqlite+aiosqlite:///not-to-be-used.db",
+    jwt: bool = True,
+    identify: Any = None,
+    **sockets: Any,
 ) -> Api:
     """A blog: everybody reads what is published, authors see their own and may change it."""
     api = Api(name="blog")
     api.use(RestApiPlugin())
     api.use(SqlAlchemyPlugin(url))
     if jwt:
-        api.use(JWTAuthPlugin(secret=SECRET))
+        api.use(JWTAuthPlugin(secret=SECRET, identify=identify))
     api.use(SocketIOPlugin(cors={"origin": ["https://example.org"]}, **sockets))
     api.add_resource(
         "posts",

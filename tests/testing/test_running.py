@@ -218,6 +218,29 @@ async def test_a_user_is_revoked():
             await watch.assert_told(("enter", 1))
 
 
+async def test_one_token_of_a_user_is_revoked():
+    api = make_api()
+    async with running(api, database="memory") as live:
+        phone, desk = live.client(user_id=1), live.client(user_id=1)
+        await api.revoke(token=phone.token)
+        assert (await phone.query("posts")).status_code == 401
+        assert (await desk.query("posts")).status_code == 200
+
+
+async def test_what_one_test_was_answered_is_not_the_next_ones_answer():
+    roles = {"editor"}
+
+    async def identify(identity):
+        return Identity(user_id=identity.user_id, roles=frozenset(roles))
+
+    api = make_api(identify=identify)
+    for status in (204, 403):
+        async with running(api, database="memory") as live:
+            await api.resources.posts.post({"title": "News", "status": "published"})
+            assert (await live.client(user_id=1).delete("posts", 1)).status_code == status
+        roles.clear()
+
+
 async def test_a_refused_subscription_says_why():
     api = make_api()
 
