@@ -13,7 +13,6 @@ def make_api(
     *,
     url: str = "sqlite+aiosqlite:///not-to-be-used.db",
     jwt: bool = True,
-    identify: Any = None,
     **sockets: Any,
 ) -> Api:
     """A blog: everybody reads what is published, authors see their own and may change it."""
@@ -21,7 +20,7 @@ def make_api(
     api.use(RestApiPlugin())
     api.use(SqlAlchemyPlugin(url))
     if jwt:
-        api.use(JWTAuthPlugin(secret=SECRET, identify=identify))
+        api.use(JWTAuthPlugin(secret=SECRET))
     api.use(SocketIOPlugin(cors={"origin": ["https://example.org"]}, **sockets))
     api.add_resource(
         "posts",
