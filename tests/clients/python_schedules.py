@@ -28,6 +28,7 @@ from tidings import (
     Conflict,
     Identity,
     JWTAuthPlugin,
+    MemoryFeedPlugin,
     NotFound,
     RestApiPlugin,
     SocketIOPlugin,
@@ -58,6 +59,7 @@ def make_api(folder: Path, narrowed: set[str]) -> Api:
     api = Api(name="schedules")
     api.use(RestApiPlugin())
     api.use(SqlAlchemyPlugin(f"sqlite+aiosqlite:///{folder}/posts.db", create_tables=True))
+    api.use(MemoryFeedPlugin(window=40))
     api.use(JWTAuthPlugin(secret=SECRET))
     origin = {"origin": ["https://example.org"]}
     api.use(
@@ -95,18 +97,24 @@ class World:
         self.line = Line(0, random, random.choice((0, 0.01, 0.06)))
         self.narrowed: set[str] = set()
         self.tokens = 0
+        self.resyncs: Counter[str] = Counter()
         self._folder = folder
         self._stack = AsyncExitStack()
         self._turn = asyncio.Lock()
+        self._is_running = False
         self._begun: list[asyncio.Future[None]] = []
         self.api: Api
 
     async def start(self) -> None:
         self.api = make_api(self._folder, self.narrowed)
         url = await self._stack.enter_async_context(serve(self.api.asgi(), log_level="critical"))
+        self._is_running = True
         self.line.target = int(url.rpartition(":")[2])
 
     async def stop(self) -> None:
+        if self._is_running:
+            self.resyncs.update(self.api.socket_server.statistics().resyncs)
+        self._is_running = False
         stack, self._stack = self._stack, AsyncExitStack()
         await stack.aclose()
 
@@ -151,7 +159,8 @@ class World:
                 await self.api.resources.users.patch(random.choice("12"), {"name": name})
             else:
                 async with self.api.transaction() as uow:
-                    for number in range(60):
+                    # Now and then more than are told one by one.
+                    for number in range(random.choice((30, 60, 60, 1_001))):
                         title = f"many {number}"
                         await posts.post({**values, "title": title}, transaction=uow)
 
@@ -221,7 +230,7 @@ async def make_world(random: Random) -> AsyncIterator[World]:
             async with world.line.opened():
                 yield world
         finally:
-            await world.stop()
+            await world.stop()  # once more does nothing
 
 
 def shown(found: LiveList) -> list[tuple[str, Any]]:
@@ -248,6 +257,8 @@ async def play(seed: int, kinds: Counter[str]) -> None:
                 await happening
                 await held_against(world, shape, found, seed)
                 kinds["schedules"] += 1
+                await world.stop()
+                kinds.update({f"resync {why}": some for why, some in world.resyncs.items()})
                 kinds["records"] += len(found.records)
                 kinds["tokens"] += world.tokens
 
