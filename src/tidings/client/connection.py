@@ -234,8 +234,8 @@ class Connection:
         if "error" in answer:
             self._failed(socket, one, answer["error"])
         elif is_new and one.cursor is None:
-            one.cursor = answer["data"]["cursor"]
-            one.changes.put(Change("resync", "", one.resource, one.cursor, "subscribed"))
+            cursor = one.cursor = answer["data"]["cursor"]
+            one.changes.put(Change("resync", "", one.resource, cursor, "subscribed"))
 
     def _failed(self, socket: Any, one: Subscription, payload: Mapping[str, Any]) -> None:
         """One subscription is refused, which is no matter of the others."""
