@@ -268,6 +268,36 @@ async def test_a_function_that_fails_is_asked_again() -> None:
         assert len(asked) == 3
 
 
+@pytest.mark.parametrize("packet", ["40", "42"], ids=["accepted", "subscribed"])
+async def test_a_connection_that_breaks_while_it_is_made_is_not_waited_for(
+    packet: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends where the server was to answer; the answer would be waited for till kingdom come."""
+    monkeypatch.setattr("tidings.client.connection._ANSWER_SECONDS", 10_000.0)
+    api = make_api()
+    inner, breaks = api.asgi(), [True]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def listen() -> Any:
+            message = await receive()
+            if breaks and (message.get("text") or "").startswith(packet):
+                breaks.clear()
+                await send({"type": "websocket.close", "code": 1011})
+                return {"type": "websocket.disconnect", "code": 1011}
+            return message
+
+        await inner(scope, listen if scope["type"] == "websocket" else receive, send)
+
+    # With another protocol than ours, since that one reads past the application.
+    async with (
+        api,
+        serve(app, log_level="critical", ws="websockets-sansio") as url,
+        Client(url, token=token()) as client,
+    ):
+        async with asyncio.timeout(PATIENCE), client.live("posts"):
+            assert not breaks
+
+
 async def test_a_server_that_is_busy_is_asked_again() -> None:
     api = make_api()
     inner, busy = api.asgi(), 0

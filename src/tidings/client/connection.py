@@ -20,6 +20,7 @@ _log = logging.getLogger("tidings.client")
 FIRST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 10.0
 _ANSWER_SECONDS: Final = 20.0
+_LAST_SECONDS: Final = 2.0
 _RESTORED_AT_ONCE: Final = 100
 
 
@@ -145,7 +146,12 @@ class Connection:
         socket = self._socket = self._make(reconnection=False, logger=False)
         refusals: list[ClientError] = []
         greeted = asyncio.Event()
-        socket.on("connect_error", lambda data=None: refusals.append(_refusal(data)))
+
+        def refuse(data: Any = None) -> None:
+            refusals.append(_refusal(data))
+            self._is_lost(socket)
+
+        socket.on("connect_error", refuse)
         socket.on("connected", lambda _: greeted.set())
         socket.on("disconnect", lambda *_: self._is_lost(socket))
         for event, handle in (
@@ -156,18 +162,33 @@ class Connection:
         ):
             socket.on(event, self._of(socket, handle))
         socket.on("auth.expiring", lambda *_: self._aside(self._show_another(socket, token)))
-        try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
             await socket.connect(
                 self._url,
                 auth=None if token is None else {"token": token},
                 socketio_path=self._path,
                 transports=["websocket"],
-                wait_timeout=_ANSWER_SECONDS,
+                wait=False,
             )
-        except Exception:
+        # python-socketio says nothing of a transport that ends before the server has accepted the
+        # socket, and lets whoever waits for an answer wait on.
+        ended = asyncio.ensure_future(socket.eio.wait())
+        ended.add_done_callback(lambda task: self._is_lost(socket, task))
+        setting_up = asyncio.create_task(self._set_up(socket, greeted))
+        losing = asyncio.create_task(self._lost.wait())
+        try:
+            await asyncio.wait({setting_up, losing}, return_when=asyncio.FIRST_COMPLETED)
             if refusals:
-                raise refusals[0] from None
-            raise
+                raise refusals[0]
+            if not setting_up.done():
+                raise ConnectionError("the connection was lost while it was made")
+            await setting_up
+        finally:
+            for task in (setting_up, losing):
+                task.cancel()
+            await asyncio.gather(setting_up, losing, return_exceptions=True)
+
+    async def _set_up(self, socket: Any, greeted: asyncio.Event) -> None:
         async with asyncio.timeout(_ANSWER_SECONDS):
             await greeted.wait()
         await self._subscribe_all(socket)
@@ -186,10 +207,13 @@ class Connection:
         self._live.clear()
         socket, self._socket = self._socket, None
         if socket is not None:
-            with suppress(Exception):
-                await socket.disconnect()
+            with suppress(Exception):  # it may have gone, or not answer
+                async with asyncio.timeout(_LAST_SECONDS):
+                    await socket.disconnect()
 
-    def _is_lost(self, socket: Any) -> None:
+    def _is_lost(self, socket: Any, ended: asyncio.Future[Any] | None = None) -> None:
+        if ended is not None and not ended.cancelled():
+            ended.exception()  # which it ended with is all the same, and must not be missed
         if socket is self._socket:
             self._live.clear()
             self._lost.set()
