@@ -24,7 +24,7 @@ from tidings.feed import Cursor
 from tidings.identity import Identity
 from tidings.jsonapi.answers import LARGE, READING_SECONDS, Room, answer, answered
 from tidings.jsonapi.atomic import AtomicFace
-from tidings.jsonapi.conditions import CURSOR_HEADER, unless_known
+from tidings.jsonapi.conditions import CURSOR_HEADER, requirement, unless_known
 from tidings.jsonapi.documents import DocumentWriter
 from tidings.jsonapi.endpoints import Endpoint
 from tidings.jsonapi.errors import error_document, internal_error_document
@@ -178,6 +178,7 @@ class JsonApiApp:
         identity = await self._authenticate(headers.get("authorization"))
         refuse_all(parse_parameters(scope.get("query_string", b""), collection=False))
         check_content_type(headers.get("content-type"), atomic=True)
+        requirement(headers, "POST", lambda _view, _row: "")
         body = await self._body(receive, headers)
         cursor = str(self._position())
         terms = self._terms_of(identity)

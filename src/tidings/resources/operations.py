@@ -307,8 +307,6 @@ class Operations:
         if key is not None:
             async with self.scopes.reading(None, snapshot=False) as connection:
                 row, _ = await self.seen(connection, view, key)
-            if row is None:
-                return
         await self.permit(view, method, key, row, given)
 
     @asynccontextmanager
@@ -514,7 +512,7 @@ class Operations:
                 if given.draft.members:
                     # Only now there is an id that the related records can be permitted to have.
                     await self._linking.plan(view, given, row, uow)
-                    await self._linking.write(given, uow)
+                    await self._linking.write(view, given, uow)
         except ConstraintViolation as violation:
             raise await self._explained(uow, view, accepted, violation) from violation
         return row
@@ -611,7 +609,7 @@ class Operations:
                     row = await self.store.update(uow.connection, resource, before["id"], accepted)
                 await self._require_after(view, context, row)
                 await self.changed(effect, action, row, context)
-                await self._linking.write(given, uow)
+                await self._linking.write(view, given, uow)
         except ConstraintViolation as violation:
             raise await self._explained(uow, view, accepted, violation) from violation
         return row

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     Column,
     ColumnElement,
@@ -326,7 +327,7 @@ def _touched(table: Table) -> Row:
 
 
 def _number(name: str) -> BindParameter[int]:
-    return bindparam(name, type_=Integer)
+    return bindparam(name, type_=BigInteger)
 
 
 def _key(table: Table) -> BindParameter[Any]:
