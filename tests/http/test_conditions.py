@@ -231,3 +231,23 @@ async def test_pages_beyond_any_number(http: Client) -> None:
 @pytest.mark.parametrize("key", ["007", "%2B1", " 1"])
 async def test_one_spelling_of_an_id_in_filters(http: Client, key: str) -> None:
     error(await http.get(f"/users?filter[id]={key}"), 400, "INVALID_VALUE")
+
+
+@pytest.mark.parametrize("key", [".", ".."])
+async def test_an_id_that_no_url_can_have(key: str) -> None:
+    api = Api(name="test")
+    api.use(RestApiPlugin())
+    api.use(SqlAlchemyPlugin("sqlite+aiosqlite://", create_tables=True))
+    api.add_resource("things", {"name": "string"}, id_type="string")
+    async with api, serving_quietly(api) as client:
+        error(await client.create("things", {"name": "x"}, record_id=key), 400, "INVALID_ID")
+
+
+async def test_long_documents_are_read_as_short_ones(http: Client) -> None:
+    """Beside the event loop, with the same errors in the same order."""
+    long = "x" * 40_000
+    made = await http.create("users", {"name": long})
+    assert made.json()["data"]["attributes"]["name"] == long
+    error(await http.write("POST", "/users", f'{{"data": "{long}'), 400, "INVALID_JSON")
+    error(await http.write("POST", "/users", f'["{long}"]'), 400, "INVALID_DOCUMENT")
+    error(await http.write("POST", "/nothing", f'["{long}"]'), 404, "RESOURCE_NOT_FOUND")

@@ -518,3 +518,48 @@ async def test_the_former_owner_is_told(database_url: str) -> None:
             ("1", "patch"),
             ("2", "patch"),
         ]
+
+
+async def test_hooks_do_not_run_for_pairs_that_nobody_declared(database_url: str) -> None:
+    api = make(database_url)
+    seen: list[str] = []
+    api.add_resource(
+        "posts",
+        {"title": "string"},
+        relationships={"tags": {"type": "manyToMany", "target": "tags"}},
+    )
+    api.add_resource("tags", {"name": "string"})
+
+    @api.hook("before_write")
+    def stamp(context: OperationContext) -> None:
+        seen.append(context.resource)
+
+    @api.hook("after_write")
+    def note(context: OperationContext) -> None:
+        seen.append(context.resource)
+
+    async with api:
+        await api.resources.tags.post({"name": "a"})
+        seen.clear()
+        await api.resources.posts.post({"title": "x", "tags": ["1"]})
+        await api.resources.posts.patch("1", {"tags": []})
+        assert set(seen) == {"posts"}
+
+
+async def test_a_record_among_its_own_members(database_url: str) -> None:
+    api = make(database_url)
+    api.add_resource(
+        "nodes",
+        {"name": "string", "parent_id": {"belongs_to": "nodes"}},
+        relationships={
+            "children": {"type": "hasMany", "target": "nodes", "foreign_key": "parent_id"}
+        },
+    )
+    async with api, serving_quietly(api) as client:
+        await api.resources.nodes.post({"name": "x"})
+        body = document("nodes", {}, 1)
+        body["data"]["relationships"] = {"children": many("nodes", 1)}
+        answer = await client.write("PATCH", "/nodes/1", body)
+        data = answer.json()["data"]
+        assert data["relationships"]["parent"]["data"] == {"type": "nodes", "id": "1"}
+        assert answer.headers["etag"] == (await client.get("/nodes/1")).headers["etag"]

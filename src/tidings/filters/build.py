@@ -113,8 +113,9 @@ def _build(
     resource: ResourceType, entry: SearchField, value: Any, identity: Identity, *, text: bool
 ) -> tuple[Any, Expression]:
     if callable(entry.operator):
-        value = cast(entry.type, _parsed(entry.type, value) if text else value)
+        value = _parsed(entry.type, value) if text else value
         _check_size(resource.filter_limits, value)
+        value = cast(entry.type, value)
         return value, _custom(resource, entry, value, identity)
     if isinstance(value, dict) and entry.operators and not (text and value == _NULL):
         return _chosen(resource, entry, value, identity, text=text)

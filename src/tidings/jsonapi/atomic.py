@@ -18,7 +18,7 @@ from tidings.errors import InvalidRequest, NotFound, RequestError, Source
 from tidings.feed import weigh
 from tidings.identity import Identity
 from tidings.jsonapi.answers import answer
-from tidings.jsonapi.bodies import MAX_MEMBERS, decoded, escape_pointer
+from tidings.jsonapi.bodies import MAX_MEMBERS, Body, decoded, escape_pointer
 from tidings.jsonapi.errors import error_document
 from tidings.jsonapi.negotiation import ATOMIC, ATOMIC_TYPE
 from tidings.jsonapi.parameters import Parameters
@@ -69,7 +69,7 @@ class AtomicFace:
         self._operations = operations
 
     async def respond(
-        self, body: bytes, base: str, identity: Identity, terms: Terms, cursor: str
+        self, body: Body, base: str, identity: Identity, terms: Terms, cursor: str
     ) -> tuple[Response, str]:
         """Do the operations of a document; gives the answer, and the place in the feed."""
         found = _entries(body)
@@ -221,8 +221,8 @@ class _Run:
         return {"data": document["data"]}
 
 
-def _entries(body: bytes) -> list[Any]:
-    document = decoded(body)
+def _entries(body: Body) -> list[Any]:
+    document = decoded(body) if isinstance(body, bytes) else body
     entries = document.get("atomic:operations") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not entries:
         raise _invalid("expected an array with at least one operation", "/atomic:operations")

@@ -30,6 +30,10 @@ class Deleting:
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
         self._referring = _referring(operations.registry)
+        store, names = operations.store, [one.name for one in operations.registry]
+        self._silent = {
+            name: [other for other in names if store.goes_in_silence(other, name)] for name in names
+        }
 
     async def delete(self, resource: ResourceType, row: Row, context: OperationContext) -> None:
         """Delete a record that is locked, with permission.
@@ -59,6 +63,8 @@ class Deleting:
         operations, uow = self._operations, step.context.transaction
         assert uow is not None
         effect = await operations.effects.prepare(uow, step.resource, step.row, None)
+        for name in self._silent[step.resource.name]:
+            self._invalidate(name, uow)  # the database takes them along, and says nothing
         await operations.store.delete(uow.connection, step.resource, step.row["id"])
         await operations.changed(effect, "delete", None, step.context)
 

@@ -30,6 +30,7 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    cast,
     delete,
     func,
     insert,
@@ -98,8 +99,16 @@ class CaptureOutbox:
         self.table = _table()
         columns = self.table.c
         limit, start = bindparam("limit", type_=Integer), bindparam("start", type_=Integer)
-        page = select(*columns).order_by(columns.id).limit(limit).offset(start)
-        self._page = Statement(page, tuple(columns))
+        # As bytes: what a program has written as text need be none, and then no driver reads on.
+        as_bytes = database.dialect_name == "sqlite"
+        shown = [
+            cast(column, LargeBinary).label(str(column.name))
+            if as_bytes and column.name in ("old_row", "new_row", "record")
+            else column
+            for column in columns
+        ]
+        page = select(*shown).order_by(columns.id).limit(limit).offset(start)
+        self._page = Statement(page, tuple(Column(str(one.name), one.type) for one in shown))
         state = [func.count(columns.id).label("count"), func.min(columns.added).label("oldest")]
         self._state = Statement(
             select(*state), (Column("count", Integer), Column("oldest", Double))
@@ -279,9 +288,16 @@ def _by_connection(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _captured(row: Row) -> CapturedRow:
-    return CapturedRow(
-        row["source"], row["op"], row["old_row"], row["new_row"], row["added"] or 0.0
-    )
+    added = row["added"] or 0.0
+    try:
+        old, new = _text(row["old_row"]), _text(row["new_row"])
+    except UnicodeDecodeError:
+        return CapturedRow(row["source"], _BULK, None, None, added)  # what it was nobody can tell
+    return CapturedRow(row["source"], row["op"], old, new, added)
+
+
+def _text(value: str | bytes | None) -> str | None:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _notices(row: Row) -> list[Notice]:
