@@ -7,8 +7,7 @@ processors are worked out once per statement; elsewhere SQLAlchemy executes it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sqlalchemy import Column, Dialect, Select, TextClause, UpdateBase
@@ -26,7 +25,7 @@ class NativeStatement:
     sql: str
     bind_processors: Mapping[str, _Processor]
     result_processors: tuple[_Processor, ...]
-    fixed: Mapping[str, Any] = MappingProxyType({})
+    fixed: Mapping[str, Any] = field(default_factory=dict)
     """The values of parameters that the statement itself has."""
 
     def bind(self, values: Mapping[str, Any]) -> dict[str, Any]:
