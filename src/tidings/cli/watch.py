@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from datetime import datetime
 from typing import Any, Final
 
 import click
 
 from tidings import ConfigurationError
+from tidings.cli.pairs import read_pairs
 from tidings.client import Change, Client, ClientError
 
 _COLOURS: Final = {"enter": "green", "update": "yellow", "leave": "red", "resync": "cyan"}
 
 
-@click.command()
+@click.command(short_help="Show live what a subscription is told.")
 @click.argument("url", metavar="URL")
 @click.argument("resource", metavar="RESOURCE")
 @click.option(
@@ -47,13 +47,11 @@ def watch(
 
     A lost connection is made again, and what was missed comes then. Ctrl+C ends it.
     """
-    named = dict(_filter(text) for text in filters)
+    named = read_pairs(filters, "--filter")
     try:
         asyncio.run(_watch(url, resource, named, token, socket_path, as_json=as_json, count=count))
     except (ClientError, ConfigurationError) as error:
         raise click.ClickException(str(error)) from None
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 async def _watch(
@@ -86,13 +84,3 @@ def _as_json(change: Change) -> str:
     known = {"kind": change.kind, "resource": change.resource, "cursor": change.cursor}
     more = {"reason": change.reason} if change.kind == "resync" else {"id": change.id}
     return json.dumps(known | more)
-
-
-def _filter(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--filter")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
