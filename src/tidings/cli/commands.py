@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import click
 
@@ -29,6 +29,23 @@ _INTERRUPTED: Final = 130
 """The exit code of a program that SIGINT has ended, as shells have it."""
 
 
+class _Misuse(click.ClickException):
+    """A wrong command line, told in two lines: how it goes, and what is wrong."""
+
+    exit_code = click.UsageError.exit_code
+
+    def __init__(self, error: click.UsageError) -> None:
+        super().__init__(error.format_message())
+        self._context = error.ctx
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print it."""
+        if self._context is not None:
+            usage = " ".join(self._context.get_usage().split())
+            click.echo(f"{usage} (--help tells more)", file=file, err=True)
+        super().show(file)
+
+
 class Commands(click.Group):
     """The group of all commands. Whatever fails in one of them is told in three lines at most."""
 
@@ -49,6 +66,8 @@ class Commands(click.Group):
         """Run the command that was asked for."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            raise _Misuse(error) from None
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt:

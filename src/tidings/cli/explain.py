@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import click
@@ -60,6 +61,8 @@ def explain(
         named = read_pairs(claims, "--claim")
         who = {"auth": Identity(user, frozenset(roles), frozenset(permissions), named)}
     asked = read_pairs(filters, "--filter")
+    # Warnings of a server that starts are none of this one's business.
+    logging.getLogger("tidings").setLevel(logging.ERROR)
     found = asyncio.run(_explain(load_api(target), resource, record_id, asked, who))
     click.echo(_coloured(found))
     if not found.matches:

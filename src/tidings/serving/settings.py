@@ -71,9 +71,9 @@ class Settings:
             context.load_cert_chain(self.certificate, self.key, password)
         except ssl.SSLError as error:
             raise click.ClickException(
-                f"{self.certificate} with the key {self.key} cannot be used for TLS: "
-                f"{error.reason or 'these are no PEM files'}. An encrypted key needs "
-                "--ssl-keyfile-password, and the key has to be that of the certificate"
+                f"{self.certificate} and the key {self.key} cannot be used for TLS"
+                f"{f' ({error.reason})' if error.reason else ''}: both must be PEM files, the key "
+                "that of the certificate; an encrypted one needs --ssl-keyfile-password"
             ) from None
         except OSError as error:
             raise click.ClickException(
