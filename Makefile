@@ -10,8 +10,11 @@ LOWEST := .venv-lowest
 RUNTIME := $(VENV)/.setup-runtime
 DEVELOPMENT := $(VENV)/.setup-development
 JS := tests/js
+CLIENT := clients/js
 AUDIT := .audit
 PACKAGES := $(JS)/node_modules/.setup
+CLIENT_PACKAGES := $(CLIENT)/node_modules/.setup
+CLIENT_BUILT := $(CLIENT)/dist/.built
 
 # Each process has its own servers, so that many of them would need much memory.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
@@ -26,7 +29,7 @@ help: ## Show this list
 
 setup: $(DEVELOPMENT) ## Everything for work on the Python side, in .venv (PYTHON=python3.12 to choose)
 
-setup-js: $(PACKAGES) ## The JavaScript client that the tests use (needs Node.js 20 or later)
+setup-js: $(PACKAGES) $(CLIENT_BUILT) ## The JavaScript client and what its tests use (needs Node.js 20 or later)
 
 demo: $(RUNTIME) ## Run the demo (PORT=8000)
 	PORT=$(PORT) $(BIN)/tidings demo
@@ -62,20 +65,22 @@ audit: setup ## Known vulnerabilities of the dependencies (needs a network)
 	$(PIP) freeze --exclude-editable > $(AUDIT)/installed.txt
 	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip -r $(AUDIT)/installed.txt
 	cd $(JS) && npm audit
+	cd $(CLIENT) && npm audit --omit=dev
 	cd benchmarks/node && npm audit
 
 bench: setup ## The benchmarks
 	$(BIN)/python -m benchmarks
 
-prove: setup ## At length: filters on each database, who may know; fuzzing; kills and outages (SEED=123 repeats)
+prove: setup setup-js ## At length: filters on each database, who may know; fuzzing; kills and outages (SEED=123 repeats)
 	$(BIN)/python -m tests.proof $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.security $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.security.fuzz $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.existing --worlds 170 $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.clients --schedules 10000 $(if $(SEED),--seed $(SEED))
 
 clean: ## Remove what tests and builds leave behind (not .venv)
-	rm -rf $(AUDIT) build dist htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(AUDIT) build dist $(CLIENT)/dist $(CLIENT)/.recipes htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . \( -name $(VENV) -o -name node_modules -o -name .git \) -prune -o \
 		-type d -name __pycache__ -exec rm -rf {} +
 
@@ -107,4 +112,14 @@ $(DEVELOPMENT): $(RUNTIME)
 $(PACKAGES): $(JS)/package.json $(JS)/package-lock.json
 	@command -v npm >/dev/null || { echo "setup-js needs npm: install Node.js 20 or later" >&2; exit 1; }
 	cd $(JS) && npm ci --no-audit --no-fund
+	@touch $@
+
+# esbuild runs without its install script: the binary is a package of its own.
+$(CLIENT_PACKAGES): $(CLIENT)/package.json $(CLIENT)/package-lock.json
+	@command -v npm >/dev/null || { echo "setup-js needs npm: install Node.js 20 or later" >&2; exit 1; }
+	cd $(CLIENT) && npm ci --no-audit --no-fund --ignore-scripts
+	@touch $@
+
+$(CLIENT_BUILT): $(CLIENT_PACKAGES) $(wildcard $(CLIENT)/src/*.ts) $(CLIENT)/tsconfig.json $(CLIENT)/scripts/build.mjs
+	cd $(CLIENT) && npm run --silent build
 	@touch $@

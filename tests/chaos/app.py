@@ -73,7 +73,7 @@ def _make_api(setup: Setup) -> Api:
             "version": "integer",  # so that changes carry it
         },
         id_type="string",
-        max_page_size=1000,
+        max_page_size=5000,
     )
     return api
 

@@ -245,7 +245,7 @@ _PATIENT: Final = aiohttp.ClientWSTimeout(ws_close=1.0)
 async def fetched(http: aiohttp.ClientSession, url: str, filters: Values) -> tuple[Fetched, str]:
     """One list, whole, and its cursor."""
     parameters = {f"filter[{name}]": str(value) for name, value in filters.items()}
-    parameters |= {"fields[notes]": "version", "page[size]": "1000"}
+    parameters |= {"fields[notes]": "version", "page[size]": "5000"}
     asked = time.time()
     async with http.get(f"{url}/api/notes", params=parameters) as answer:
         document = await answer.json(content_type=None)

@@ -1,0 +1,1 @@
+"""`@tidings/client`, driven in Node and Chromium against a real server."""

@@ -316,6 +316,22 @@ async def test_a_get_that_waits_is_answered_when_the_probe_comes(
         assert await wire.receive() == "3probe"
 
 
+async def test_each_get_until_the_upgrade_is_answered(url: str, http: httpx.AsyncClient) -> None:
+    """The answer to a GET may overtake that to the probe: then the client polls again."""
+    poller = await Poller.open(http, PATH)
+    poll = asyncio.create_task(poller.get())
+    await asyncio.sleep(0.05)
+    async with await Wire.open(url, upgrading(poller), path=PATH) as wire:
+        await wire.send("2probe")
+        assert (await poll).text == "6"
+        for _ in range(2):
+            async with asyncio.timeout(INTERVAL / 2):  # a ping would answer it, too
+                assert (await poller.get()).text == "6"
+        assert await wire.receive() == "3probe"
+        await wire.send("5", "4hello")
+        assert await wire.receive() == "4hello"
+
+
 async def test_what_is_sent_during_an_upgrade_comes_once_and_in_order(
     url: str, http: httpx.AsyncClient, engine: Engine
 ) -> None:

@@ -32,14 +32,13 @@ class PollingLink:
     """The transport of a session that polls."""
 
     is_websocket = False
-    __slots__ = ("_owes_noop", "_poll", "_resumed", "_taken", "is_posting")
+    __slots__ = ("_poll", "_resumed", "_taken", "is_posting")
 
     def __init__(self) -> None:
         self._poll: asyncio.Future[None] | None = None
         self._resumed: asyncio.Future[None] | None = None
         self._taken = 0
         self.is_posting = False
-        self._owes_noop = False
 
     @property
     def unsent(self) -> int:
@@ -73,8 +72,7 @@ class PollingLink:
         _wake(self._resumed)
 
     def end_poll(self) -> None:
-        """Have the client stop polling: with a packet that says nothing, now or at its next GET."""
-        self._owes_noop = self._poll is None
+        """Answer the GET that waits with an empty packet, so that the client may stop polling."""
         _wake(self._poll)
 
     async def packets(self, session: Session, receive: Receive) -> bytes | None:
@@ -85,7 +83,7 @@ class PollingLink:
         """
         self._taken = 0
         session.has_room()
-        if not session.out and session.is_open and not await self._wait(receive):
+        if not session.out and session.is_open and not await self._wait(session, receive):
             return None
         if session.link is not self:
             raise Refused("This session has a WebSocket")
@@ -95,12 +93,13 @@ class PollingLink:
         session.is_behind = True
         return body
 
-    async def _wait(self, receive: Receive) -> bool:
+    async def _wait(self, session: Session, receive: Receive) -> bool:
         """Wait until there is something to answer; False if the client has gone."""
         loop = asyncio.get_running_loop()
         poll = self._poll = loop.create_future()
-        if self._owes_noop:
-            self._owes_noop = False
+        if session.is_probed and session.probe is not None:
+            # The answer to its probe may reach the client after that to the GET before: then it
+            # polls once more, and sends nothing at all until this GET is answered.
             loop.call_later(_PROBE_SECONDS, _wake, poll)
         watching = asyncio.ensure_future(_gone(receive))
         watching.add_done_callback(lambda _: _wake(poll))
