@@ -14,11 +14,14 @@ from typing import Final
 
 import click
 
+from tidings import TidingsError
+
 VARIABLE: Final = "TIDINGS_TRACEBACK"
 _LONGEST: Final = 400
 _FRAME: Final = re.compile(r'^ *File "(.+)", line (\d+)(?:, in .+)?\n(?: +(.+)\n)?', re.MULTILINE)
 _LAST: Final = re.compile(r"^([A-Za-z_][\w.]*)(?:: (.*))?$", re.MULTILINE)
 _OURS: Final = re.compile(r"^tidings\.errors\.\w+$")
+_IN_A_GROUP: Final = re.compile(r"^ *[|+] ?", re.MULTILINE)
 _NOT_THEIRS: Final = ("site-packages", "dist-packages", "<frozen", str(Path(os.__file__).parent))
 
 
@@ -29,20 +32,28 @@ def wants_traceback() -> bool:
 
 def failure(error: BaseException, what: str = "") -> click.ClickException:
     """An error that says in two lines what went wrong, and where."""
-    text = condensed("".join(traceback.format_exception(error)))
-    return click.ClickException(f"{what}: {text}" if what else text)
+    if isinstance(error, TidingsError):
+        said = str(error)  # it says what to do, so that its place does not matter
+    else:
+        of = type(error)
+        kind = of.__name__ if of.__module__ == "builtins" else f"{of.__module__}.{of.__name__}"
+        first = str(error).partition("\n")[0]
+        if isinstance(error, SyntaxError):
+            first = error.msg  # the place follows
+        said = _in_two_lines(kind, first, "".join(traceback.format_exception(error)))
+    return click.ClickException(f"{what}: {said}" if what else said)
 
 
 def condensed(text: str) -> str:
-    """The two lines of a traceback; a text that is none is left as it is.
-
-    An error of tidings itself says what to do, so that its place does not matter.
-    """
-    if "Traceback (most recent call last)" not in text and not _FRAME.search(text):
+    """The two lines of a traceback that comes as a text; another text is left as it is."""
+    if "Traceback (most recent call last)" not in text:
         return text
+    text = _IN_A_GROUP.sub("", text) if "Exception Group" in text else text
     kind, message = _error(text)
-    if _OURS.match(kind):
-        return message
+    return message if _OURS.match(kind) else _in_two_lines(kind, message, text)
+
+
+def _in_two_lines(kind: str, message: str, text: str) -> str:
     said = f"{kind}: {message}".removesuffix(": ")[:_LONGEST]
     place = _place(text)
     hint = f"({VARIABLE}=1 shows all of it)"

@@ -8,7 +8,6 @@ from typing import IO, Any, Final
 
 import click
 
-from tidings import TidingsError
 from tidings.failing import failure, wants_traceback
 
 # In the order of the help: what one does first comes first.
@@ -70,12 +69,10 @@ class Commands(click.Group):
             raise _Misuse(error) from None
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except BrokenPipeError:
+            raise  # nobody reads any more, as with "| head -1"; click ends it without a word
         except KeyboardInterrupt:
             raise click.exceptions.Exit(_INTERRUPTED) from None
-        except TidingsError as error:
-            if wants_traceback():
-                raise
-            raise click.ClickException(str(error)) from None
         except Exception as error:  # a person sees it, and a traceback helps few of them
             if wants_traceback():
                 raise

@@ -14,7 +14,7 @@ _SECRET_BYTES: Final = 32
 _NAMED_CLAIMS: Final = {"sub": "--sub", "roles": "--role", "exp": "--expires"}
 
 
-@click.command()
+@click.command(short_help="Print a signed token, for development.")
 @click.option(
     "--secret",
     envvar="JWT_SECRET",
@@ -35,7 +35,12 @@ _NAMED_CLAIMS: Final = {"sub": "--sub", "roles": "--role", "exp": "--expires"}
 def token(
     secret: str, sub: str, roles: tuple[str, ...], claims: tuple[str, ...], expires: int | None
 ) -> None:
-    """Print a JSON Web Token (HS256) for development."""
+    """Print a JSON Web Token (HS256) for development.
+
+    For example: tidings token --sub ann --role editor --expires 3600
+
+    Whoever has the secret can make a token for anybody: it belongs to the server's environment.
+    """
     if len(secret.encode()) < _SECRET_BYTES:
         raise click.UsageError(f"the secret is shorter than {_SECRET_BYTES} bytes")
     now = datetime.now(UTC)
