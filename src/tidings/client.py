@@ -285,7 +285,10 @@ class Client:
 
     async def _connect(self) -> None:
         self._lost.clear()
-        socket = self._socket = self._make_socket(reconnection=False, logger=False)
+        # Ctrl+C is the application's own business; the library would take it over.
+        socket = self._socket = self._make_socket(
+            reconnection=False, logger=False, handle_sigint=False
+        )
         refused: list[ClientError] = []
         greeted = asyncio.Event()
 

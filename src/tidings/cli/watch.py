@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -75,6 +76,9 @@ def watch(
 
 
 async def _watch(wanted: _Wanted, *, as_json: bool, count: int | None) -> None:
+    # What becomes of the connection is said in our own words.
+    for name in ("engineio.client", "socketio.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     link = _Link(wanted)
     client = Client(
         wanted.url, token=wanted.token, socket_path=wanted.socket_path, on_status=link.note
