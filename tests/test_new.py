@@ -54,6 +54,20 @@ async def test_it_runs_and_its_tests_pass(tmp_path: Path, options: list[str]) ->
     assert "2 passed" in tested.stdout, tested.stdout + tested.stderr
 
 
+async def test_it_runs_over_postgresql(tmp_path: Path, postgres_url: str) -> None:
+    made = make(tmp_path, "--postgresql")
+    start = f"import os; os.chdir({str(made)!r}); {AS_COMMAND}"
+    async with (
+        run_server(["-c", start, "run", "app:app"], env={"DATABASE_URL": postgres_url}) as server,
+        httpx.AsyncClient(base_url=server.url) as http,
+    ):
+        body = {"data": {"type": "notes", "attributes": {"text": "x"}}}
+        headers = {"content-type": "application/vnd.api+json"}
+        assert (await http.post("/api/notes", json=body, headers=headers)).status_code == 201
+        (note,) = (await http.get("/api/notes")).json()["data"]
+        assert note["attributes"]["text"] == "x"
+
+
 def test_postgresql_is_named(tmp_path: Path) -> None:
     made = make(tmp_path, "--postgresql")
     assert "postgresql+asyncpg://localhost/notes" in (made / "app.py").read_text()
