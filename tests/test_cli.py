@@ -10,11 +10,19 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import jwt
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 import tidings
 from tests.support.server import REPOSITORY, free_port, run_server
@@ -48,7 +56,7 @@ class Inner:
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> Result:
-    unset = {"JWT_SECRET": None, "PORT": None}
+    unset = {"JWT_SECRET": None, "JWT_PRIVATE_KEY_FILE": None, "PORT": None}
     return CliRunner().invoke(main, arguments, env={**unset, **(env or {})})
 
 
@@ -191,6 +199,50 @@ async def test_token_signs_one_in(tmp_path: Path):
     ):
         await http.get("/api/things", headers={"authorization": f"Bearer {signed}"})
     assert [(identity.user_id, identity.roles) for identity in seen] == [("7", {"editor"})]
+
+
+KEYS = {
+    "RS256": lambda: rsa.generate_private_key(65537, 2048),
+    "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "ES384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate,
+}
+
+
+def pem_of(key: Any, password: bytes | None = None) -> bytes:
+    cipher = BestAvailableEncryption(password) if password else NoEncryption()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, cipher)
+
+
+@pytest.mark.parametrize("algorithm", KEYS)
+def test_token_is_signed_with_a_private_key(algorithm: str, tmp_path: Path):
+    key = KEYS[algorithm]()
+    path = tmp_path / "key.pem"
+    path.write_bytes(pem_of(key))
+    public = key.public_key()
+    # The key that was asked for comes before a secret that happens to be in the environment.
+    for how in (
+        run("token", "--sub", "7", "--private-key", str(path), env={"JWT_SECRET": SECRET}),
+        run("token", "--sub", "7", env={"JWT_PRIVATE_KEY_FILE": str(path)}),
+    ):
+        claims = jwt.decode(how.output.strip(), public, algorithms=[algorithm])
+        assert claims["sub"] == "7"
+    other = run(
+        *("token", "--sub", "7", "--secret", SECRET), env={"JWT_PRIVATE_KEY_FILE": str(path)}
+    )
+    assert jwt.decode(other.output.strip(), SECRET, algorithms=["HS256"])["sub"] == "7"
+
+
+def test_token_refuses_other_keys(tmp_path: Path):
+    path = tmp_path / "key.pem"
+    key = KEYS["ES256"]()
+    koblitz = ec.generate_private_key(ec.SECP256K1())
+    for content in (b"nothing", pem_of(key, b"secret"), pem_of(koblitz)):
+        path.write_bytes(content)
+        result = run("token", "--sub", "7", "--private-key", str(path))
+        assert result.exit_code == 2
+        assert str(path) in result.output
+        assert result.output.count("\n") == 2
 
 
 @pytest.mark.parametrize(
