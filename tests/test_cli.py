@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import httpx
 import jwt
 import pytest
@@ -143,6 +144,30 @@ def test_each_command_has_an_example_or_needs_none(command: str):
     output = run(command, "--help").output
     assert "Usage: " in output
     assert "For example: tidings " in output or command in ("demo", "triggers")
+
+
+def test_the_docs_name_every_command_option_and_variable():
+    page = (REPOSITORY / "docs" / "command.md").read_text()
+    others = (REPOSITORY / "docs" / "operations.md").read_text()
+    context = click.Context(main)
+    for name in COMMANDS:
+        command = main.get_command(context, name)
+        assert f"`{name}`" in page
+        for option in command.params:
+            if not isinstance(option, click.Option) or option.hidden:
+                continue
+            shown = page if name != "doctor" else others
+            assert any(one in shown for one in option.opts), (name, option.opts)
+            for variable in variables_of(name, option):
+                assert variable in shown, (name, variable)
+
+
+def variables_of(command: str, option: click.Option) -> list[str]:
+    given = option.envvar or []
+    found = [given] if isinstance(given, str) else list(given)
+    if command == "run":
+        found.append(f"TIDINGS_{option.opts[0].lstrip('-').replace('-', '_').upper()}")
+    return found
 
 
 def test_a_command_imports_only_what_it_needs():
