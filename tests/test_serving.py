@@ -64,6 +64,20 @@ async def test_a_line_for_each_request_where_that_is_asked_for(project: Path) ->
     assert "Application startup complete" in server.output()
 
 
+async def test_once_it_serves_an_error_has_its_whole_traceback_in_the_log(project: Path) -> None:
+    (project / "blog.py").write_text(
+        "from fastapi import FastAPI\n\napi = FastAPI()\n\n\n"
+        '@api.get("/fails")\nasync def fails():\n    raise ValueError("not today")\n'
+    )
+    async with (
+        run_server(command(project)) as server,
+        httpx.AsyncClient(base_url=server.url) as http,
+    ):
+        assert (await http.get("/fails")).status_code == 500
+    assert "Traceback (most recent call last):" in server.output()
+    assert 'raise ValueError("not today")' in server.output()
+
+
 async def test_the_path_that_a_proxy_has_taken_off(project: Path) -> None:
     async with (
         run_server(command(project, "--root-path", "/data")) as server,
