@@ -55,14 +55,9 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "cli",
-            "doctor",
-            "listening",
-            "serving",
-            "new",
-            "watching",
+            "failing",
             "loading",
-            "triggers",
-            "workers",
+            "serving",
             "client",
             "demo",
             "__main__",

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("tidings.client")
 Kind = Literal["enter", "update", "leave", "resync"]
+Status = Literal["live", "offline"]
+OnStatus = Callable[[Status, str], object]
 GetToken = Callable[[bool], str | Awaitable[str | None] | None]
 """Gives the token; it is told True where the one before was refused."""
 MEDIA_TYPE: Final = "application/vnd.api+json"
@@ -89,7 +91,8 @@ class Client:
 
     ``url`` is the server's, ``prefix`` the path of its resources and ``socket_path`` that of its
     sockets. ``token`` is a text, or a function that gives one: it is called with True when the last
-    token was refused or ends.
+    token was refused or ends. ``on_status`` is called with the status and, where it is offline, the
+    reason: each time that the connection stands, was lost, or could not be made.
 
     Raises:
         MissingExtraError: httpx and python-socketio are not there.
@@ -102,6 +105,7 @@ class Client:
         token: str | GetToken | None = None,
         prefix: str = "/api",
         socket_path: str = "/socket.io",
+        on_status: OnStatus | None = None,
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise ConfigurationError(f"url {url!r} is not of the form https://example.org")
@@ -109,6 +113,7 @@ class Client:
         self._prefix = prefix
         self._socket_path = socket_path
         self._get_token = token
+        self._say = on_status or (lambda _status, _reason: None)
         self._token: str | None = None
         self._has_token = False
         self._watched: dict[str, _Watched] = {}
@@ -261,22 +266,29 @@ class Client:
             try:
                 await self._connect()
                 pause = _FIRST_PAUSE
+                self._say("live", "")
                 await self._lost.wait()
+                self._say("offline", "the connection was lost")
             except ClientError as error:
                 if error.code in _RENEWED and callable(self._get_token):
                     await self._renew()
                 elif error.code in _RENEWED or error.code == "AUTHENTICATION_REQUIRED":
                     self._fail(error)
                     return
+                self._say("offline", str(error))
             except Exception as error:  # noqa: BLE001  whatever it is, it is tried again
                 _log.debug("no connection to %s: %s", self._url, error)
+                self._say("offline", f"no connection to {self._url}: {error}")
             await self._disconnect()
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def _connect(self) -> None:
         self._lost.clear()
-        socket = self._socket = self._make_socket(reconnection=False, logger=False)
+        # Ctrl+C is the application's own business; the library would take it over.
+        socket = self._socket = self._make_socket(
+            reconnection=False, logger=False, handle_sigint=False
+        )
         refused: list[ClientError] = []
         greeted = asyncio.Event()
 
