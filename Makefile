@@ -122,4 +122,5 @@ $(CLIENT_PACKAGES): $(CLIENT)/package.json $(CLIENT)/package-lock.json
 
 $(CLIENT_BUILT): $(CLIENT_PACKAGES) $(wildcard $(CLIENT)/src/*.ts) $(CLIENT)/tsconfig.json $(CLIENT)/scripts/build.mjs
 	cd $(CLIENT) && npm run --silent build
+	cp $(CLIENT)/dist/tidings.min.js src/tidings/starter/
 	@touch $@

@@ -5,15 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import click
 import httpx
 import jwt
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 import tidings
 from tests.support.server import REPOSITORY, free_port, run_server
@@ -47,7 +57,7 @@ class Inner:
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> Result:
-    unset = {"JWT_SECRET": None, "PORT": None}
+    unset = {"JWT_SECRET": None, "JWT_PRIVATE_KEY_FILE": None, "PORT": None}
     return CliRunner().invoke(main, arguments, env={**unset, **(env or {})})
 
 
@@ -76,6 +86,20 @@ async def execute(*arguments: str, cwd: Path) -> tuple[int | None, str]:
 def project(tmp_path: Path) -> Path:
     (tmp_path / "blog.py").write_text(APP)
     (tmp_path / "broken.py").write_text("import nowhere_to_be_found\n")
+    (tmp_path / "raising.py").write_text(
+        "from blog import api\n\n\n"
+        '@api.hook("startup")\n'
+        'def not_today(*_):\n    raise ValueError("not today")\n'
+    )
+    (tmp_path / "fast.py").write_text(
+        "from contextlib import asynccontextmanager\nfrom fastapi import FastAPI\n\n"
+        "@asynccontextmanager\nasync def life(app):\n"
+        '    raise ValueError("not today")\n    yield\n\n'
+        "app = FastAPI(lifespan=life)\n"
+    )
+    (tmp_path / "picky.py").write_text(
+        'async def app(scope, receive, send):\n    assert scope["type"] == "http"\n'
+    )
     (tmp_path / "misdeclared.py").write_text(
         'from tidings import Api\nApi().add_resource("posts", schema={"title": "strng"})\n'
     )
@@ -103,9 +127,59 @@ def test_version_is_the_package_s():
     assert result.output == f"tidings, version {tidings.__version__}\n"
 
 
-def test_help_names_every_command():
-    output = run("--help").output
-    assert all(command in output for command in ("demo", "serve", "token"))
+COMMANDS = (
+    *("new", "run", "serve", "demo", "routes", "openapi", "token", "watch", "explain"),
+    *("doctor", "triggers"),
+)
+
+
+def test_help_names_every_command_with_a_whole_sentence():
+    lines = run("--help").output.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines] == list(COMMANDS)
+    assert all(line.endswith(".") and not line.endswith("...") for line in lines)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_an_example_or_needs_none(command: str):
+    output = run(command, "--help").output
+    assert "Usage: " in output
+    assert "For example: tidings " in output or command in ("demo", "triggers")
+
+
+def test_the_docs_name_every_command_option_and_variable():
+    page = (REPOSITORY / "docs" / "command.md").read_text()
+    others = (REPOSITORY / "docs" / "operations.md").read_text()
+    context = click.Context(main)
+    for name in COMMANDS:
+        command = main.get_command(context, name)
+        assert f"`{name}`" in page
+        for option in command.params:
+            if not isinstance(option, click.Option) or option.hidden:
+                continue
+            shown = page if name != "doctor" else others
+            assert any(one in shown for one in option.opts), (name, option.opts)
+            for variable in variables_of(name, option):
+                assert variable in shown, (name, variable)
+
+
+def variables_of(command: str, option: click.Option) -> list[str]:
+    given = option.envvar or []
+    found = [given] if isinstance(given, str) else list(given)
+    if command == "run":
+        found.append(f"TIDINGS_{option.opts[0].lstrip('-').replace('-', '_').upper()}")
+    return found
+
+
+def test_a_command_imports_only_what_it_needs():
+    code = (
+        "import sys; from tidings.cli import main\n"
+        f"main(['token', '--secret', {SECRET!r}, '--sub', '7'], standalone_mode=False)\n"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert "click" in loaded
+    assert not loaded & {"uvicorn", "websockets", "httpx", "socketio"}
 
 
 def test_token_holds_what_was_asked():
@@ -152,14 +226,58 @@ async def test_token_signs_one_in(tmp_path: Path):
     assert [(identity.user_id, identity.roles) for identity in seen] == [("7", {"editor"})]
 
 
+KEYS = {
+    "RS256": lambda: rsa.generate_private_key(65537, 2048),
+    "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "ES384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate,
+}
+
+
+def pem_of(key: Any, password: bytes | None = None) -> bytes:
+    cipher = BestAvailableEncryption(password) if password else NoEncryption()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, cipher)
+
+
+@pytest.mark.parametrize("algorithm", KEYS)
+def test_token_is_signed_with_a_private_key(algorithm: str, tmp_path: Path):
+    key = KEYS[algorithm]()
+    path = tmp_path / "key.pem"
+    path.write_bytes(pem_of(key))
+    public = key.public_key()
+    # The key that was asked for comes before a secret that happens to be in the environment.
+    for how in (
+        run("token", "--sub", "7", "--private-key", str(path), env={"JWT_SECRET": SECRET}),
+        run("token", "--sub", "7", env={"JWT_PRIVATE_KEY_FILE": str(path)}),
+    ):
+        claims = jwt.decode(how.output.strip(), public, algorithms=[algorithm])
+        assert claims["sub"] == "7"
+    other = run(
+        *("token", "--sub", "7", "--secret", SECRET), env={"JWT_PRIVATE_KEY_FILE": str(path)}
+    )
+    assert jwt.decode(other.output.strip(), SECRET, algorithms=["HS256"])["sub"] == "7"
+
+
+def test_token_refuses_other_keys(tmp_path: Path):
+    path = tmp_path / "key.pem"
+    key = KEYS["ES256"]()
+    koblitz = ec.generate_private_key(ec.SECP256K1())
+    for content in (b"nothing", pem_of(key, b"secret"), pem_of(koblitz)):
+        path.write_bytes(content)
+        result = run("token", "--sub", "7", "--private-key", str(path))
+        assert result.exit_code == 2
+        assert str(path) in result.output
+        assert result.output.count("\n") == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (["--sub", "7"], "Missing option '--secret'"),
         (["--secret", SECRET], "Missing option '--sub'"),
         (["--secret", "short", "--sub", "7"], "shorter than 32 bytes"),
-        (["--secret", SECRET, "--sub", "7", "--claim", "north"], "'north' is not KEY=VALUE"),
-        (["--secret", SECRET, "--sub", "7", "--claim", "=north"], "'=north' is not KEY=VALUE"),
+        (["--secret", SECRET, "--sub", "7", "--claim", "north"], "'north' is not NAME=VALUE"),
+        (["--secret", SECRET, "--sub", "7", "--claim", "=north"], "'=north' is not NAME=VALUE"),
         (["--secret", SECRET, "--sub", "7", "--claim", "exp=1"], "use --expires for 'exp'"),
         (["--secret", SECRET, "--sub", "7", "--expires", "0"], "--expires"),
     ],
@@ -190,10 +308,86 @@ def test_serve_refuses_in_one_line(target: str, complaint: str):
     assert result.output.strip().splitlines()[-1].startswith("Error: ")
 
 
-async def test_serve_shows_the_traceback_of_a_module_that_fails(project: Path):
+async def test_a_module_that_fails_is_said_in_two_lines(project: Path):
     code, output = await execute("serve", "broken:api", cwd=project)
     assert code == 1
-    assert "import nowhere_to_be_found" in output
+    assert output == (
+        "Error: 'broken' cannot be imported: ModuleNotFoundError: No module named "
+        "'nowhere_to_be_found'\n"
+        "  broken.py, line 1: import nowhere_to_be_found (TIDINGS_TRACEBACK=1 shows all of it)\n"
+    )
+
+
+async def test_somebody_may_ask_for_the_whole_traceback(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("TIDINGS_TRACEBACK", "1")
+    for target in ("broken:api", "raising:api"):
+        code, output = await execute("serve", target, "--port", "0", cwd=project)
+        assert code in (1, 3)
+        assert "Traceback (most recent call last):" in output
+        assert "cannot be imported" not in output
+
+
+@pytest.mark.parametrize(
+    ("target", "first", "place"),
+    [
+        ("raising:api", "ValueError: not today", "raising.py, line 6: raise ValueError("),
+        ("fast:app", "ValueError: not today", 'fast.py, line 6: raise ValueError("not today")'),
+        ("picky:app", "AssertionError", 'picky.py, line 2: assert scope["type"] == "http"'),
+    ],
+)
+async def test_an_app_that_fails_at_its_start_is_said_in_three_lines(
+    project: Path, target: str, first: str, place: str
+):
+    code, output = await execute("serve", target, "--port", "0", cwd=project)
+    assert code == 3
+    lines = output.splitlines()
+    assert len(lines) == 3, output
+    assert lines[0] == f"ERROR:    {first}"
+    assert lines[1].strip().startswith(place)
+    assert lines[2] == "ERROR:    Application startup failed. Exiting."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage", "complaint"),
+    [
+        (["run"], "Usage: tidings run [OPTIONS] MODULE:ATTRIBUTE", "Missing argument"),
+        (["explain", "a:b", "--usr", "7"], "Usage: tidings explain [OPTIONS] MODULE:API", "--usr"),
+        (["sreve"], "Usage: tidings [OPTIONS] COMMAND [ARGS]...", "No such command 'sreve'"),
+        (["triggers", "drop"], "Usage: tidings triggers [OPTIONS] COMMAND", "'drop'"),
+    ],
+)
+def test_a_wrong_command_line_is_said_in_two_lines(
+    arguments: list[str], usage: str, complaint: str
+):
+    result = CliRunner().invoke(main, arguments, prog_name="tidings")
+    assert result.exit_code == 2
+    first, second = result.output.splitlines()
+    assert first.startswith(usage)
+    assert first.endswith("(--help tells more)")
+    assert second.startswith("Error: ")
+    assert complaint in second
+
+
+def test_whatever_else_fails_is_no_traceback(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("out of paper")
+
+    monkeypatch.setattr("jwt.encode", fail)
+    result = run("token", "--secret", SECRET, "--sub", "7")
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: RuntimeError: out of paper\n")
+    assert result.output.count("\n") == 2
+
+
+def test_ctrl_c_is_no_failure_of_ours(monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jwt.encode", interrupt)
+    result = run("token", "--secret", SECRET, "--sub", "7")
+    assert (result.exit_code, result.output) == (130, "")
 
 
 async def test_serve_says_so_when_the_app_does_not_start(project: Path):

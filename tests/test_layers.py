@@ -45,14 +45,9 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "cli",
-            "doctor",
-            "listening",
-            "serving",
-            "new",
-            "watching",
+            "failing",
             "loading",
-            "triggers",
-            "workers",
+            "serving",
             "testing",
             "client",
             "demo",

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 import tidings
-from tests.support.server import run_server
+from tests.support.server import REPOSITORY, run_server
 from tidings.cli import main
 
 AS_COMMAND = "from tidings.cli import main; main()"
@@ -35,7 +35,7 @@ async def test_it_runs_and_its_tests_pass(tmp_path: Path, options: list[str]) ->
     ):
         page = await http.get("/")
         assert "<title>Notes</title>" in page.text
-        for path in ("notes.js", "socket.io.min.js"):
+        for path in ("notes.js", "tidings.min.js"):
             assert (await http.get(f"/static/{path}")).status_code == 200
         body = {"data": {"type": "notes", "attributes": {"text": "x"}}}
         headers = {"content-type": "application/vnd.api+json"}
@@ -52,6 +52,20 @@ async def test_it_runs_and_its_tests_pass(tmp_path: Path, options: list[str]) ->
         check=False,
     )
     assert "2 passed" in tested.stdout, tested.stdout + tested.stderr
+
+
+async def test_it_runs_over_postgresql(tmp_path: Path, postgres_url: str) -> None:
+    made = make(tmp_path, "--postgresql")
+    start = f"import os; os.chdir({str(made)!r}); {AS_COMMAND}"
+    async with (
+        run_server(["-c", start, "run", "app:app"], env={"DATABASE_URL": postgres_url}) as server,
+        httpx.AsyncClient(base_url=server.url) as http,
+    ):
+        body = {"data": {"type": "notes", "attributes": {"text": "x"}}}
+        headers = {"content-type": "application/vnd.api+json"}
+        assert (await http.post("/api/notes", json=body, headers=headers)).status_code == 201
+        (note,) = (await http.get("/api/notes")).json()["data"]
+        assert note["attributes"]["text"] == "x"
 
 
 def test_postgresql_is_named(tmp_path: Path) -> None:
@@ -73,6 +87,15 @@ def test_what_it_writes_is_tidy(tmp_path: Path, options: list[str]) -> None:
             env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         )
         assert done.returncode == 0, done.stdout
+
+
+def test_the_client_is_the_package_s_own() -> None:
+    """What the application gets is built from clients/js; make setup-js copies it."""
+    built = REPOSITORY / "clients" / "js" / "dist" / "tidings.min.js"
+    if not built.is_file():
+        pytest.skip("the client is not built: make setup-js")
+    ours = REPOSITORY / "src" / "tidings" / "starter" / "tidings.min.js"
+    assert ours.read_bytes() == built.read_bytes()
 
 
 def test_it_writes_over_nothing(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import subprocess
 import sys
@@ -14,9 +15,12 @@ import httpx
 import pytest
 import socketio
 from click.testing import CliRunner
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from tests.support.server import run_server
 from tidings.cli import main
+from tidings.cli.serve import serve
 
 AS_COMMAND = "from tidings.cli import main; main()"
 APP = """\
@@ -58,6 +62,20 @@ async def test_a_line_for_each_request_where_that_is_asked_for(project: Path) ->
         pass
     assert "HTTP/1.1" not in server.output()
     assert "Application startup complete" in server.output()
+
+
+async def test_once_it_serves_an_error_has_its_whole_traceback_in_the_log(project: Path) -> None:
+    (project / "blog.py").write_text(
+        "from fastapi import FastAPI\n\napi = FastAPI()\n\n\n"
+        '@api.get("/fails")\nasync def fails():\n    raise ValueError("not today")\n'
+    )
+    async with (
+        run_server(command(project)) as server,
+        httpx.AsyncClient(base_url=server.url) as http,
+    ):
+        assert (await http.get("/fails")).status_code == 500
+    assert "Traceback (most recent call last):" in server.output()
+    assert 'raise ValueError("not today")' in server.output()
 
 
 async def test_the_path_that_a_proxy_has_taken_off(project: Path) -> None:
@@ -167,6 +185,123 @@ async def test_tls(project: Path, certificate: tuple[Path, Path]) -> None:
     assert f"is at {url}" in server.output()
 
 
+_TELLS_ITS_ARGUMENTS = """\
+import json, sys
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    body = json.dumps([sys.argv, scope["client"][0], scope["root_path"]]).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+"""
+
+
+@pytest.fixture
+def encrypted(certificate: tuple[Path, Path]) -> Path:
+    """The key of the certificate, with the password open-sesame."""
+    found = certificate[1].with_name("encrypted.pem")
+    subprocess.run(
+        [
+            *("openssl", "rsa", "-aes256", "-in", certificate[1], "-out", found),
+            *("-passout", "pass:open-sesame"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return found
+
+
+async def test_workers_read_an_encrypted_key_and_nobody_sees_its_password(
+    project: Path, certificate: tuple[Path, Path], encrypted: Path
+) -> None:
+    (project / "tells.py").write_text(_TELLS_ITS_ARGUMENTS)
+    options = ["--ssl-certfile", str(certificate[0]), "--ssl-keyfile", str(encrypted)]
+    code, said = await ended(project, *options)
+    assert code == 1
+    assert said.startswith(f"Error: {certificate[0]} and the key {encrypted} cannot be used")
+    assert said.count("\n") == 1
+    options += ["--ssl-keyfile-password", "open-sesame", "--workers", "2", "--root-path", "/x"]
+    options += ["--forwarded-allow-ips", "127.0.0.1"]
+    start = command(project, *options)
+    start[start.index("blog:api")] = "tells:app"
+    context = ssl.create_default_context(cafile=str(certificate[0]))
+    async with run_server(start, ready_path=None, tapped=False) as server:
+        url = server.url.replace("http://", "https://")
+        async with httpx.AsyncClient(base_url=url, verify=context, timeout=60) as http:
+            answer = await http.get("/", headers={"x-forwarded-for": "192.0.2.7"})
+    arguments, client, root = answer.json()
+    assert "--listener" in arguments, "it was a worker who answered"
+    assert "open-sesame" not in str(arguments)
+    assert (client, root) == ("192.0.2.7", "/x")
+
+
+async def test_a_module_that_fails_is_waited_for_and_then_served(project: Path) -> None:
+    (project / "blog.py").write_text("import nowhere\n")
+    async with waiting(project, "--reload") as it:
+        await it.until("It is started again when a file changes.")
+        assert "Error: 'blog' cannot be imported: ModuleNotFoundError" in it.said
+        assert "Traceback" not in it.said
+        (project / "blog.py").write_text(APP)
+        await it.until("(Ctrl+C stops it)")
+
+
+async def test_before_it_starts_anew_it_drains(project: Path) -> None:
+    """Clients are sent away in order, as by every other stop: the last word is Engine.IO's."""
+    async with run_server(command(project, "--reload")) as server:
+        address = server.url.replace("http", "ws") + "/socket.io/?EIO=4&transport=websocket"
+        async with connect(address, compression=None) as wire:
+            await wire.send("40")
+            while not str(await wire.recv()).startswith('42["connected"'):
+                pass
+            (project / "other.py").write_text("x = 1\n")
+            (project / "blog.py").write_text(APP + "\n# changed\n")
+            frames: list[str] = []
+            async with asyncio.timeout(60):
+                with suppress(ConnectionClosed):
+                    async for frame in wire:
+                        frames.append(str(frame))
+        assert frames[-1] == "1"
+        assert wire.close_code == 1000
+
+
+class Waiting:
+    """The command, and all that it has said so far."""
+
+    said = ""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def until(self, text: str) -> None:
+        assert self._process.stdout is not None
+        async with asyncio.timeout(60):
+            while text not in self.said:
+                chunk = await self._process.stdout.read(4096)
+                assert chunk, self.said
+                self.said += chunk.decode()
+
+
+@asynccontextmanager
+async def waiting(project: Path, *arguments: str) -> AsyncIterator[Waiting]:
+    started = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *command(project, *arguments, "--port", "0"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        yield Waiting(started)
+    finally:
+        started.terminate()
+        await started.communicate()
+
+
 async def test_it_starts_anew_when_a_file_changes(project: Path) -> None:
     async with (
         run_server(command(project, "--reload")) as server,
@@ -201,6 +336,38 @@ def test_wrong_options(
     sys.modules.pop("blog", None)
     assert result.exit_code in (1, 2)
     assert complaint in result.output
+
+
+def test_the_environment_gives_every_option(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = str(project / "blog.py")
+    given: dict[str, tuple[str, object]] = {
+        "host": ("0.0.0.0", "0.0.0.0"),
+        "port": ("81", 81),
+        "uds": ("/run/a.sock", "/run/a.sock"),
+        "workers": ("3", 3),
+        "timeout_worker_healthcheck": ("12.5", 12.5),
+        "reload": ("true", True),
+        "log_level": ("debug", "debug"),
+        "access_log": ("1", True),
+        "root_path": ("/data", "/data"),
+        "forwarded_allow_ips": ("10.0.0.1,10.0.0.2", "10.0.0.1,10.0.0.2"),
+        "ssl_certfile": (file, file),
+        "ssl_keyfile": (file, file),
+        "ssl_keyfile_password": ("secret", "secret"),
+    }
+    for name, (text, _) in given.items():
+        monkeypatch.setenv(f"TIDINGS_{name.upper()}", text)
+    monkeypatch.setenv("PORT", "82")
+    monkeypatch.setenv("TIDINGS_LISTENER", "3")
+    found = serve.make_context("run", ["blog:api"]).params
+    found["timeout_worker_healthcheck"] = found.pop("patience")
+    expected = {name: value for name, (_, value) in given.items()}
+    assert found == expected | {"target": "blog:api", "listener": None, "parent": None}
+    monkeypatch.delenv("TIDINGS_PORT")
+    assert serve.make_context("run", ["blog:api"]).params["port"] == 82
+    assert serve.make_context("run", ["blog:api", "--port", "83"]).params["port"] == 83
+    asked = serve.make_context("run", ["blog:api", "--no-access-log"]).params
+    assert asked["access_log"] is False
 
 
 async def test_workers_are_told_the_same(project: Path) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 import click
 
 from tidings import Api, ConfigurationError
+from tidings.failing import failure, wants_traceback
 
 
 def load(target: str) -> Any:
     """The object that ``module:attribute`` names; modules are also looked for in the directory.
 
     Raises:
-        ClickException: there is none; the message says what is missing.
+        ClickException: there is none, or its module fails; the message says what is missing.
     """
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute:
@@ -49,9 +50,15 @@ def _import(name: str) -> Any:
         return import_module(name)
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from error
-    except ModuleNotFoundError as error:
-        # Where the module is there but lacks one that it imports, the traceback says so best.
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+    except Exception as error:
+        if _is_missing(error, name):
+            message = f"there is no module {name!r} here or in the environment"
+            raise click.ClickException(message) from error
+        if wants_traceback():
             raise
-        message = f"there is no module {error.name!r} here or in the environment"
-        raise click.ClickException(message) from error
+        raise failure(error, f"{name!r} cannot be imported") from None
+
+
+def _is_missing(error: Exception, name: str) -> bool:
+    """Whether it is this module that there is not, rather than one that it imports."""
+    return isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}.")

@@ -293,9 +293,10 @@ async def test_a_connection_that_breaks_while_it_is_made_is_not_waited_for(
         api,
         serve(app, log_level="critical", ws="websockets-sansio") as url,
         Client(url, token=token()) as client,
+        asyncio.timeout(PATIENCE),
+        client.live("posts"),
     ):
-        async with asyncio.timeout(PATIENCE), client.live("posts"):
-            assert not breaks
+        assert not breaks
 
 
 async def test_a_server_that_is_busy_is_asked_again() -> None:

@@ -31,6 +31,9 @@ _APP = """
         body = str(os.getpid()).encode()
         if scope["path"] == "/end":
             os._exit(7)
+        if scope["path"] == "/block":
+            import time
+            time.sleep(600)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": body})
 """
@@ -165,6 +168,68 @@ def pauses_in(log: Path) -> list[float]:
         for line in log.read_text().splitlines()
         if "another one is started" in line
     ]
+
+
+async def hang(url: str, pid: int, how: str) -> asyncio.Task[None]:
+    """Have a process do nothing any more: by blocking its event loop, or as a whole."""
+    if how == "stopped":
+        os.kill(pid, signal.SIGSTOP)
+        return asyncio.create_task(asyncio.sleep(0))
+
+    async def block() -> None:
+        async with httpx.AsyncClient(timeout=None) as http:
+            with suppress(httpx.TransportError):
+                await http.get(f"{url}/block")
+
+    return asyncio.create_task(block())
+
+
+@pytest.mark.parametrize("how", ["blocked", "stopped"])
+async def test_a_worker_that_hangs_is_killed_and_replaced(tmp_path: Path, how: str) -> None:
+    options = ("--workers", "2", "--timeout-worker-healthcheck", "3")
+    async with command(tmp_path, _APP, *options) as (process, url, log):
+        asking = await hang(url, int(await answer(url)), how)
+        # Which one a request blocks is only known by what is said of it.
+        await until(lambda: killed_in(log))
+        victims = killed_in(log)
+        await until(lambda: not any(is_alive(pid) for pid in victims))
+        await until(lambda: "another one is started" in log.read_text())
+        seen: set[str] = set()
+        async with asyncio.timeout(60):
+            while len(seen) < 2:
+                seen.add(await answer(url))
+        assert not seen & {str(pid) for pid in victims}
+        assert process.returncode is None
+        await asking
+
+
+@pytest.mark.parametrize("how", ["blocked", "stopped"])
+async def test_a_worker_that_hangs_does_not_keep_the_command_from_ending(
+    tmp_path: Path, how: str
+) -> None:
+    options = ("--workers", "2", "--timeout-worker-healthcheck", "2")
+    async with command(tmp_path, _APP, *options) as (process, url, _):
+        asking = await hang(url, int(await answer(url)), how)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 60) == 0
+        await asking
+
+
+async def test_without_a_health_check_a_worker_may_stand_still(tmp_path: Path) -> None:
+    options = ("--workers", "2", "--timeout-worker-healthcheck", "0")
+    async with command(tmp_path, _APP, *options) as (process, url, log):
+        pid = int(await answer(url))
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(2)
+        os.kill(pid, signal.SIGCONT)
+        assert is_alive(pid)
+        assert process.returncode is None
+        assert not killed_in(log)
+
+
+def killed_in(log: Path) -> list[int]:
+    lines = [line for line in log.read_text().splitlines() if "it is killed" in line]
+    return [int(line.split()[1]) for line in lines]
 
 
 @pytest.mark.parametrize("where", ["import", "startup"])

@@ -15,9 +15,20 @@ Needs ``pip install "tidings[client]"``.
 
 from tidings.client.changes import Change, Kind
 from tidings.client.client import Client
+from tidings.client.connection import OnStatus, Status
 from tidings.client.errors import ClientError
 from tidings.client.lists import LiveList
 from tidings.client.requests import MEDIA_TYPE
 from tidings.client.tokens import GetToken
 
-__all__ = ["MEDIA_TYPE", "Change", "Client", "ClientError", "GetToken", "Kind", "LiveList"]
+__all__ = [
+    "MEDIA_TYPE",
+    "Change",
+    "Client",
+    "ClientError",
+    "GetToken",
+    "Kind",
+    "LiveList",
+    "OnStatus",
+    "Status",
+]

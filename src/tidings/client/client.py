@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidings import ConfigurationError
 from tidings.client.changes import Change
-from tidings.client.connection import Connection, Subscription
+from tidings.client.connection import Connection, OnStatus, Subscription
 from tidings.client.lists import LiveList
 from tidings.client.requests import Requests
 from tidings.client.tokens import GetToken, Tokens
@@ -33,7 +33,8 @@ class Client:
     be renewed, so that the client is refused when it ends.
 
     A connection that is lost is made again, after 0.2 seconds at first and every 10 at last, and
-    what was missed meanwhile comes then.
+    what was missed meanwhile comes then. ``on_status`` is called with ``live`` when it stands, and
+    with ``offline`` and the reason when it was lost or could not be made.
 
     Raises:
         MissingExtraError: httpx or python-socketio is not installed.
@@ -47,12 +48,13 @@ class Client:
         token: str | GetToken | None = None,
         prefix: str = "/api",
         socket_path: str = "/socket.io",
+        on_status: OnStatus | None = None,
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise ConfigurationError(f"url {url!r} is not of the form https://example.org")
         url = url.rstrip("/")
         self._tokens = Tokens(token)
-        self._connection = Connection(url, socket_path, self._tokens)
+        self._connection = Connection(url, socket_path, self._tokens, on_status)
         self._requests = Requests(url, prefix, self._tokens)
 
     async def __aenter__(self) -> Client:

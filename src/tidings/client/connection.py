@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import uuid4
 
 from tidings import MissingExtraError
@@ -51,6 +51,11 @@ class Subscription:
         return found
 
 
+Status = Literal["live", "offline"]
+OnStatus = Callable[[Status, str], object]
+"""Called with the status and, where it is offline, the reason."""
+
+
 class Connection:
     """Keeps a socket, and on it all subscriptions.
 
@@ -58,11 +63,14 @@ class Connection:
     do then it does with the token of the first time.
     """
 
-    def __init__(self, url: str, path: str, tokens: Tokens) -> None:
+    def __init__(
+        self, url: str, path: str, tokens: Tokens, on_status: OnStatus | None = None
+    ) -> None:
         self._url = url
         self._path = path
         self._tokens = tokens
         self._make = _library()
+        self._say = on_status or (lambda _status, _reason: None)
         self._subscriptions: dict[str, Subscription] = {}
         self._socket: Any = None
         self._live = asyncio.Event()
@@ -120,8 +128,11 @@ class Connection:
                 token = await self._tokens.current()
                 await self._connect(token)
                 pause, refused = FIRST_PAUSE, False
+                self._say("live", "")
                 await self._lost.wait()
+                self._say("offline", "the connection was lost")
             except ClientError as error:
+                self._say("offline", str(error))
                 if error.code in UNAUTHORIZED:
                     # That a new token is refused as well has another reason than its age, unless
                     # it has ended on its way.
@@ -130,6 +141,9 @@ class Connection:
                         return
                     refused = error.code != "TOKEN_EXPIRED"
             except Exception as error:  # noqa: BLE001  whatever it is, it is tried again
+                self._say(
+                    "offline", f"no connection to {self._url}: {str(error) or type(error).__name__}"
+                )
                 _log.debug("no connection to %s: %r", self._url, error)
             await self._disconnect()
             await asyncio.sleep(paused(pause))
@@ -143,7 +157,8 @@ class Connection:
 
     async def _connect(self, token: str | None) -> None:
         self._lost.clear()
-        socket = self._socket = self._make(reconnection=False, logger=False)
+        # Ctrl+C is the application's own business; the library would take it over.
+        socket = self._socket = self._make(reconnection=False, logger=False, handle_sigint=False)
         refusals: list[ClientError] = []
         greeted = asyncio.Event()
 

@@ -1,68 +1,52 @@
-// A list that is always the server's answer: a notification says only that something has changed,
-// and the list is fetched again. One request at a time; what comes meanwhile asks for one more.
-const LIST = '/api/notes?sort=-id&page[size]=50'
-const HEADERS = { 'Content-Type': 'application/vnd.api+json', Accept: 'application/vnd.api+json' }
-const list = document.querySelector('#notes')
-const status = document.querySelector('#status')
-const problem = document.querySelector('#problem')
+// The list follows the server. A notification says only that a note has changed; the client
+// (tidings.min.js, which is @tidings/client) fetches it, and missed nothing when it was offline.
+const client = tidings.createClient();
+const notes = client.live('notes', { sort: ['-created_at'] });
 
-let isStale = false
-let isLoading = false
+const list = document.querySelector('#notes');
+const problem = document.querySelector('#problem');
 
-async function refresh() {
-  isStale = true
-  if (isLoading) return
-  isLoading = true
+function show() {
+  const { data, error } = notes.getSnapshot();
+  problem.textContent = error?.message ?? '';
+  list.replaceChildren(...data.map(itemOf));
+}
+
+function itemOf({ id, attributes }) {
+  const item = document.createElement('li');
+  item.className = attributes.done ? 'done' : '';
+  const box = document.createElement('input');
+  box.type = 'checkbox';
+  box.checked = attributes.done;
+  box.ariaLabel = `${attributes.text} is done`;
+  box.onchange = () => write(client.update('notes', id, { done: box.checked }));
+  const text = document.createElement('span');
+  text.textContent = attributes.text;
+  const button = document.createElement('button');
+  button.textContent = 'Delete';
+  button.onclick = () => write(client.remove('notes', id));
+  item.append(box, text, button);
+  return item;
+}
+
+// What was written is in the list when this is done; what was refused is said.
+async function write(writing) {
   try {
-    while (isStale) {
-      isStale = false
-      show((await ask('GET', LIST)).data)
-    }
+    await writing;
+    return true;
   } catch (error) {
-    problem.textContent = error.message
-    setTimeout(refresh, 2000)
-  } finally {
-    isLoading = false
+    problem.textContent = error.message;
+    return false;
   }
 }
 
-async function ask(method, url, body) {
-  const answer = await fetch(url, { method, headers: HEADERS, body: body && JSON.stringify(body) })
-  const document = answer.status === 204 ? null : await answer.json()
-  if (!answer.ok) throw new Error(document.errors.map((one) => one.detail).join('; '))
-  problem.textContent = ''
-  return document
-}
-
-function write(method, url, body) {
-  return ask(method, url, body).catch((error) => { problem.textContent = error.message })
-}
-
-function show(notes) {
-  list.replaceChildren(...notes.map(({ id, attributes }) => {
-    const item = document.createElement('li')
-    item.className = attributes.done ? 'done' : ''
-    const box = Object.assign(document.createElement('input'), { type: 'checkbox', checked: attributes.done })
-    box.onchange = () => write('PATCH', `/api/notes/${id}`, { data: { type: 'notes', id, attributes: { done: box.checked } } })
-    const text = Object.assign(document.createElement('span'), { textContent: attributes.text })
-    const remove = Object.assign(document.createElement('button'), { textContent: 'Delete' })
-    remove.onclick = () => write('DELETE', `/api/notes/${id}`)
-    item.append(box, text, remove)
-    return item
-  }))
-}
-
 document.querySelector('#new').onsubmit = async (event) => {
-  event.preventDefault()
-  const form = event.target
-  const attributes = { text: form.text.value }
-  if (await write('POST', '/api/notes', { data: { type: 'notes', attributes } })) form.reset()
-}
+  event.preventDefault();
+  const form = event.target;
+  if (await write(client.create('notes', { text: form.text.value }))) form.reset();
+};
 
-const socket = io()
-socket.on('connected', () => socket.emit('subscribe', { resource: 'notes' }, refresh))
-socket.on('subscription.update', refresh)
-socket.on('subscription.resync', refresh)
-socket.on('connect', () => { status.textContent = 'live' })
-socket.on('disconnect', () => { status.textContent = 'offline' })
-refresh()
+client.onStatus((status) => {
+  document.querySelector('#status').textContent = status;
+});
+notes.subscribe(show);

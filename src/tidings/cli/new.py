@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -73,8 +72,6 @@ def new(folder: Path, fastapi: bool, postgresql: bool) -> None:
             place = folder / path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(content, encoding="utf-8")
-        source = _HERE / "demo" / "static" / "socket.io.min.js"
-        shutil.copyfile(str(source), folder / "static" / "socket.io.min.js")
     except OSError as error:
         raise click.ClickException(f"cannot write {folder}: {error.strerror}") from error
     click.echo(f"{folder} is there. Now: cd {folder} && {_start()}")
@@ -99,8 +96,11 @@ def _files(name: str, *, fastapi: bool, postgresql: bool) -> Iterator[tuple[str,
     for path in ("app.py", "test_app.py", "README.md"):
         text = (_HERE / "starter" / f"{path}.txt").read_text(encoding="utf-8")
         yield path, Template(text).substitute(values)
-    for path in ("page.html", "notes.js"):
+    for path in ("page.html", "notes.js", "tidings.min.js"):
         yield f"static/{path}", (_HERE / "starter" / path).read_text(encoding="utf-8")
+    # The client holds socket.io-client, whose licence goes with it.
+    licence = _HERE / "demo" / "static" / "socket.io.LICENSE.txt"
+    yield "static/socket.io.LICENSE.txt", licence.read_text(encoding="utf-8")
     extras = ["testing"] + (["postgres"] if postgresql else [])
     needed = [f"tidings[{','.join(extras)}]", "pytest"] + (["fastapi"] if fastapi else [])
     yield "requirements.txt", "\n".join(needed) + "\n"

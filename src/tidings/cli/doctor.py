@@ -18,7 +18,7 @@ _COLOURS: Final = {"ok": "green", "warning": "yellow", "failed": "red"}
 _WIDTH: Final = 12
 
 
-@click.command()
+@click.command(short_help="Check what an Api needs, and what it lacks.")
 @click.argument("target", metavar="MODULE:API")
 @click.option("--url", help="Where it runs; without, it is started for the moment.")
 @click.option("--token", help="A token that a client would show.")

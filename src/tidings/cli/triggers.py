@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 _target = click.argument("target", metavar="MODULE:API")
 
 
-@click.group()
+@click.group(short_help="Triggers that tell of every writer of the tables.")
 def triggers() -> None:
     """Triggers that tell of everybody who writes an Api's tables."""
 

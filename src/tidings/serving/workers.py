@@ -1,4 +1,11 @@
-"""Workers: the processes of ``tidings serve --workers N``, which share one listening socket."""
+"""Workers: the processes of ``tidings run --workers N``, which share one listening socket.
+
+uvicorn has a supervisor, too. Ours stays because tests hold it to what that one does not do:
+workers end with a parent that was killed, and a hanging start does not keep the parent from ending;
+those that keep failing are started ever more seldom; a second Ctrl+C ends them at once; and the
+supervisor watches and hears signals while it replaces them. Nor would a blocked event loop be seen
+by uvicorn's health check, which a thread of the worker answers. Here the event loop answers.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +25,7 @@ from typing import Final
 
 import click
 
-from tidings.listening import Listener
+from tidings.serving.listening import Listener
 
 _TICK: Final = 0.2
 _FIRST_PAUSE: Final = 0.5
@@ -28,10 +35,16 @@ _STEADY_SECONDS: Final = 60.0
 _START_GRACE: Final = 5.0
 """So long a process that does not serve yet has to end, before it is killed."""
 _ENDED: Final = (signal.SIGTERM, signal.SIGINT)
+BEAT_SECONDS: Final = 0.5
+"""So often a worker says that its event loop turns."""
+_LONGEST_GAP: Final = 1.0
+"""So much at most counts between two looks: where we did not run, nor did the workers, perhaps."""
 
 
 class Worker:
-    """One process. By a socket it says when it serves; it ends when that socket is closed."""
+    """One process. By a socket it says when it serves, and then that it is alive; it ends when that
+    socket is closed.
+    """
 
     def __init__(self, command: Sequence[str], listener: socket.socket) -> None:
         self._line, its = socket.socketpair()
@@ -47,20 +60,32 @@ class Worker:
             self._line.close()
             raise
         self.is_serving = False
+        self.silent_seconds = 0.0
         self.started = time.monotonic()
         self.is_leaving = False
+        self.is_killed = False
 
-    def look(self) -> None:
-        """See whether it serves now."""
-        if not self.is_serving and select.select([self._line], [], [], 0)[0]:
-            with suppress(ConnectionError):
-                self.is_serving = self._line.recv(1) != b""
+    def look(self, gap: float) -> None:
+        """See whether it serves, and is alive; ``gap`` is how long nobody has looked."""
+        said = b""
+        with suppress(BlockingIOError, ConnectionError):
+            said = self._line.recv(65536, socket.MSG_DONTWAIT)
+        if said:
+            self.is_serving = True
+            self.silent_seconds = 0.0
+        elif self.is_serving:
+            self.silent_seconds += min(gap, _LONGEST_GAP)
 
     def leave(self, number: int = signal.SIGTERM) -> None:
         """Have it end; it takes as long as its clients need."""
         self.is_leaving = True
         if self.process.poll() is None:
             self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it at once. It counts as one that has failed, unless it was to leave."""
+        self.is_killed = True
+        self.process.kill()
 
     def close(self) -> None:
         """Let go of one that has ended."""
@@ -69,19 +94,24 @@ class Worker:
 
 class Workers:
     """Keeps ``count`` processes of a command running, until SIGTERM or SIGINT; SIGHUP replaces
-    them one by one, each when its successor serves. A second signal to end kills them.
+    them one by one, each when its successor serves. A second signal to end kills them, as does an
+    event loop that stands still for ``patience`` seconds (0: it may do so for ever).
     """
 
-    def __init__(self, command: Sequence[str], listener: socket.socket, count: int) -> None:
+    def __init__(
+        self, command: Sequence[str], listener: socket.socket, count: int, *, patience: float
+    ) -> None:
         self._command = [sys.executable, *command]
         self._listener = listener
         self._count = count
+        self._patience = patience
         self._workers: list[Worker] = []
         self._old: deque[Worker] = deque()
         self._ends = 0
         self._has_served = False
         self._not_before = 0.0
         self._pause = _FIRST_PAUSE
+        self._looked = time.monotonic()
 
     def run(self, announcement: str) -> int:
         """Run until told to end, or until a first process cannot be started; the exit status.
@@ -131,10 +161,22 @@ class Workers:
         self._not_before = time.monotonic() + self._pause
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
-    def _wait(self) -> None:
-        time.sleep(_TICK)
+    def _wait(self, seconds: float = _TICK) -> None:
+        time.sleep(seconds)
+        now = time.monotonic()
         for one in self._workers:
-            one.look()
+            one.look(now - self._looked)
+        self._looked = now
+        self._kill_hung()
+
+    def _kill_hung(self) -> None:
+        """Kill those whose event loop stands still: their clients would wait for them for ever."""
+        for one in self._workers:
+            is_hung = 0 < self._patience <= one.silent_seconds
+            if is_hung and one.process.poll() is None and not one.is_killed:
+                told = f"process {one.process.pid} has not answered for {self._patience:g} s"
+                _say(f"{told}: it is killed", err=True)
+                one.kill()
 
     def _collect(self) -> int | None:
         """Let go of those that have ended; the exit status of one that never served."""
@@ -171,11 +213,10 @@ class Workers:
         while running := [one for one in self._workers if one.process.poll() is None]:
             is_late = time.monotonic() - begin > _START_GRACE
             for one in running:
-                one.look()
                 # One that hangs while it starts has no clients that it would have to care for.
                 if self._ends > 1 or (is_late and not one.is_serving):
                     one.leave(signal.SIGKILL)
-            time.sleep(_TICK / 4)
+            self._wait(_TICK / 4)
         for one in self._workers:
             one.close()
 
