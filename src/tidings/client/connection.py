@@ -21,6 +21,7 @@ FIRST_PAUSE: Final = 0.2
 LONGEST_PAUSE: Final = 10.0
 _ANSWER_SECONDS: Final = 20.0
 _LAST_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 0.2
 _RESTORED_AT_ONCE: Final = 100
 
 
@@ -70,7 +71,9 @@ class Connection:
         self._path = path
         self._tokens = tokens
         self._make = _library()
-        self._say = on_status or (lambda _status, _reason: None)
+        self._on_status = on_status or (lambda _status, _reason: None)
+        self._stale: tuple[str | None] | None = None
+        """The token that the server has refused, or has ended the socket for."""
         self._subscriptions: dict[str, Subscription] = {}
         self._socket: Any = None
         self._live = asyncio.Event()
@@ -125,35 +128,44 @@ class Connection:
         while True:
             token = None
             try:
-                token = await self._tokens.current()
+                token = await self._fresh_token()
                 await self._connect(token)
                 pause, refused = FIRST_PAUSE, False
-                self._say("live", "")
+                self._tell("live", "")
                 await self._lost.wait()
-                self._say("offline", "the connection was lost")
+                self._tell("offline", "the connection was lost")
             except ClientError as error:
-                self._say("offline", str(error))
+                self._tell("offline", str(error))
                 if error.code in UNAUTHORIZED:
                     # That a new token is refused as well has another reason than its age, unless
                     # it has ended on its way.
-                    if refused or not await self._renewed(token):
+                    if refused or not self._tokens.can_renew:
                         self._refuse(error)
                         return
                     refused = error.code != "TOKEN_EXPIRED"
+                    self._stale = (token,)
             except Exception as error:  # noqa: BLE001  whatever it is, it is tried again
-                self._say(
-                    "offline", f"no connection to {self._url}: {str(error) or type(error).__name__}"
-                )
+                reason = str(error) or type(error).__name__
+                self._tell("offline", f"no connection to {self._url}: {reason}")
                 _log.debug("no connection to %s: %r", self._url, error)
             await self._disconnect()
             await asyncio.sleep(paused(pause))
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _renewed(self, token: str | None) -> bool:
+    async def _fresh_token(self) -> str | None:
+        """The token, renewed where the server has refused it: only now, since it would age in the
+        pause before.
+        """
+        if self._stale is not None:
+            await self._tokens.renew(*self._stale)
+            self._stale = None
+        return await self._tokens.current()
+
+    def _tell(self, status: Status, reason: str) -> None:
         try:
-            return await self._tokens.renew(token)
-        except Exception:  # noqa: BLE001  it is the application's, has been logged, and is asked again
-            return True
+            self._on_status(status, reason)
+        except Exception:  # noqa: BLE001  the application's code, which must not end the connection
+            _log.exception("on_status has failed")
 
     async def _connect(self, token: str | None) -> None:
         self._lost.clear()
@@ -176,6 +188,8 @@ class Connection:
             ("subscription.error", self._ended),
         ):
             socket.on(event, self._of(socket, handle))
+        for event in ("auth.expired", "auth.revoked"):
+            socket.on(event, lambda *_: self._has_ended(token))
         socket.on("auth.expiring", lambda *_: self._aside(self._show_another(socket, token)))
         async with asyncio.timeout(_ANSWER_SECONDS):
             await socket.connect(
@@ -185,10 +199,7 @@ class Connection:
                 transports=["websocket"],
                 wait=False,
             )
-        # python-socketio says nothing of a transport that ends before the server has accepted the
-        # socket, and lets whoever waits for an answer wait on.
-        ended = asyncio.ensure_future(socket.eio.wait())
-        ended.add_done_callback(lambda task: self._is_lost(socket, task))
+        self._aside(self._look_after(socket))
         setting_up = asyncio.create_task(self._set_up(socket, greeted))
         losing = asyncio.create_task(self._lost.wait())
         try:
@@ -202,6 +213,18 @@ class Connection:
             for task in (setting_up, losing):
                 task.cancel()
             await asyncio.gather(setting_up, losing, return_exceptions=True)
+
+    async def _look_after(self, socket: Any) -> None:
+        """Notice that the transport has ended.
+
+        python-socketio says nothing of one that ends before the server has accepted the socket,
+        lets whoever waits for an answer wait on, and may itself wait half a minute until it has
+        found out that nothing more can be written.
+        """
+        engine = socket.eio
+        while socket is self._socket and engine.state == "connected" and not engine.ws.closed:
+            await asyncio.sleep(_LOOK_SECONDS)
+        self._is_lost(socket)
 
     async def _set_up(self, socket: Any, greeted: asyncio.Event) -> None:
         async with asyncio.timeout(_ANSWER_SECONDS):
@@ -226,12 +249,14 @@ class Connection:
                 async with asyncio.timeout(_LAST_SECONDS):
                     await socket.disconnect()
 
-    def _is_lost(self, socket: Any, ended: asyncio.Future[Any] | None = None) -> None:
-        if ended is not None and not ended.cancelled():
-            ended.exception()  # which it ended with is all the same, and must not be missed
+    def _is_lost(self, socket: Any) -> None:
         if socket is self._socket:
             self._live.clear()
             self._lost.set()
+
+    def _has_ended(self, token: str | None) -> None:
+        if self._tokens.can_renew:
+            self._stale = (token,)
 
     def _refuse(self, error: ClientError) -> None:
         _log.error("the server does not let this client in: %s", error)
