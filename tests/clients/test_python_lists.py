@@ -12,12 +12,14 @@ from typing import Any
 import aiosqlite
 import jwt
 import pytest
+import socketio
 from starlette.responses import JSONResponse
 
 from tests.support.server import serve
 from tidings import Api, JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
 from tidings.client import Change, Client, ClientError, LiveList
 from tidings.client.changes import Changes, is_covered
+from tidings.client.connection import Connection
 
 pytestmark = pytest.mark.anyio
 SECRET = "a secret for tests, of 32 bytes or more"
@@ -266,6 +268,34 @@ async def test_a_function_that_fails_is_asked_again() -> None:
 
     async with connected(token=get_token) as (_, client), client.live("posts"):
         assert len(asked) == 3
+
+
+async def test_a_change_that_is_heard_before_the_answer_to_the_subscription(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    api = make_api()
+    call = socketio.AsyncClient.call
+
+    async def late(self: Any, event: str, *arguments: Any, **options: Any) -> Any:
+        answer = await call(self, event, *arguments, **options)
+        if event == "subscribe":
+            await api.resources.posts.post({"title": "b"})
+            await until(lambda: heard)
+        return answer
+
+    heard: list[str] = []
+    take = Connection._updated
+
+    def note(self: Connection, one: Any, payload: dict[str, Any]) -> None:
+        heard.append(payload["id"])
+        take(self, one, payload)
+
+    monkeypatch.setattr(socketio.AsyncClient, "call", late)
+    monkeypatch.setattr(Connection, "_updated", note)
+    async with connected(api) as (_, client):
+        await api.resources.posts.post({"title": "a"})
+        async with asyncio.timeout(PATIENCE), client.live("posts") as found:
+            assert titles(found) == ["a", "b"]
 
 
 @pytest.mark.parametrize("packet", ["40", "42"], ids=["accepted", "subscribed"])

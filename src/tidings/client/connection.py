@@ -32,12 +32,14 @@ def paused(pause: float) -> float:
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """What is watched. ``cursor`` is the place up to which it was told; None: it never stood."""
+    """What is watched. ``cursor`` is the place up to which it was told."""
 
     resource: str
     filters: Mapping[str, Any]
     id: str = field(default_factory=lambda: f"py-{uuid4().hex[:16]}")
     cursor: str | None = None
+    has_begun: bool = False
+    """Whether whoever watches was told to fetch what there is, so that changes are enough."""
     changes: Changes = field(default_factory=Changes)
     socket: Any = None
     """The socket on which it stands, or has been asked for."""
@@ -47,7 +49,7 @@ class Subscription:
         found: dict[str, Any] = {"resource": self.resource, "subscriptionId": self.id}
         if self.filters:
             found["filters"] = dict(self.filters)
-        if self.cursor is not None:
+        if self.has_begun:
             found["cursor"] = self.cursor
         return found
 
@@ -222,7 +224,9 @@ class Connection:
         found out that nothing more can be written.
         """
         engine = socket.eio
-        while socket is self._socket and engine.state == "connected" and not engine.ws.closed:
+        while (  # noqa: ASYNC110  there is no event for it
+            socket is self._socket and engine.state == "connected" and not engine.ws.closed
+        ):
             await asyncio.sleep(_LOOK_SECONDS)
         self._is_lost(socket)
 
@@ -232,7 +236,7 @@ class Connection:
         await self._subscribe_all(socket)
 
     async def _subscribe_all(self, socket: Any) -> None:
-        known = [one for one in self._subscriptions.values() if one.cursor is not None]
+        known = [one for one in self._subscriptions.values() if one.has_begun]
         for start in range(0, len(known), _RESTORED_AT_ONCE):
             await self._restore(socket, known[start : start + _RESTORED_AT_ONCE])
         # Those that are added while others are being subscribed are not forgotten.
@@ -288,7 +292,6 @@ class Connection:
 
     async def _subscribe(self, socket: Any, one: Subscription) -> None:
         one.socket = socket
-        is_new = one.cursor is None
         try:
             answer = await socket.call("subscribe", one.request(), timeout=_ANSWER_SECONDS)
         except Exception as error:  # noqa: BLE001  it is made with the next socket
@@ -297,8 +300,10 @@ class Connection:
             return
         if "error" in answer:
             self._failed(socket, one, answer["error"])
-        elif is_new and one.cursor is None:
-            cursor = one.cursor = answer["data"]["cursor"]
+        elif not one.has_begun:
+            one.has_begun = True
+            # What was sent right behind the answer may have been heard before it.
+            cursor = one.cursor = one.cursor or answer["data"]["cursor"]
             one.changes.put(Change("resync", "", one.resource, cursor, "subscribed"))
 
     def _failed(self, socket: Any, one: Subscription, payload: Mapping[str, Any]) -> None:
@@ -338,15 +343,21 @@ class Connection:
     def _updated(self, one: Subscription, payload: dict[str, Any]) -> None:
         meta = payload["meta"]
         one.cursor = meta["cursor"]
-        one.changes.put(Change(meta["change"], payload["id"], one.resource, meta["cursor"]))
+        change = Change(meta["change"], payload["id"], one.resource, meta["cursor"])
+        self._take(one, change)
 
     def _resynced(self, one: Subscription, payload: dict[str, Any]) -> None:
         cursor = one.cursor = payload["cursor"]
-        one.changes.put(Change("resync", "", one.resource, cursor, payload["reason"]))
+        self._take(one, Change("resync", "", one.resource, cursor, payload["reason"]))
+
+    def _take(self, one: Subscription, change: Change) -> None:
+        # What is heard before the answer to the subscription is fetched with all the rest.
+        if one.has_begun:
+            one.changes.put(change)
 
     def _moved(self, one: Subscription, payload: dict[str, Any]) -> None:
-        # The first one comes before the ack, which is what makes it stand.
-        if one.cursor is not None:
+        # The first one comes before the answer, which is what begins it.
+        if one.has_begun:
             one.cursor = payload["cursor"]
 
     def _ended(self, one: Subscription, payload: Mapping[str, Any]) -> None:
