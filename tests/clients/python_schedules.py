@@ -178,9 +178,9 @@ class World:
         async with self._turn:
             await self.api.permissions_changed(user_id="ann")
 
-    async def happen(self, kinds: Counter[str]) -> None:
+    async def happen(self, kinds: Counter[str], *, calm: bool) -> None:
         """Four writers write, and meanwhile one thing after the other goes wrong."""
-        disturbing = asyncio.create_task(self.disturb(kinds))
+        disturbing = asyncio.create_task(asyncio.sleep(0) if calm else self.disturb(kinds))
         await asyncio.gather(*(self.write(20) for _ in range(WRITERS)))
         disturbing.cancel()
         await asyncio.gather(disturbing, return_exceptions=True)
@@ -240,8 +240,8 @@ def shown(found: LiveList) -> list[tuple[str, Any]]:
     ]
 
 
-async def play(seed: int, kinds: Counter[str]) -> None:
-    """Play one schedule.
+async def play(seed: int, kinds: Counter[str], *, calm: bool = False) -> None:
+    """Play one schedule; with ``calm`` nothing goes wrong but that the line is slow.
 
     Raises:
         AssertionError: the list is not what the server answers; the message has the seed.
@@ -252,7 +252,7 @@ async def play(seed: int, kinds: Counter[str]) -> None:
         await world.write(random.randint(0, 25))
         url = f"http://127.0.0.1:{world.line.port}"
         async with Client(url, token=world.token) as client:
-            happening = asyncio.create_task(world.happen(kinds))
+            happening = asyncio.create_task(world.happen(kinds, calm=calm))
             await asyncio.sleep(random.random() * 0.1)
             async with asyncio.timeout(PATIENCE), client.live("posts", **shape) as found:
                 await happening
@@ -297,7 +297,9 @@ def described(
     )
 
 
-async def play_all(schedules: int, seed: int, beside: int) -> tuple[Counter[str], list[str]]:
+async def play_all(
+    schedules: int, seed: int, beside: int, *, calm: bool = False
+) -> tuple[Counter[str], list[str]]:
     """Play schedules with the seeds from `seed` on; what happened, and what went wrong.
 
     Each has a server of its own, so that `beside` of them take turns on one processor, and are
@@ -310,7 +312,7 @@ async def play_all(schedules: int, seed: int, beside: int) -> tuple[Counter[str]
     async def work() -> None:
         for number in seeds:
             try:
-                await play(number, kinds)
+                await play(number, kinds, calm=calm)
             except (AssertionError, TimeoutError, ClientError) as error:
                 failures.append(
                     f"seed {number}: {error!r}"

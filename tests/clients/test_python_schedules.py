@@ -23,13 +23,14 @@ async def test_after_any_schedule_the_list_is_the_servers_answer() -> None:
 
 
 async def test_the_schedules_find_a_client_that_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing leaves its lists but by a load: every schedule has records that do."""
+    """Nothing leaves its lists: every schedule has records that do."""
     look = LiveList._look
 
     async def careless(self: LiveList, changes: Sequence[Change]) -> None:
-        await look(self, [one for one in changes if one.kind != "leave"])
+        kept = [one for one in changes if one.kind != "leave" and one.reason in ("", "subscribed")]
+        await look(self, kept)
 
     monkeypatch.setattr(LiveList, "_look", careless)
-    monkeypatch.setattr("tests.clients.python_schedules.PATIENCE", 10.0)
-    _, failures = await play_all(6, seed=1, beside=6)
+    monkeypatch.setattr("tests.clients.python_schedules.PATIENCE", 12.0)
+    _, failures = await play_all(6, seed=1, beside=6, calm=True)
     assert any("too many: [(" in failure for failure in failures), failures
