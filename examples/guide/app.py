@@ -14,7 +14,7 @@ serves resources below ``/api`` and subscriptions at ``/socket.io``. From the en
 Anybody may read posts, users, comments and products; writing needs a token, and so does every
 socket. An order, an invoice or a message can be read and changed by those it names and by admins,
 a project by its workspace and by admins; ``admin-logs`` and ``secret-documents`` are the admins'.
-Collections are not limited to the caller's rows in this version: who may query one sees all of it.
+Collections are limited to the caller's rows by row policies.
 """
 
 from __future__ import annotations

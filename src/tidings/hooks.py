@@ -71,6 +71,8 @@ class HookRegistry:
 
         ``after_each`` is called when each of them is done: it sees what the next may undo.
         """
+        if getattr(context, "is_internal", False):
+            return  # of what holds the pairs of a relationship nobody has written a hook
         for handler in self._ordered.get(hook, ()):
             result = handler(context)
             if inspect.isawaitable(result):

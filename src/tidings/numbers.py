@@ -42,6 +42,10 @@ def parsed(text: str) -> Decimal:
     return _EXACT.create_decimal(text)
 
 
+_CERTAIN: Final = 15
+"""A number of so few digits is kept by a float, whatever they are (IEEE 754)."""
+
+
 class JsonNumber(float):
     """A number of a JSON text that is no integer, with all its digits: a float holds some 16."""
 
@@ -56,6 +60,8 @@ class JsonNumber(float):
     @property
     def is_exact(self) -> bool:
         """Whether the float, as it prints, is the number that the text spells."""
+        if len(self.text) <= _CERTAIN:
+            return True
         return parsed(self.text) == parsed(float.__repr__(self))
 
 

@@ -102,11 +102,10 @@ async def test_images_are_what_tidings_itself_reads(
     assert isinstance(found, Change)
     record = dict(await api.resources.tasks.get(str(uuid.UUID(int=3))))
     assert found.after is not None
-    assert {name: found.after[name] for name in found.after} == {
-        name: record[name] for name in found.after
-    }
-    assert {name: type(value) for name, value in found.after.items()} == {
-        name: type(record[name]) for name in found.after
+    image = {name: value for name, value in found.after.items() if "." not in name}
+    assert image == {name: record[name] for name in image}
+    assert {name: type(value) for name, value in image.items()} == {
+        name: type(record[name]) for name in image
     }
 
 
@@ -207,12 +206,15 @@ async def test_many_rows_are_one_resync(api: Api, engine: AsyncEngine) -> None:
     assert left == 0
 
 
-async def test_paths_to_related_records_are_told_to_refetch(api: Api, engine: AsyncEngine) -> None:
+async def test_paths_are_read_and_a_related_write_is_told_to_refetch(
+    api: Api, engine: AsyncEngine
+) -> None:
     async with AsyncSession(engine) as session, session.begin():
         session.add(Task(title="a", project=Project(title="p")))
     found = await told(api, 2)
     tasks = [one for one in found if isinstance(one, Change) and one.resource == "tasks"]
-    assert [one.unknown for one in tasks] == [frozenset({"project.title"})]
+    # The project was made in the same transaction: what its title was to others is not known.
+    assert [one.unknown - one.resynced for one in tasks] == [frozenset()]
     seen = len(found)
     async with engine.begin() as connection:
         await connection.execute(update(Project).values(title="q"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -313,3 +314,99 @@ async def test_it_can_be_switched_off_and_the_name_be_taken() -> None:
             answer = await client.write("POST", "/operations", {}, headers=headers)
             assert answer.status_code == (415 if atomic else 404)
             assert ("/api/operations" in api.openapi()["paths"]) == atomic
+
+
+# What an attack has found
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [[]] * 300_000,
+        list(range(400_000)),
+        {f"r{number}": {} for number in range(50_000)},
+    ],
+    ids=["lists", "numbers", "names"],
+)
+async def test_a_large_one_that_is_refused_holds_nobody_up(library: Api, data: Any) -> None:
+    """Counted in steps, since a test must not depend on how fast the machine is."""
+    steps = 0
+
+    def count(*_: Any) -> None:
+        nonlocal steps
+        steps += 1
+
+    from tidings.jsonapi import atomic
+
+    linkage = {"op": "update", "ref": ref("posts", 1, relationship="tags"), "data": data}
+    whole = {"op": "add", "data": {"type": "posts", "relationships": data}}
+    original = atomic.escape_pointer
+    atomic.escape_pointer = lambda name: (count(), original(name))[1]  # type: ignore[assignment]
+    try:
+        for entry in (linkage, whole):
+            with contextlib.suppress(atomic._Failed):
+                atomic._read(entry, 0, "/api", {})
+    finally:
+        atomic.escape_pointer = original
+    assert steps < 10
+
+
+async def test_nested_lists(http: Client) -> None:
+    nested: Any = []
+    for _ in range(900):
+        nested = [nested]
+    answer = await send(
+        http, {"op": "update", "ref": ref("posts", 1, relationship="tags"), "data": nested}
+    )
+    assert answer.status_code == 400
+
+
+async def test_results_are_bounded_as_answers_are(library: Api, http: Client) -> None:
+    await library.resources.posts.patch("1", {"title": "x" * 900_000})
+    same = {"op": "update", "data": {"type": "posts", "id": "1", "attributes": {}}}
+    (found,) = errors(await send(http, *[same] * 12), 400)
+    assert found["code"] == "ANSWER_TOO_LARGE"
+    assert (await send(http, *[same] * 5)).status_code == 200
+
+
+async def test_what_they_write_is_bounded_in_all(library: Api, http: Client) -> None:
+    for number in range(400):
+        await library.resources.tags.post({"name": str(number)})
+    everything = [ref("tags", key) for key in range(1, 401)]
+    linking = [
+        {"op": "add", "ref": ref("posts", 1, relationship="tags"), "data": everything},
+        {"op": "update", "ref": ref("posts", 1, relationship="tags"), "data": []},
+        {"op": "add", "ref": ref("posts", 1, relationship="tags"), "data": everything},
+    ]
+    (found,) = errors(await send(http, *linking), 400)
+    assert found["code"] == "TOO_MANY_MEMBERS"
+    assert found["source"]["pointer"] == "/atomic:operations/2"
+    assert (await send(http, *linking[:2])).status_code == 204
+
+
+async def test_who_may_not_write_is_refused_what_is_not_there_before_anything_is_locked(
+    http: Client,
+) -> None:
+    reader = bearer("ben")["authorization"]
+    for operation in (
+        {"op": "remove", "ref": ref("posts", 99)},
+        {"op": "update", "data": {"type": "posts", "id": "99", "attributes": {}}},
+    ):
+        asked.clear()
+        answer = await send(http, operation, authorization=reader)
+        assert answer.status_code == 403
+        assert not any(in_transaction for _, in_transaction in asked)
+
+
+async def test_a_lid_is_given_once(http: Client) -> None:
+    twice = [add("tags", {"name": "a"}, lid="x"), add("tags", {"name": "b"}, lid="x")]
+    (found,) = errors(await send(http, *twice), 400)
+    assert found["source"]["pointer"] == "/atomic:operations/1/data/lid"
+
+
+@pytest.mark.parametrize("header", ["if-match", "if-none-match"])
+async def test_conditions_cannot_be_required(http: Client, header: str) -> None:
+    answer = await send(http, add("tags", {"name": "a"}), **{header: "*"})
+    (found,) = errors(answer, 412)
+    assert found["code"] == "PRECONDITION_FAILED"
+    assert await http.ids("/tags") == []

@@ -220,3 +220,14 @@ async def test_what_a_model_s_database_deletes_is_told(
             told = [(one["id"], one["action"]) for one in wires["tasks"].events()]
             assert told == [("1", "delete"), ("2", "delete"), ("3", "delete"), ("4", "patch")]
     await engine.dispose()
+
+
+async def test_replies_to_replies_however_deep(library: Api, http: Client) -> None:
+    parent: int | None = None
+    for number in range(990):
+        made = await library.resources.comments.post({"post_id": 3, "parent_id": parent})
+        parent = int(made["id"])
+        if number == 0:
+            first = made["id"]
+    assert (await http.delete(f"/comments/{first}")).status_code == 204
+    assert len(await library.resources.comments.query({"post.title": "of Grace"})) == 1

@@ -384,3 +384,182 @@ async def test_friends_of_one_kind() -> None:
         await api.resources.users.patch("1", {"friends": ["2"]})
         assert await client.ids("/users/1/friends") == ["2"]
         assert await client.ids("/users/2/friends") == []
+
+
+# What an attack has found
+
+
+@pytest.fixture
+async def tenants(database_url: str) -> AsyncIterator[Client]:
+    """Tags are everybody's, posts are their owner's; nobody but ann may query ``notes``."""
+    api = make(database_url)
+    api.add_resource(
+        "posts",
+        {"title": "string", "owner": "string"},
+        relationships={
+            "tags": {"type": "manyToMany", "target": "tags"},
+            "notes": {"type": "hasMany", "target": "notes", "foreign_key": "post_id"},
+        },
+        row_policy=of_user,
+    )
+    api.add_resource(
+        "tags",
+        {"name": "string"},
+        relationships={"posts": {"type": "manyToMany", "target": "posts"}},
+    )
+    api.add_resource(
+        "notes",
+        {"text": "string", "post_id": {"belongs_to": "posts"}},
+        check_permissions=lambda context: context.auth.user_id == "ann",
+    )
+    async with api:
+        for owner in ("ann", "ben"):
+            await api.resources.posts.post({"title": owner, "owner": owner})
+        await api.resources.posts.post({"title": "of ann, too", "owner": "ann"})
+        await api.resources.tags.post({"name": "red"})
+        await api.resources.posts.patch("1", {"tags": ["1"]})
+        await api.resources.notes.post({"text": "x", "post_id": 2})
+        async with serving_quietly(api) as client:
+            yield client
+
+
+async def test_what_is_not_seen_is_not_let_go(tenants: Client) -> None:
+    url = "/tags/1/relationships/posts"
+    everything = many("posts", 1, 2, 3, 99)
+    gone = await tenants.write("DELETE", url, everything, headers=bearer("ben"))
+    assert gone.status_code == 204
+    assert await tenants.ids("/posts/1/tags", headers=bearer("ann")) == ["1"]
+
+
+async def test_members_that_are_not_seen_are_not_there(tenants: Client) -> None:
+    """Whether another's post has the tag is not told by an answer."""
+    url = "/tags/1/relationships/posts"
+    for key in (1, 3, 99):
+        for method in ("POST", "PATCH"):
+            answer = await tenants.write(method, url, many("posts", key), headers=bearer("ben"))
+            error(answer, 404, "RELATED_NOT_FOUND", pointer="/data")
+
+
+async def test_who_may_not_query_learns_of_no_member(tenants: Client) -> None:
+    url = "/posts/2/relationships/notes"
+    for key in (1, 2, 99):
+        for method in ("POST", "PATCH", "DELETE"):
+            answer = await tenants.write(method, url, many("notes", key), headers=bearer("ben"))
+            error(answer, 403, "PERMISSION_DENIED")
+
+
+async def test_the_same_pair_taken_up_at_once_is_one(http: Client) -> None:
+    for _ in range(5):
+        answers = await asyncio.gather(*(link(http, "POST", 1, 2) for _ in range(6)))
+        assert {one.status_code for one in answers} == {204}
+        assert await tags(http) == ["1", "2"]
+        await link(http, "PATCH")
+
+
+def test_one_table_of_pairs_is_not_shared_by_two_relationships() -> None:
+    api = make("sqlite+aiosqlite://")
+    entry = {"type": "manyToMany", "target": "users"}
+    api.add_resource(
+        "users", {"name": "string"}, relationships={"friends": entry, "blocked": entry}
+    )
+    with pytest.raises(ConfigurationError, match=r"'friends' and 'blocked'.*both lead to 'users'"):
+        _ = api.openapi()
+
+
+async def test_what_has_moved_meanwhile_is_not_let_go(database_url: str) -> None:
+    api = make(database_url)
+    gate, waiting = asyncio.Event(), asyncio.Event()
+    gate.set()
+
+    async def slow(context: OperationContext) -> bool:
+        if context.method == "patch" and not gate.is_set():
+            waiting.set()
+            await gate.wait()
+        return True
+
+    api.add_resource(
+        "posts",
+        {"title": "string"},
+        relationships={"notes": {"type": "hasMany", "target": "notes", "foreign_key": "post_id"}},
+    )
+    api.add_resource("notes", {"post_id": {"belongs_to": "posts"}}, check_permissions=slow)
+    async with api, serving_quietly(api) as client:
+        for _ in range(2):
+            await api.resources.posts.post({})
+        await api.resources.notes.post({"post_id": 1})
+        gate.clear()
+        letting_go = asyncio.create_task(
+            client.write("DELETE", "/posts/1/relationships/notes", many("notes", 1))
+        )
+        await waiting.wait()
+        await api.resources.notes.patch("1", {"post_id": 2})
+        gate.set()
+        assert (await letting_go).status_code == 204
+        assert (await api.resources.notes.get("1"))["post_id"] == 2
+
+
+async def test_the_former_owner_is_told(database_url: str) -> None:
+    api = make(database_url)
+    api.add_resource(
+        "posts",
+        {"title": "string"},
+        relationships={"notes": {"type": "hasMany", "target": "notes", "foreign_key": "post_id"}},
+    )
+    api.add_resource("notes", {"post_id": {"belongs_to": "posts"}})
+    async with api, serving_quietly(api) as client:
+        for _ in range(2):
+            await api.resources.posts.post({})
+        await api.resources.notes.post({"post_id": 1})
+        who, wire = subscriber()
+        await api.socket_server._service.subscribe(who, {"resource": "posts"})
+        await client.write("POST", "/posts/2/relationships/notes", many("notes", 1))
+        await delivered(api)
+        assert sorted((one["id"], one["action"]) for one in wire.events()) == [
+            ("1", "patch"),
+            ("2", "patch"),
+        ]
+
+
+async def test_hooks_do_not_run_for_pairs_that_nobody_declared(database_url: str) -> None:
+    api = make(database_url)
+    seen: list[str] = []
+    api.add_resource(
+        "posts",
+        {"title": "string"},
+        relationships={"tags": {"type": "manyToMany", "target": "tags"}},
+    )
+    api.add_resource("tags", {"name": "string"})
+
+    @api.hook("before_write")
+    def stamp(context: OperationContext) -> None:
+        seen.append(context.resource)
+
+    @api.hook("after_write")
+    def note(context: OperationContext) -> None:
+        seen.append(context.resource)
+
+    async with api:
+        await api.resources.tags.post({"name": "a"})
+        seen.clear()
+        await api.resources.posts.post({"title": "x", "tags": ["1"]})
+        await api.resources.posts.patch("1", {"tags": []})
+        assert set(seen) == {"posts"}
+
+
+async def test_a_record_among_its_own_members(database_url: str) -> None:
+    api = make(database_url)
+    api.add_resource(
+        "nodes",
+        {"name": "string", "parent_id": {"belongs_to": "nodes"}},
+        relationships={
+            "children": {"type": "hasMany", "target": "nodes", "foreign_key": "parent_id"}
+        },
+    )
+    async with api, serving_quietly(api) as client:
+        await api.resources.nodes.post({"name": "x"})
+        body = document("nodes", {}, 1)
+        body["data"]["relationships"] = {"children": many("nodes", 1)}
+        answer = await client.write("PATCH", "/nodes/1", body)
+        data = answer.json()["data"]
+        assert data["relationships"]["parent"]["data"] == {"type": "nodes", "id": "1"}
+        assert answer.headers["etag"] == (await client.get("/nodes/1")).headers["etag"]

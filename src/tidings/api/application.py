@@ -286,7 +286,18 @@ class Api:
         before: str | tuple[str, ...] = (),
         after: str | tuple[str, ...] = (),
     ) -> Callable[[_HandlerT], _HandlerT]:
-        """Decorate a handler; its name is the function's, unless given."""
+        """Decorate a handler; its name is the function's, unless given.
+
+            @api.hook("before_write")
+            async def stamp(context): ...
+
+        Raises:
+            ConfigurationError: the hook's name is left out.
+        """
+        if not isinstance(hook, str):
+            raise ConfigurationError(
+                'name the hook: @api.hook("before_write"), not @api.hook alone'
+            )
 
         def decorate(handler: _HandlerT) -> _HandlerT:
             label = name or str(getattr(handler, "__name__", "handler"))
@@ -953,7 +964,8 @@ class Api:
 
     def _check_owner(self, resource: ResourceType, auth: Mapping[str, Any]) -> None:
         used = any("is_owner" in rules for rules in auth.values())
-        if used and resource.owner_field not in resource.fields:
+        named = resource.owner_field not in (None, "user_id")
+        if (used or named) and resource.owner_field not in resource.fields:
             raise ConfigurationError(
                 f"resource {resource.name!r} uses the rule 'is_owner': name the field that holds "
                 f"the owner's user id with owner_field=; {resource.owner_field!r} is no field"

@@ -14,7 +14,7 @@ from tidings.feed import Notice
 from tidings.resources import Operations
 from tidings.resources.capturing import Capturing
 from tidings.schema import ResourceRegistry
-from tidings.storage import Database
+from tidings.storage import Connection, Database
 from tidings.storage.capture import (
     CapturedRow,
     CaptureOutbox,
@@ -122,15 +122,20 @@ class Capture:
         if not may_install:
             raise ConfigurationError(
                 f"the triggers of {names} are missing, or of an older declaration: install them "
-                "with 'tidings triggers install', or api.install_triggers(), as a migration does"
+                "with 'tidings triggers install', or api.triggers.install(), as a migration does"
             )
         await self.install(wrong)
         _log.info("triggers installed on %s", names)
         assert self._capturing is not None
         return [name for watched in wrong for name in self._capturing.resources_of(watched)]
 
-    def _convert(
-        self, rows: Sequence[CapturedRow], own: Sequence[Notice], is_one: bool
+    async def _convert(
+        self,
+        connection: Connection,
+        rows: Sequence[CapturedRow],
+        own: Sequence[Notice],
+        is_one: bool,
     ) -> list[Notice]:
         assert self._capturing is not None
-        return self._capturing.notices(rows, own, is_one)
+        notices = self._capturing.notices(rows, own, is_one)
+        return await self._capturing.completed(connection, notices)

@@ -49,6 +49,11 @@ def element_parameter(value: Any, dialect: str) -> Any:
     return str(value)
 
 
+def elements_parameter(values: Sequence[Any]) -> str:
+    """Several values as one parameter, as SQLite's function takes them."""
+    return json.dumps(list(values), ensure_ascii=False)
+
+
 def has_element_sql(
     column: ColumnElement[Any],
     wanted: Sequence[tuple[ElementKind, ColumnElement[Any]]],

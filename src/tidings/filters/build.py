@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -39,7 +39,7 @@ from tidings.identity import Identity
 from tidings.numbers import decode_json
 from tidings.schema import FilterLimits, ResourceType, SearchField, ValueProblem, cast, describe
 from tidings.schema.search import CLIENT_OPERATORS
-from tidings.schema.types import TypeName
+from tidings.schema.types import TypeName, check_spelling
 
 _NULL: Final = {"null": "true"}
 _BY_ID: Final = SearchField("id", "id", "in", ("id",))
@@ -113,8 +113,9 @@ def _build(
     resource: ResourceType, entry: SearchField, value: Any, identity: Identity, *, text: bool
 ) -> tuple[Any, Expression]:
     if callable(entry.operator):
-        value = cast(entry.type, _parsed(entry.type, value) if text else value)
+        value = _parsed(entry.type, value) if text else value
         _check_size(resource.filter_limits, value)
+        value = cast(entry.type, value)
         return value, _custom(resource, entry, value, identity)
     if isinstance(value, dict) and entry.operators and not (text and value == _NULL):
         return _chosen(resource, entry, value, identity, text=text)
@@ -221,6 +222,8 @@ def _in(resource: ResourceType, entry: SearchField, value: Any) -> tuple[Any, Ex
     items: list[Any] = []
     for column in entry.columns:
         items = [_item(resource, entry, column, index, item) for index, item in enumerate(values)]
+        if entry is _BY_ID:
+            _check_spellings(values, items)
         each = [compare(resource, column, "=", item) for item in items]
         if entry.match_all:
             terms.append(all_of(each))
@@ -229,6 +232,15 @@ def _in(resource: ResourceType, entry: SearchField, value: Any) -> tuple[Any, Ex
         else:
             terms.append(any_of(each))
     return items, any_of(terms)
+
+
+def _check_spellings(values: Sequence[Any], items: Sequence[Any]) -> None:
+    """One record has one id, as its documents spell it."""
+    for index, (value, item) in enumerate(zip(values, items, strict=True)):
+        try:
+            check_spelling(value, item)
+        except ValueProblem as problem:
+            raise ValueProblem(f"value {index}: {problem.message}", (index,)) from None
 
 
 def _item(resource: ResourceType, entry: SearchField, column: str, index: int, item: Any) -> Any:

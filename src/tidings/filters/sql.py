@@ -41,6 +41,7 @@ from tidings.filters.arrays import (
     ElementKind,
     element_kind,
     element_parameter,
+    elements_parameter,
     has_element_sql,
     has_text_sql,
 )
@@ -268,6 +269,9 @@ def _atom_values(atom: Atom, dialect: str) -> Iterator[Any]:
             return
         case "like":
             yield _contains(atom.value, dialect)
+        case "in" if of_array and dialect == "sqlite":
+            if atom.value:  # all of them for one look at the array
+                yield elements_parameter(atom.value)
         case "in":
             for value in _padded(atom.value):
                 yield element_parameter(value, dialect) if of_array else value
@@ -419,9 +423,12 @@ class _Builder:
             part = self._parameter(String())
             found = has_text_sql(column, part, self._dialect, self._matches_regex)
         else:
-            wanted = [(kind, self._parameter(String())) for kind in _element_kinds(atom)]
-            if not wanted:
+            kinds = _element_kinds(atom)
+            if not kinds:
                 return _NEVER
+            if self._dialect == "sqlite":
+                kinds = kinds[:1]
+            wanted = [(kind, self._parameter(String())) for kind in kinds]
             found = has_element_sql(column, wanted, self._dialect, self._exact)
         return func.coalesce(found, _NEVER) if self._negated else found
 

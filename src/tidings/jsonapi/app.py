@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tidings.errors import (
     AuthenticationError,
+    InvalidRequest,
     MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
@@ -24,7 +25,8 @@ from tidings.feed import Cursor
 from tidings.identity import Identity
 from tidings.jsonapi.answers import LARGE, READING_SECONDS, Room, answer, answered
 from tidings.jsonapi.atomic import AtomicFace
-from tidings.jsonapi.conditions import CURSOR_HEADER, unless_known
+from tidings.jsonapi.bodies import Body, decoded
+from tidings.jsonapi.conditions import CURSOR_HEADER, requirement, unless_known
 from tidings.jsonapi.documents import DocumentWriter
 from tidings.jsonapi.endpoints import Endpoint
 from tidings.jsonapi.errors import error_document, internal_error_document
@@ -40,6 +42,7 @@ Authenticate = Callable[[str | None], Awaitable[Identity]]
 """The value of the Authorization header (None where there is none), to an identity."""
 
 _log = logging.getLogger("tidings.jsonapi")
+_LONG_BODY: Final = 32_768
 OPERATIONS: Final = "operations"
 """Where many operations are sent at once, unless a resource has this name."""
 
@@ -125,10 +128,10 @@ class JsonApiApp:
         terms = self._terms_of(identity)
         listing = method in ("GET", "HEAD") and (record_id is None or relationship_name is not None)
         parameters = parse_parameters(scope.get("query_string", b""), collection=listing)
-        body = b""
+        body: Body = b""
         if method in ("POST", "PUT", "PATCH") or (method == "DELETE" and relationship_name):
             check_content_type(headers.get("content-type"))
-            body = await self._body(receive, headers)
+            body = await _document_of(await self._body(receive, headers))
         request = Request(
             method,
             base,
@@ -178,7 +181,8 @@ class JsonApiApp:
         identity = await self._authenticate(headers.get("authorization"))
         refuse_all(parse_parameters(scope.get("query_string", b""), collection=False))
         check_content_type(headers.get("content-type"), atomic=True)
-        body = await self._body(receive, headers)
+        requirement(headers, "POST", lambda _view, _row: "")
+        body = await _document_of(await self._body(receive, headers))
         cursor = str(self._position())
         terms = self._terms_of(identity)
         response, cursor = await self._atomic.respond(body, base, identity, terms, cursor)
@@ -276,6 +280,17 @@ class JsonApiApp:
         )
         request.written_at(cursor)
         return Response(status_code=204)
+
+
+async def _document_of(body: bytes) -> Body:
+    """A long body as what it holds, read beside the event loop; any other as it came."""
+    if len(body) < _LONG_BODY:
+        return body
+    try:
+        found = await asyncio.to_thread(decoded, body)
+    except InvalidRequest:
+        return body  # which is said when permission was asked
+    return found if isinstance(found, dict) else body
 
 
 def error_response(

@@ -15,9 +15,10 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from tidings.errors import InvalidRequest, NotFound, RequestError, Source
+from tidings.feed import weigh
 from tidings.identity import Identity
 from tidings.jsonapi.answers import answer
-from tidings.jsonapi.bodies import decoded, escape_pointer
+from tidings.jsonapi.bodies import MAX_MEMBERS, Body, decoded, escape_pointer
 from tidings.jsonapi.errors import error_document
 from tidings.jsonapi.negotiation import ATOMIC, ATOMIC_TYPE
 from tidings.jsonapi.parameters import Parameters
@@ -25,11 +26,13 @@ from tidings.jsonapi.places import LINKAGE_METHODS, RELATED_METHODS, place_in, s
 from tidings.jsonapi.relationships import linkage_draft
 from tidings.jsonapi.request import Request, Terms
 from tidings.resources import Draft, Method, Operations, View
+from tidings.resources.budget import MAX_BYTES, WriteBudget
 from tidings.schema import describe
 from tidings.storage import UnitOfWork
 
 MAX_OPERATIONS: Final = 100
 _METHODS: Final = {"add": "POST", "update": "PATCH", "remove": "DELETE"}
+_MOST_LINKS: Final = 500
 _WRITES: Final[Mapping[str, Method]] = {"add": "post", "update": "patch", "remove": "delete"}
 _MEMBERS: Final = frozenset({"op", "ref", "href", "data", "meta"})
 
@@ -66,7 +69,7 @@ class AtomicFace:
         self._operations = operations
 
     async def respond(
-        self, body: bytes, base: str, identity: Identity, terms: Terms, cursor: str
+        self, body: Body, base: str, identity: Identity, terms: Terms, cursor: str
     ) -> tuple[Response, str]:
         """Do the operations of a document; gives the answer, and the place in the feed."""
         found = _entries(body)
@@ -74,10 +77,12 @@ class AtomicFace:
         try:
             await self._permit_first(found, base, identity, terms)
             async with self._operations.scopes.transaction() as uow:
+                uow.budget = WriteBudget()
+                room = [MAX_BYTES]
                 lids: dict[tuple[str, str], str] = {}
                 for number, entry in enumerate(found):
-                    request = _Run(self._operations, uow, base, identity, terms, cursor, lids)
-                    results.append(await request.run(entry, number))
+                    run = _Run(self._operations, uow, base, identity, terms, cursor, lids, room)
+                    results.append(await run.run(entry, number))
         except _Failed as failed:
             document = error_document(
                 failed.error, failed.operation.pointers, prefix=failed.operation.pointer
@@ -102,9 +107,10 @@ class AtomicFace:
         """Ask for permission while nothing is locked, as far as that can be known beforehand: who
         may not write keeps nobody waiting. Each operation asks again.
         """
+        made: set[tuple[str, str]] = set()
         for number, entry in enumerate(entries):
-            run = _Run(self._operations, None, base, identity, terms, "", {})
-            await run.permit(entry, number)
+            run = _Run(self._operations, None, base, identity, terms, "", {}, [])
+            await run.permit(entry, number, made)
 
 
 @dataclass(slots=True)
@@ -118,8 +124,10 @@ class _Run:
     terms: Terms
     cursor: str
     lids: dict[tuple[str, str], str]
+    room: list[int]
+    """How many bytes of records the answer may still have."""
 
-    async def permit(self, entry: Any, number: int) -> None:
+    async def permit(self, entry: Any, number: int, made: set[tuple[str, str]]) -> None:
         """Refuse what is refused whatever the operations before it do.
 
         Raises:
@@ -127,7 +135,9 @@ class _Run:
         """
         operation = _read(entry, number, self.base, None)
         is_new = operation.op == "add" and operation.relationship is None
-        if operation.id is None and not is_new:
+        if is_new and isinstance(operation.data.get("id"), str):
+            made.add((operation.type, operation.data["id"]))
+        elif not is_new and (operation.id is None or (operation.type, operation.id) in made):
             return  # it names what an earlier one makes
         try:
             request = self._request(operation)
@@ -194,17 +204,25 @@ class _Run:
         if operation.op == "add":
             found = await self.operations.post(name, request.draft, auth=who, transaction=self.uow)
             if operation.lid is not None:
+                if (name, operation.lid) in self.lids:
+                    raise _invalid("an earlier operation has this lid already", "/data/lid")
                 self.lids[name, operation.lid] = str(found.row["id"])
         else:
             found = await self.operations.patch(
                 name, operation.id, request.draft, auth=who, transaction=self.uow
             )
+        self.room[0] -= sum(map(weigh, found.row.values()))
+        if self.room[0] < 0:
+            raise InvalidRequest(
+                f"the results are longer than {MAX_BYTES:,} bytes in all: send fewer operations",
+                code="ANSWER_TOO_LARGE",
+            )
         document = self.terms.documents.item(request.resource, found, request.shown)
         return {"data": document["data"]}
 
 
-def _entries(body: bytes) -> list[Any]:
-    document = decoded(body)
+def _entries(body: Body) -> list[Any]:
+    document = decoded(body) if isinstance(body, bytes) else body
     entries = document.get("atomic:operations") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not entries:
         raise _invalid("expected an array with at least one operation", "/atomic:operations")
@@ -279,7 +297,7 @@ def _take_object(
     operation.type = operation.type or data["type"]
     links = data.get("relationships")
     found = dict(data)
-    if isinstance(links, dict):
+    if isinstance(links, dict) and lids is not None and len(links) <= _MOST_LINKS:
         found["relationships"] = {
             name: _linked(link, f"/data/relationships/{escape_pointer(str(name))}", lids)
             for name, link in links.items()
@@ -327,9 +345,20 @@ def _take_href(operation: _Operation, href: Any, base: str) -> None:
 
 def _identified(value: Any, pointer: str, lids: Mapping[tuple[str, str], str] | None) -> Any:
     """Resource identifiers with the ids of records that earlier operations have made."""
+    if lids is None:
+        return value
     if isinstance(value, list):
-        return [_identified(one, f"{pointer}/{number}", lids) for number, one in enumerate(value)]
-    if not isinstance(value, dict) or "lid" not in value or lids is None:
+        if len(value) > MAX_MEMBERS:
+            return value  # which is said when it is read
+        return [
+            _one(one, f"{pointer}/{number}", lids) if isinstance(one, dict) else one
+            for number, one in enumerate(value)
+        ]
+    return _one(value, pointer, lids)
+
+
+def _one(value: Any, pointer: str, lids: Mapping[tuple[str, str], str]) -> Any:
+    if not isinstance(value, dict) or "lid" not in value:
         return value
     kind, lid = value.get("type"), value["lid"]
     if "id" in value or not isinstance(lid, str):

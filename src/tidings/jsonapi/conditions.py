@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -68,7 +69,7 @@ def requirement(headers: Headers, method: str, state: State) -> Require | None:
                 "The record has changed since you read it: fetch it again",
                 source=Source(header="If-Match"),
             )
-        if none_match is not None and _is_met(none_match, now):
+        if none_match is not None and _is_met(none_match, now, weakly=True):
             raise PreconditionFailed(
                 "There is such a record already", source=Source(header="If-None-Match")
             )
@@ -83,7 +84,7 @@ def unless_known(response: Response, headers: Headers) -> Response:
     if known is None or tag is None or response.status_code != 200:
         return response
     # RFC 9110, 13.1.2: weakly compared, so that a proxy that weakens tags does no harm.
-    if "*" not in known and not {tag.strip('"'), f"W/{tag.strip(chr(34))}"} & known:
+    if not known.matches(tag.strip('"'), weakly=True):
         return response
     unchanged = Response(status_code=304)
     for name in ("etag", "vary"):
@@ -91,21 +92,32 @@ def unless_known(response: Response, headers: Headers) -> Response:
     return unchanged
 
 
-def _is_met(tags: frozenset[str], state: str | None) -> bool:
-    if state is None:
+@dataclass(frozen=True, slots=True)
+class _Tags:
+    """The tags that a header lists, or any; whether each is weak."""
+
+    is_any: bool = False
+    listed: tuple[tuple[bool, str], ...] = ()
+
+    def matches(self, tag: str, *, weakly: bool) -> bool:
+        return self.is_any or any(one == tag and (weakly or not weak) for weak, one in self.listed)
+
+
+def _is_met(tags: _Tags, state: str | None, *, weakly: bool = False) -> bool:
+    if not state:  # there is none, or it cannot be told
         return False
-    return "*" in tags or any(tag.partition(".")[0] == state for tag in tags)
+    parts = tuple((weak, tag.partition(".")[0]) for weak, tag in tags.listed)
+    return _Tags(tags.is_any, parts).matches(state, weakly=weakly)
 
 
-def _read(headers: Headers, name: str) -> frozenset[str] | None:
-    """The tags that a header lists, weak ones with ``W/`` before them; ``*`` for any."""
+def _read(headers: Headers, name: str) -> _Tags | None:
     given = headers.getlist(name)
     if not given:
         return None
     text = ", ".join(given).strip()
     if text == "*":
-        return frozenset({"*"})
-    tags: set[str] = set()
+        return _Tags(is_any=True)
+    tags: list[tuple[bool, str]] = []
     at = count = 0
     while at < len(text):
         found = _TAGS.match(text, at)
@@ -117,6 +129,6 @@ def _read(headers: Headers, name: str) -> frozenset[str] | None:
                 source=Source(header=name.title()),
             )
         if found[2] is not None:
-            tags.add((found[1] or "") + found[2])
+            tags.append((found[1] is not None, found[2]))
         at = found.end()
-    return frozenset(tags)
+    return _Tags(listed=tuple(tags))

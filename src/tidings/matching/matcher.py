@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Generator
-from typing import cast
+from collections.abc import Generator, Mapping
+from typing import Any, cast
 
 from tidings.feed import Change
 from tidings.filters import Atom, Expression, canonical
@@ -72,6 +72,8 @@ class Matcher:
         come meanwhile are not found, those that go may be.
         """
         before, after = change.before, change.after
+        if change.unknown:  # who looks at these is told otherwise, and the others as ever
+            before, after = _filled(before, change), _filled(after, change)
         found = Found()
         index = self._indexes.get(change.resource)
         if index is not None:
@@ -100,6 +102,12 @@ class Matcher:
             self._indexes[node.resource].add(entry, access)
             entries.append(entry)
         node.entries = tuple(entries)
+
+
+def _filled(image: Mapping[str, Any] | None, change: Change) -> Mapping[str, Any] | None:
+    if image is None:
+        return None
+    return {**dict.fromkeys(change.unknown), **image}
 
 
 def _entry(

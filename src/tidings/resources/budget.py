@@ -19,6 +19,7 @@ MAX_BYTES: Final = 8_000_000
 """What the records of one answer may weigh, those brought in included."""
 MAX_READ: Final = 5_000
 """How many related records are read for one answer, each as often as paths lead to it."""
+MAX_WRITTEN: Final = 1_000
 _STEP_BYTES: Final = 2_000_000
 _LEAST: Final = 4
 _UNKNOWN: Final = 32
@@ -58,6 +59,26 @@ class Weights:
     def turn(self) -> asyncio.Semaphore:
         """A turn at reading long records."""
         return self._turns
+
+
+class WriteBudget:
+    """How many records the operations of one request may write in all, which hold the locks."""
+
+    def __init__(self, most: int = MAX_WRITTEN) -> None:
+        self._left = self._most = most
+
+    def take(self, count: int) -> None:
+        """Count records that are written.
+
+        Raises:
+            InvalidRequest: ``TOO_MANY_MEMBERS``.
+        """
+        self._left -= count
+        if self._left < 0:
+            raise InvalidRequest(
+                f"the operations of a request write at most {self._most} records in all",
+                code="TOO_MANY_MEMBERS",
+            )
 
 
 class ReadBudget:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,8 +18,8 @@ from sqlalchemy import Table
 from tidings.feed import Action, Change, Invalidation, Notice, fold
 from tidings.resources.carrying import Carrying
 from tidings.resources.effects import Effects
-from tidings.schema import ResourceType
-from tidings.storage import ChangeLog
+from tidings.schema import RelatedColumn, ResourceType
+from tidings.storage import ChangeLog, Connection
 from tidings.storage.capture import CapturedRow, Watched
 from tidings.storage.capture.triggers import LONG
 from tidings.storage.captured_values import Reader, is_real, may_be_long, parse, readers
@@ -50,9 +50,11 @@ class Capturing:
         dialect: str,
     ) -> None:
         self._effects = effects
+        self._resources: dict[str, ResourceType] = {}
         self._faces: dict[str, list[_Face]] = {}
         self._watched: dict[str, Watched] = {}
         for resource in resources:
+            self._resources[resource.name] = resource
             table = tables[resource.name]
             source = table.name if table.schema is None else f"{table.schema}.{table.name}"
             face = _face(resource, table, carrying, effects, dialect)
@@ -125,6 +127,77 @@ class Capturing:
                     changes[key] = _folded(changes.get(key), change, is_one=is_one)
         return changes, stale
 
+    async def completed(self, connection: Connection, notices: Sequence[Notice]) -> list[Notice]:
+        """The notices with what the paths of changed records lead to, which no trigger can note: as
+        it is now. Whatever has changed on the way since has a notice of its own, that it is stale.
+
+        What cannot be known (of a record that is gone, through what is gone with it) is told once
+        for all of them: who looks at it is to refetch.
+        """
+        found = list(notices)
+        by_resource: dict[str, dict[int, Change]] = {}
+        for place, notice in enumerate(found):
+            if not isinstance(notice, Change) or notice.resource not in self._resources:
+                continue
+            if any("." in name for name in notice.unknown):
+                by_resource.setdefault(notice.resource, {})[place] = notice
+        for name, changes in by_resource.items():
+            related = self._resources[name].related
+            for path, column in related.items():
+                values = await self._leading(connection, column, changes.values())
+                for place, change in changes.items():
+                    changes[place] = _with_path(change, column, path, values)
+            lost = frozenset[str]()
+            for change in changes.values():
+                lost |= (change.unknown - change.resynced) & related.keys()
+            for place, change in changes.items():
+                found[place] = replace(
+                    change, unknown=change.unknown | lost, resynced=change.resynced | lost
+                )
+            if lost:
+                found.append(Invalidation(name, lost))
+        return found
+
+    async def _leading(
+        self, connection: Connection, column: RelatedColumn, changes: Iterable[Change]
+    ) -> dict[Any, Any] | None:
+        near = column.hops[0].near
+        keys = {
+            image[near]
+            for change in changes
+            for image in (change.before, change.after)
+            if image is not None and near in image
+        }
+        most = self._effects.max_values
+        return await self._effects.store.leading_from(
+            connection, column, keys - {None}, most + len(keys)
+        )
+
+
+def _with_path(
+    change: Change, column: RelatedColumn, path: str, values: Mapping[Any, Any] | None
+) -> Change:
+    """A change with what a path leads to, where that can be known."""
+    near = column.hops[0].near
+    images = [image for image in (change.before, change.after) if image is not None]
+    # With a record all that refers to it may have gone.
+    is_gone = change.after is None and column.hops[0].to_many
+    if path not in change.unknown - change.resynced or values is None or is_gone:
+        return change
+    if any(near not in image for image in images):
+        return change
+    nothing = () if column.many else None
+
+    def seen(image: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        return None if image is None else {**image, path: values.get(image[near], nothing)}
+
+    return replace(
+        change,
+        before=seen(change.before),
+        after=seen(change.after),
+        unknown=change.unknown - {path},
+    )
+
 
 def _key(told: Notice) -> object:
     return (told.resource, told.id) if isinstance(told, Change) else None
@@ -195,6 +268,7 @@ def _face(
         names = set(resource.column_names)
     else:
         names = {name for name in chosen if "." not in name} | effects.columns_of(resource.name)
+        names |= {column.hops[0].near for column in resource.related.values()}
     read = readers(resource, table, dialect)
     columns = {
         name: (str(table.c[name].name), read[name])

@@ -35,6 +35,8 @@ class OperationContext:
     after: Mapping[str, Any] | None = None
     owner_field: str | None = None
     transaction: UnitOfWork | None = None
+    is_internal: bool = False
+    """Whether it is of a resource that only holds the pairs of a relationship; no hook runs."""
 
 
 def operation_context(
@@ -58,4 +60,5 @@ def operation_context(
         None,
         resource.owner_field,
         uow,
+        resource.is_internal,
     )

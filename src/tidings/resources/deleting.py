@@ -7,7 +7,8 @@ The declaration is the permission: checks and row policies of these records are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from tidings.errors import Conflict
@@ -29,6 +30,10 @@ class Deleting:
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
         self._referring = _referring(operations.registry)
+        store, names = operations.store, [one.name for one in operations.registry]
+        self._silent = {
+            name: [other for other in names if store.goes_in_silence(other, name)] for name in names
+        }
 
     async def delete(self, resource: ResourceType, row: Row, context: OperationContext) -> None:
         """Delete a record that is locked, with permission.
@@ -37,22 +42,36 @@ class Deleting:
             Conflict: ``TOO_MANY_DEPENDENTS``.
             ConstraintViolation: others refer to one of those that would go.
         """
-        await self._delete(resource, row, context, _Taken())
-
-    async def _delete(
-        self, resource: ResourceType, row: Row, context: OperationContext, taken: _Taken
-    ) -> None:
-        operations, uow = self._operations, context.transaction
-        assert uow is not None
+        taken = _Taken(context.transaction)
         taken.add(resource, row)
-        await self._take_along(resource, row, context, taken)
-        effect = await operations.effects.prepare(uow, resource, row, None)
-        await operations.store.delete(uow.connection, resource, row["id"])
-        await operations.changed(effect, "delete", None, context)
+        # A list of our own, not a function that calls itself: replies to replies go deep.
+        stack = [_Step(resource, row, context, self._dependents(resource, row, context, taken))]
+        while stack:
+            step = stack[-1]
+            found = await anext(step.dependents, None)
+            if found is None:
+                await self._delete(step)
+                stack.pop()
+                continue
+            other, field, locked = found
+            own = await self._take(other, field, locked, step.context, taken)
+            if own is not None:
+                dependents = self._dependents(other, locked, own, taken)
+                stack.append(_Step(other, locked, own, dependents))
 
-    async def _take_along(
+    async def _delete(self, step: _Step) -> None:
+        operations, uow = self._operations, step.context.transaction
+        assert uow is not None
+        effect = await operations.effects.prepare(uow, step.resource, step.row, None)
+        for name in self._silent[step.resource.name]:
+            self._invalidate(name, uow)  # the database takes them along, and says nothing
+        await operations.store.delete(uow.connection, step.resource, step.row["id"])
+        await operations.changed(effect, "delete", None, step.context)
+
+    async def _dependents(
         self, resource: ResourceType, row: Row, context: OperationContext, taken: _Taken
-    ) -> None:
+    ) -> AsyncIterator[tuple[ResourceType, Field, Row]]:
+        """The records that refer to one that goes, locked, each once."""
         operations, uow = self._operations, context.transaction
         assert uow is not None
         for name, field in self._referring.get(resource.name, ()):
@@ -70,7 +89,8 @@ class Deleting:
                 # As it is now: another transaction may have written it since it was found.
                 locked = await operations.store.get(uow.connection, other, one["id"], lock=True)
                 if locked is not None and locked[field.name] == row["id"]:
-                    await self._take(other, field, locked, context, uow, taken)
+                    taken.add(other, locked)
+                    yield other, field, locked
 
     def _invalidate(self, name: str, uow: UnitOfWork) -> None:
         """Say that nobody knows what became of a resource, and of what goes with it."""
@@ -90,10 +110,11 @@ class Deleting:
         field: Field,
         row: Row,
         context: OperationContext,
-        uow: UnitOfWork,
         taken: _Taken,
-    ) -> None:
-        operations = self._operations
+    ) -> OperationContext | None:
+        """Let go of one that refers, or give the context of its own deletion."""
+        operations, uow = self._operations, context.transaction
+        assert uow is not None
         deletes = field.on_delete == "cascade"
         own = operation_context(
             resource,
@@ -106,28 +127,44 @@ class Deleting:
         )
         await operations.hooks.run("before_write", own)
         if deletes:
-            await self._delete(resource, row, own, taken)
-            return
-        taken.add(resource, row)
+            return own
         # Hooks may add to it; what the declaration says is not theirs to change.
         values = {**(own.values or {}), field.name: None}
         effect = await operations.effects.prepare(uow, resource, row, values)
         after = await operations.store.update(uow.connection, resource, row["id"], values)
         await operations.changed(effect, "patch", after, own)
+        # By another field it may refer to one that goes, too.
+        taken.records.discard((resource.name, row["id"]))
+        return None
+
+
+@dataclass(slots=True)
+class _Step:
+    """A record that is to be deleted, after those that depend on it."""
+
+    resource: ResourceType
+    row: Row
+    context: OperationContext
+    dependents: AsyncIterator[tuple[ResourceType, Field, Row]]
 
 
 class _Taken:
     """The records that one deletion has come to."""
 
-    def __init__(self) -> None:
+    def __init__(self, uow: UnitOfWork | None) -> None:
         self.records: set[tuple[str, Any]] = set()
+        self._count = 0
+        self._budget = None if uow is None else uow.budget
 
     @property
     def left(self) -> int:
-        return MAX_TAKEN + 1 - len(self.records)
+        return MAX_TAKEN + 1 - self._count
 
     def add(self, resource: ResourceType, row: Row) -> None:
         self.records.add((resource.name, row["id"]))
+        self._count += 1
+        if self._budget is not None:
+            self._budget.take(1)
         if self.left < 0:
             raise Conflict(
                 f"More than {MAX_TAKEN} other records would go or change with it; delete some of "

@@ -48,12 +48,29 @@ class Link:
     method: Literal["patch", "post", "delete"]
     view: View
     """Of the resource that is written: the related one, or that which links the two."""
+    owner: Any
+    """The id of the record that has the relationship."""
     key: Any
     """Of the record that is written; of one that is made, the related record's."""
     record: Row | None
     """As it was when permission was asked."""
     given: Given | None
     """What is written to it; None where it is deleted."""
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether a member is let go."""
+        if self.given is None:
+            return True
+        key = self.relationship.foreign_key
+        return self.method == "patch" and self.given.values.get(key) is None
+
+    def is_held_by(self, row: Row | None) -> bool:
+        """Whether a row, as it is now, still makes the member one."""
+        names = [self.relationship.foreign_key, self.relationship.other_key]
+        return row is not None and all(
+            self.record is not None and row[name] == self.record[name] for name in names if name
+        )
 
 
 Require = Callable[[View, Row | None], None]

@@ -68,6 +68,7 @@ class Effects:
         self.store = RelatedStore(store)
         self.max_touched = MAX_TOUCHED
         self.max_values = MAX_VALUES
+        self._volatile = store.volatile
         self._dependents = _dependents(registry)
 
     async def prepare(
@@ -81,9 +82,16 @@ class Effects:
         effect = Effect(self, uow, resource, before)
         if resource.related and before is not None:
             effect.own = await self.values(uow, resource, [before["id"]])
-            effect.is_moving = _moves(resource, before, values)
+            starts = {column.hops[0].near for column in resource.related.values()}
+            is_volatile = bool(values and self._volatile(resource.name) & starts)
+            effect.is_moving = is_volatile or _moves(resource, before, values)
         for dependent in self._dependents.get(resource.name, ()):
-            uses = [use for use in dependent.uses if _concerns(use, before, values)]
+            volatile = self._volatile(resource.name) if before is not None else frozenset()
+            uses = [
+                use
+                for use in dependent.uses
+                if _concerns(use, before, values) or (values and volatile & use.columns)
+            ]
             if uses:
                 effect.is_moving = effect.is_moving or dependent.resource.name == resource.name
                 effect.touched.append(await self._touched(effect, dependent, uses, values))

@@ -27,6 +27,7 @@ from tidings.resources.scopes import TransactionLike
 from tidings.resources.visibility import View
 from tidings.schema import Relationship
 from tidings.storage import Connection, Row, UnitOfWork
+from tidings.storage.lists import chunks
 
 if TYPE_CHECKING:
     from tidings.resources.operations import Operations
@@ -54,6 +55,9 @@ class Linking:
             RelatedNotFound: some record to take up is not there for the asker.
             InvalidRequest: ``TOO_MANY_MEMBERS``.
         """
+        # Who may not query the related records does not learn which of them are members.
+        tree: IncludeTree = {name: {} for name in given.draft.members}
+        await self._operations.visibility.permit_related(view, include=tree)
         given.present = await self._present(view, given, record, transaction)
         links: list[Link] = []
         for name, members in given.draft.members.items():
@@ -93,7 +97,8 @@ class Linking:
                     continue
                 draft = Draft({column: None if value is None else str(value)})
                 given = _read(holder, draft)
-                links.append(Link(relationship, "patch", holder, key, row, given))
+                owner = record["id"]
+                links.append(Link(relationship, "patch", holder, owner, key, row, given))
         return links
 
     async def _pairs(
@@ -108,6 +113,10 @@ class Linking:
     ) -> list[Link]:
         """The records that link the two: to be made, or to be deleted."""
         near, other = relationship.foreign_key, relationship.other_key
+        known = await self._visible(connection, holder, relationship, [*joining, *leaving])
+        if not known.issuperset(joining):
+            raise RelatedNotFound([relationship.name])
+        leaving = [key for key in leaving if key in known]
         own = Atom(near, "=", record["id"])
         visible = self._operations.visibility.condition(holder)
         where = all_of([own, Atom(other, "in", (*joining, *leaving)), visible])
@@ -119,7 +128,7 @@ class Linking:
         present = {row[other] for row in rows}
         gone = set(leaving)
         links = [
-            Link(relationship, "delete", holder, row["id"], row, None)
+            Link(relationship, "delete", holder, record["id"], row["id"], row, None)
             for row in rows
             if row[other] in gone
         ]
@@ -128,8 +137,22 @@ class Linking:
                 draft = Draft({near: str(record["id"]), other: str(key)})
                 given = _read(holder, draft)
                 given.settle(holder, None)
-                links.append(Link(relationship, "post", holder, key, None, given))
+                owner = record["id"]
+                links.append(Link(relationship, "post", holder, owner, key, None, given))
         return links
+
+    async def _visible(
+        self, connection: Connection, holder: View, relationship: Relationship, keys: list[Any]
+    ) -> set[Any]:
+        """Those of the related records that the asker may see: others are not there."""
+        target = View(holder.registry, holder.registry[relationship.target], holder.auth)
+        condition = self._operations.visibility.condition(target)
+        found: set[Any] = set()
+        for some in chunks(keys):
+            where = all_of([Atom("id", "in", tuple(some)), condition])
+            rows = await self._operations.store.find(connection, target.resource, where)
+            found |= {row["id"] for row in rows}
+        return found
 
     async def has_moved(self, view: View, given: Given, record: Row, uow: UnitOfWork) -> bool:
         """Whether members that are to be replaced are others than when that was planned."""
@@ -137,22 +160,24 @@ class Linking:
             return False
         return await self._present(view, given, record, uow) != given.present
 
-    async def write(self, given: Given, uow: UnitOfWork) -> None:
+    async def write(self, view: View, given: Given, uow: UnitOfWork) -> None:
         """Write what was planned."""
+        if uow.budget is not None:
+            uow.budget.take(sum(link.method != "delete" for link in given.links))
         for link in given.links:
             try:
                 await self._write(link, uow)
             except RequestError as error:
                 raise _named(error, link.relationship.name) from None
-        await self._tell_others(given, uow)
+        await self._tell_others(view, given, uow)
 
     async def _write(self, link: Link, uow: UnitOfWork) -> None:
         operations = self._operations
         before = None
         if link.method != "post":
             before, _ = await operations.seen(uow.connection, link.view, link.key, lock=True)
-            if before is None and link.method == "delete":
-                return  # somebody else has taken it away
+            if link.is_leaving and not link.is_held_by(before):
+                return  # somebody else has taken it away, or up
             if before != link.record:
                 await self._permit(link, before, uow)
         context = operation_context(
@@ -164,6 +189,8 @@ class Linking:
             values=None if link.given is None else link.given.values,
             uow=uow,
         )
+        if link.method == "post" and await self._is_there(link, uow):
+            return  # somebody else has taken it up
         if link.given is None:
             assert before is not None
             await operations.remove(link.view, before, context)
@@ -172,11 +199,27 @@ class Linking:
         else:
             await operations.change(link.view, before, link.given, context)
 
-    async def _tell_others(self, given: Given, uow: UnitOfWork) -> None:
-        """Say of the records on the other side of a manyToMany that their side of it changed."""
+    async def _is_there(self, link: Link, uow: UnitOfWork) -> bool:
+        relationship = link.relationship
+        pair = [
+            Atom(relationship.foreign_key, "=", link.owner),
+            Atom(relationship.other_key, "=", link.key),
+        ]
+        resource = self._operations.registry[relationship.through]
+        found = await self._operations.store.find(uow.connection, resource, all_of(pair), limit=1)
+        return bool(found)
+
+    async def _tell_others(self, view: View, given: Given, uow: UnitOfWork) -> None:
+        """Say of the records on the other side of a manyToMany, and of those from which a hasMany
+        took records, that their side of it changed.
+        """
         others: dict[tuple[str, Any], None] = {}
         for link in given.links:
             relationship = link.relationship
+            if not relationship.through and not link.is_leaving and link.record is not None:
+                former = link.record[relationship.foreign_key]
+                if former is not None and former != link.owner:
+                    others[view.resource.name, former] = None
             if relationship.through and self._has_inverse(relationship):
                 pair = link.record if link.given is None else link.given.values
                 assert pair is not None

@@ -307,8 +307,6 @@ class Operations:
         if key is not None:
             async with self.scopes.reading(None, snapshot=False) as connection:
                 row, _ = await self.seen(connection, view, key)
-            if row is None:
-                return
         await self.permit(view, method, key, row, given)
 
     @asynccontextmanager
@@ -514,7 +512,7 @@ class Operations:
                 if given.draft.members:
                     # Only now there is an id that the related records can be permitted to have.
                     await self._linking.plan(view, given, row, uow)
-                    await self._linking.write(given, uow)
+                    row = await self._linked(view, given, row, uow)
         except ConstraintViolation as violation:
             raise await self._explained(uow, view, accepted, violation) from violation
         return row
@@ -611,10 +609,19 @@ class Operations:
                     row = await self.store.update(uow.connection, resource, before["id"], accepted)
                 await self._require_after(view, context, row)
                 await self.changed(effect, action, row, context)
-                await self._linking.write(given, uow)
+                row = await self._linked(view, given, row, uow)
         except ConstraintViolation as violation:
             raise await self._explained(uow, view, accepted, violation) from violation
         return row
+
+    async def _linked(self, view: View, given: Given, row: Row, uow: UnitOfWork) -> Row:
+        """Write what its relationships take up and let go; gives the row, which may be a member of
+        its own.
+        """
+        await self._linking.write(view, given, uow)
+        if all(link.key != row["id"] for link in given.links):
+            return row
+        return await self.store.get(uow.connection, view.resource, row["id"]) or row
 
     async def _require_after(self, view: View, context: OperationContext, row: Row) -> None:
         """Nobody writes a record out of what the policy lets them write."""

@@ -84,6 +84,11 @@ def declare_resource(
     where = f"resource {name!r}"
     if isinstance(schema, type):
         declared, from_class = fields_of_class(where, schema)
+        if not declared and not from_class:
+            raise ConfigurationError(
+                f"{where}: the class {schema.__name__} has no fields: annotate them, as in "
+                "title: str"
+            )
         relationships = {**from_class, **(relationships or {})}
     else:
         declared = dict(as_mapping(f"{where}, schema", schema))
@@ -221,6 +226,8 @@ def _check_field(place: str, field: Field, *, is_existing: bool) -> None:
         )
     if field.unique and field.type in CONTAINER_TYPES:
         raise ConfigurationError(f"{place}: an {field.type} cannot be unique")
+    if field.min is not None and field.max is not None and field.min > field.max:
+        raise ConfigurationError(f"{place}: min is above max, so that no value would do")
     if (field.min is not None or field.max is not None) and field.type in ("boolean", "object"):
         raise ConfigurationError(f"{place}: a {field.type} has no min and max")
     # SQLite keeps decimals of ours in 64 bits; what a table of its own may have is its business.

@@ -21,12 +21,28 @@ def with_links(resources: Mapping[str, ResourceType]) -> dict[str, ResourceType]
     """
     found = dict(resources)
     for resource in resources.values():
+        _check_made(resource)
         completed = {
             name: _completed(found, resource, link) if link.kind == "manyToMany" else link
             for name, link in resource.relationships.items()
         }
         found[resource.name] = replace(found[resource.name], relationships=completed)
     return found
+
+
+def _check_made(resource: ResourceType) -> None:
+    """One table of pairs is made for two resources: it could not say of which relationship."""
+    made: dict[str, str] = {}
+    for name, link in resource.relationships.items():
+        if link.kind != "manyToMany" or link.through:
+            continue
+        if link.target in made:
+            raise ConfigurationError(
+                f"relationships {made[link.target]!r} and {name!r} of resource {resource.name!r} "
+                f"both lead to {link.target!r}: declare a link resource for each, and name it in "
+                "'through'"
+            )
+        made[link.target] = name
 
 
 def _completed(

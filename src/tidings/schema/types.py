@@ -124,6 +124,8 @@ def _cast_id(value: object) -> str:
         raise _expected("an id (a string or an integer)", value)
     if not 1 <= len(value) <= MAX_ID_LENGTH:
         raise ValueProblem(f"an id has 1 to {MAX_ID_LENGTH} characters")
+    if value in (".", ".."):
+        raise ValueProblem("an id is neither '.' nor '..', which mean something else in a URL")
     return check_text(value)
 
 
@@ -245,22 +247,36 @@ def _cast_time(value: object) -> time:
     return value
 
 
-def _clean_json(value: object, path: tuple[str | int, ...]) -> Any:
+def _clean_json(value: object, depth: int = 0) -> Any:
     """A JSON value as it is kept: of plain types, with every number as it came."""
-    if len(path) > MAX_DEPTH:
+    if depth > MAX_DEPTH:
         raise ValueProblem(f"nested deeper than {MAX_DEPTH} levels")
-    try:
-        if isinstance(value, dict):
-            return {
-                _checked_key(key): _clean_json(item, (*path, key)) for key, item in value.items()
-            }
-        if isinstance(value, list | tuple):
-            return [_clean_json(item, (*path, index)) for index, item in enumerate(value)]
-        return _clean_leaf(value)
-    except ValueProblem as problem:
-        if problem.path:
-            raise
-        raise ValueProblem(problem.message, path, problem.code) from None
+    if isinstance(value, dict):
+        found = {}
+        for key, item in value.items():
+            name = _checked_key(key)
+            try:
+                found[name] = item if type(item) in _AS_THEY_ARE else _clean_json(item, depth + 1)
+            except ValueProblem as problem:
+                raise _at(key, problem) from None
+        return found
+    if isinstance(value, list | tuple):
+        items = []
+        for index, item in enumerate(value):
+            try:
+                items.append(item if type(item) in _AS_THEY_ARE else _clean_json(item, depth + 1))
+            except ValueProblem as problem:
+                raise _at(index, problem) from None
+        return items
+    return _clean_leaf(value)
+
+
+_AS_THEY_ARE: Final = frozenset({int, bool, type(None)})
+
+
+def _at(part: str | int, problem: ValueProblem) -> ValueProblem:
+    """The problem of a value, as the one of what it is in."""
+    return ValueProblem(problem.message, (part, *problem.path), problem.code)
 
 
 def _checked_key(key: object) -> str:
@@ -288,14 +304,14 @@ def _clean_leaf(value: object) -> Any:
 def _cast_array(value: object) -> list[Any]:
     if not isinstance(value, list | tuple):
         raise _expected("an array", value)
-    found: list[Any] = _clean_json(value, ())
+    found: list[Any] = _clean_json(value)
     return found
 
 
 def _cast_object(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _expected("an object", value)
-    found: dict[str, Any] = _clean_json(value, ())
+    found: dict[str, Any] = _clean_json(value)
     return found
 
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     Column,
     ColumnElement,
@@ -239,6 +240,17 @@ class RecordStore:
         """Whether the database by itself does what a field's ``on_delete`` says."""
         return name in self._table(resource).info.get("deleting", ())
 
+    def volatile(self, resource: str) -> frozenset[str]:
+        """The fields that a write may change without naming them: the model computes them."""
+        found: frozenset[str] = self.tables[resource].info.get("volatile", frozenset())
+        return found
+
+    def goes_in_silence(self, resource: str, other: str) -> bool:
+        """Whether the database deletes or changes records of a resource with those of another."""
+        table = self.tables[other]
+        source = table.info.get("existing", table)
+        return str(source.fullname) in self.tables[resource].info.get("silent", ())
+
     def in_fields(
         self, resource: ResourceType, violation: ConstraintViolation
     ) -> ConstraintViolation:
@@ -326,7 +338,7 @@ def _touched(table: Table) -> Row:
 
 
 def _number(name: str) -> BindParameter[int]:
-    return bindparam(name, type_=Integer)
+    return bindparam(name, type_=BigInteger)
 
 
 def _key(table: Table) -> BindParameter[Any]:

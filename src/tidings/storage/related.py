@@ -90,6 +90,42 @@ class RelatedStore:
                     values[path] = _in_order(values.get(path, {}))
         return found
 
+    async def leading_from(
+        self, connection: Connection, column: RelatedColumn, keys: Iterable[Any], limit: int
+    ) -> dict[Any, Any] | None:
+        """What a path leads to, by the key that it begins with; None: more than ``limit`` rows.
+
+        A to-many path leads to a tuple of values, in order; a key that leads nowhere is not there.
+        """
+        found: dict[Any, dict[Any, None]] = {}
+        count = 0
+        for chunk in chunks(sorted(set(keys))):
+            size = padded_length(len(chunk))
+            statement = self._cache.get(
+                ("leading", column.hops, column.column, size),
+                partial(self._leading_statement, column, size),
+            )
+            rows = await connection.fetch(statement, {**bound(chunk), "limit": limit + 1 - count})
+            count += len(rows)
+            if count > limit:
+                return None
+            for row in rows:
+                found.setdefault(row["start"], {})[row["value"]] = None
+        if column.many:
+            return {key: _in_order(values) for key, values in found.items()}
+        return {key: next(iter(values)) for key, values in found.items()}
+
+    def _leading_statement(self, column: RelatedColumn, size: int) -> Statement:
+        tables = [self._tables[hop.resource].alias(f"r{n}") for n, hop in enumerate(column.hops)]
+        source: FromClause = tables[0]
+        for hop, near, far in zip(column.hops[1:], tables, tables[1:], strict=False):
+            source = source.join(far, near.c[hop.near] == far.c[hop.far])
+        start = tables[0].c[column.hops[0].far]
+        value = tables[-1].c[column.column]
+        clause = select(start.label("start"), value.label("value")).select_from(source)
+        clause = clause.where(one_of(start, size)).limit(_MOST).offset(_NONE)
+        return Statement(clause, [Column("start", start.type), Column("value", value.type)])
+
     async def reach(
         self,
         connection: Connection,

@@ -7,7 +7,7 @@ processors are worked out once per statement; elsewhere SQLAlchemy executes it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sqlalchemy import Column, Dialect, Select, TextClause, UpdateBase
@@ -25,12 +25,15 @@ class NativeStatement:
     sql: str
     bind_processors: Mapping[str, _Processor]
     result_processors: tuple[_Processor, ...]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """The values of parameters that the statement itself has."""
 
     def bind(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters as the driver takes them."""
         return {
-            name: values[name] if process is None else process(values[name])
+            name: found if process is None else process(found)
             for name, process in self.bind_processors.items()
+            for found in (values[name] if name in values else self.fixed[name],)
         }
 
     def rows(self, names: Sequence[str], found: Sequence[Sequence[Any]]) -> list[Row]:
@@ -76,7 +79,7 @@ class Statement:
         compiled = self.clause.compile(dialect=dialect)
         assert isinstance(compiled, SQLCompiler)
         processors = _bind_processors(dialect, compiled)
-        given = NativeStatement(str(compiled), processors, ()).bind(values)
+        given = NativeStatement(str(compiled), processors, (), _fixed(compiled)).bind(values)
         if compiled.positiontup is None:
             return str(compiled), given
         return str(compiled), tuple(given[name] for name in compiled.positiontup)
@@ -99,7 +102,8 @@ class Statement:
     def _finish(self, dialect: Dialect, compiled: Any) -> NativeStatement:
         assert isinstance(compiled, SQLCompiler)
         binds = _bind_processors(dialect, compiled)
-        return NativeStatement(str(compiled), binds, self._result_processors(dialect))
+        results = self._result_processors(dialect)
+        return NativeStatement(str(compiled), binds, results, _fixed(compiled))
 
     def _result_processors(self, dialect: Dialect) -> tuple[_Processor, ...]:
         return tuple(
@@ -112,6 +116,15 @@ def _bind_processors(dialect: Dialect, compiled: SQLCompiler) -> dict[str, _Proc
     return {
         name: bind.type.dialect_impl(dialect).bind_processor(dialect)
         for bind, name in compiled.bind_names.items()
+    }
+
+
+def _fixed(compiled: SQLCompiler) -> dict[str, Any]:
+    """The values that a statement has itself: of what a model computes by SQL, say."""
+    return {
+        name: bind.effective_value
+        for bind, name in compiled.bind_names.items()
+        if not bind.required
     }
 
 

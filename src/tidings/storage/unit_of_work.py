@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from itertools import count
+from typing import Protocol
 
 from tidings.errors import TidingsError
 from tidings.feed import Cursor, Notice
@@ -15,6 +16,14 @@ from tidings.storage.publishing import Publisher
 from tidings.storage.waiting import uninterrupted
 
 _savepoint_numbers = count(1)
+
+
+class Budget(Protocol):
+    """Bounds how many records are written."""
+
+    def take(self, count: int) -> None:
+        """Count some."""
+        ...
 
 
 class UnitOfWork:
@@ -29,6 +38,8 @@ class UnitOfWork:
         self._log = log
         self.is_single = single
         """Whether it is of one operation alone, with which it stands or falls."""
+        self.budget: Budget | None = None
+        """What bounds the records that may be written in it, where it is of a client's request."""
         self.cursor: Cursor | None = None
         """Once it is committed, the place in the feed of the last that it told; None where that
         is not known in this process: another one may give it its place."""

@@ -9,7 +9,7 @@ together; that may be several transactions, and of one that others came into it 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -30,6 +30,7 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    cast,
     delete,
     func,
     insert,
@@ -77,10 +78,13 @@ class CapturedRow:
     added: float
 
 
-Convert = Callable[[Sequence[CapturedRow], Sequence[Notice], bool], list[Notice]]
+Convert = Callable[
+    [Connection, Sequence[CapturedRow], Sequence[Notice], bool], Awaitable[list[Notice]]
+]
 """What captured rows, and the notices that operations of tidings have left beside them, come to.
 
-The last argument tells whether they are of one transaction for certain.
+The connection is there to read what is related to them. The last argument tells whether they are
+of one transaction for certain.
 """
 
 
@@ -95,8 +99,16 @@ class CaptureOutbox:
         self.table = _table()
         columns = self.table.c
         limit, start = bindparam("limit", type_=Integer), bindparam("start", type_=Integer)
-        page = select(*columns).order_by(columns.id).limit(limit).offset(start)
-        self._page = Statement(page, tuple(columns))
+        # As bytes: what a program has written as text need be none, and then no driver reads on.
+        as_bytes = database.dialect_name == "sqlite"
+        shown = [
+            cast(column, LargeBinary).label(str(column.name))
+            if as_bytes and column.name in ("old_row", "new_row", "record")
+            else column
+            for column in columns
+        ]
+        page = select(*shown).order_by(columns.id).limit(limit).offset(start)
+        self._page = Statement(page, tuple(Column(str(one.name), one.type) for one in shown))
         state = [func.count(columns.id).label("count"), func.min(columns.added).label("oldest")]
         self._state = Statement(
             select(*state), (Column("count", Integer), Column("oldest", Double))
@@ -169,11 +181,13 @@ class CaptureOutbox:
                 if not is_all:
                     units = await self._complete(connection, units, rows[-1]["id"])
                 if units:
+                    batches = [
+                        one for unit in units for one in await self._batches(connection, unit)
+                    ]
                     break
                 if limit >= _PAGE or size > MAX_BYTES:
                     return await self._too_many(connection, rows)
                 self._limit = min(4 * limit, _PAGE)  # one transaction is longer than the page
-        batches = [batch for unit in units for batch in self._batches(unit)]
         return Pending(batches, [row for unit in units for row in unit], is_all=is_all)
 
     async def remove(self, pending: Pending) -> None:
@@ -220,22 +234,23 @@ class CaptureOutbox:
         ]
         own = [notice for row in rows for notice in _notices(row)]
         key = f"{transaction}-{most}"
-        notices = self._convert(bulk, own, True)
+        notices = await self._convert(connection, bulk, own, True)
         return Pending(
             list(_as_batches(key, notices)), (), is_all=False, transaction=transaction, last=most
         )
 
-    def _batches(self, unit: Sequence[Row]) -> Iterable[Batch]:
+    async def _batches(self, connection: Connection, unit: Sequence[Row]) -> list[Batch]:
         captured = [_captured(row) for row in unit if row["op"] not in (_OWN, _GUESS)]
         own = [row for row in unit if row["op"] == _OWN]
         if not captured and len(own) < 2:
-            for row in own:
-                entries = msgspec.msgpack.decode(row["entries"], type=list[bytes])
-                yield Batch(row["batch"], entries)
-            return
+            return [
+                Batch(row["batch"], msgspec.msgpack.decode(row["entries"], type=list[bytes]))
+                for row in own
+            ]
         notices = [notice for row in own for notice in _notices(row)]
         key = f"{unit[0]['tx']}-{unit[0]['id']}-{unit[-1]['id']}-{unit[0]['added']}"
-        yield from _as_batches(key, self._convert(captured, notices, self._is_certain))
+        found = await self._convert(connection, captured, notices, self._is_certain)
+        return list(_as_batches(key, found))
 
     def _delete(self, length: int) -> Statement:
         size = padded_length(length)
@@ -273,9 +288,16 @@ def _by_connection(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _captured(row: Row) -> CapturedRow:
-    return CapturedRow(
-        row["source"], row["op"], row["old_row"], row["new_row"], row["added"] or 0.0
-    )
+    added = row["added"] or 0.0
+    try:
+        old, new = _text(row["old_row"]), _text(row["new_row"])
+    except UnicodeDecodeError:
+        return CapturedRow(row["source"], _BULK, None, None, added)  # what it was nobody can tell
+    return CapturedRow(row["source"], row["op"], old, new, added)
+
+
+def _text(value: str | bytes | None) -> str | None:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _notices(row: Row) -> list[Notice]:

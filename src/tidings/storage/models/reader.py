@@ -169,6 +169,8 @@ class _Reader:
             "is_existing": True,
             "onupdate": self.found.onupdate,
             "deleting": self.found.deleting,
+            "volatile": self._volatile(),
+            "silent": self._silent(),
             "existing": self.table,
             "key": self.key,
         }
@@ -187,6 +189,27 @@ class _Reader:
             id_type,
             make_id,
             frozenset(self.found.uuids),
+        )
+
+    def _volatile(self) -> frozenset[str]:
+        """The fields that a write may change without naming them."""
+        return frozenset(
+            name
+            for name, column in self.columns.items()
+            if column.computed is not None
+            or column.onupdate is not None
+            or column.server_onupdate is not None
+        )
+
+    def _silent(self) -> frozenset[str]:
+        """The tables with whose records the database deletes or changes these by itself, by keys
+        that tidings does not know as relationships.
+        """
+        return frozenset(
+            str(key.column.table.fullname)
+            for name, column in self.columns.items()
+            for key in column.foreign_keys
+            if str(key.ondelete).upper() in _RULES and name not in self.found.deleting
         )
 
     def _known(self) -> str:
