@@ -40,17 +40,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"auth"}),
     frozenset({"jsonapi", "realtime", "description"}),
     frozenset(
-        {
-            "__init__",
-            "alembic",
-            "api",
-            "plugins",
-            "policies",
-            "tenancy",
-            "monitoring",
-            "diagnosis",
-            "testing",  # a wire of its own, in the same process
-        }
+        {"__init__", "alembic", "api", "plugins", "policies", "tenancy", "monitoring", "diagnosis"}
     ),
     frozenset(
         {
@@ -58,6 +48,7 @@ ROWS: tuple[frozenset[str], ...] = (
             "failing",
             "loading",
             "serving",
+            "testing",
             "client",
             "demo",
             "__main__",

@@ -43,7 +43,7 @@ class RestApiPlugin:
     ``atomic=False`` takes no Atomic Operations at ``/operations``.
     """
 
-    name: ClassVar[str] = "rest-api"
+    name = "rest-api"
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class SqlAlchemyPlugin:
     ``docs/deploying.md``); from here it has the drop alone.
     """
 
-    name: ClassVar[str] = "sqlalchemy"
+    name = "sqlalchemy"
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class RedisFeedPlugin:
     ``window_bytes`` what those may weigh.
     """
 
-    name: ClassVar[str] = "redis-feed"
+    name = "redis-feed"
     dependencies: ClassVar[tuple[str, ...]] = ("sqlalchemy",)
 
     def __init__(
@@ -171,7 +171,7 @@ class PostgresFeedPlugin:
     changes for at most ``max_age`` seconds. For ``outbox`` and ``window`` see `RedisFeedPlugin`.
     """
 
-    name: ClassVar[str] = "postgres-feed"
+    name = "postgres-feed"
     dependencies: ClassVar[tuple[str, ...]] = ("sqlalchemy",)
 
     def __init__(
@@ -204,7 +204,7 @@ class MemoryFeedPlugin:
     database was lost; it must not be shared with other processes.
     """
 
-    name: ClassVar[str] = "memory-feed"
+    name = "memory-feed"
     dependencies: ClassVar[tuple[str, ...]] = ("sqlalchemy",)
 
     def __init__(
@@ -244,7 +244,7 @@ class JWTAuthPlugin:
     socket connects or gets another token, and when ``api.permissions_changed()`` is called.
     """
 
-    name: ClassVar[str] = "jwt-auth"
+    name = "jwt-auth"
 
     def __init__(
         self,
@@ -327,7 +327,7 @@ class CorsPlugin:
         ConfigurationError: an origin is not as browsers write it.
     """
 
-    name: ClassVar[str] = "cors"
+    name = "cors"
 
     def __init__(
         self,
@@ -368,7 +368,7 @@ class SocketIOPlugin:
     over ``drain_seconds`` at most.
     """
 
-    name: ClassVar[str] = "socketio"
+    name = "socketio"
 
     def __init__(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from typing import ClassVar
 
 from tidings.api import Api
 from tidings.filters import Both
@@ -26,7 +25,7 @@ class TenancyPlugin:
     Without the claim nothing is seen.
     """
 
-    name: ClassVar[str] = "tenancy"
+    name = "tenancy"
 
     def __init__(
         self, column: str = "tenant_id", *, claim: str | None = None, exempt: Collection[str] = ()

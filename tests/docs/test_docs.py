@@ -22,7 +22,7 @@ from tidings import Api
 pytestmark = pytest.mark.anyio
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
-LANGUAGES = {"python", "js", "json", "sh", "http", "nginx", "text"}
+LANGUAGES = {"python", "js", "json", "sh", "http", "nginx", "text", "toml"}
 RECIPES = {"jsx", "ts", "html"}
 """Of docs/clients.md, where tests/clients runs them."""
 

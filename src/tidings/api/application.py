@@ -371,6 +371,30 @@ class Api:
         self._feed_options = options
         self._feed = make_feed(self._feed_options)
 
+    def override(self, *plugins: Plugin) -> None:
+        """Put plugins in the place of those that were declared, before the api is first used.
+
+        Tests of an application do this: its own api runs on a database of theirs, and with a feed
+        of this process alone. ``tidings.testing`` calls it.
+
+            api.override(SqlAlchemyPlugin("sqlite+aiosqlite://", create_tables=True))
+
+        Where the new database says nothing of ``capture``, the old one's holds.
+
+        Raises:
+            ConfigurationError: the api is in use already.
+        """
+        for plugin in plugins:
+            self._check_open_for_declarations(f"plugin {plugin.name!r}")
+            captures = self._captures_all
+            if plugin.name.endswith("-feed"):
+                self._feed_options = FeedOptions()
+            elif plugin.name == "sqlalchemy":
+                self._engines.clear()
+            plugin.install(self)
+            self._captures_all = self._captures_all or captures
+            self._plugins[plugin.name] = plugin
+
     def add_endpoint(self, path: str, app: ASGIApp) -> None:
         """Serve HTTP requests for exactly this path with an ASGI app of the plugin's.
 

@@ -15,7 +15,8 @@ class MemoryFeed:
     """The default feed: changes of this process, the newest ``window`` of them kept, and
     ``max_bytes`` at most.
 
-    Each process start is a new epoch, so that a cursor from before it is recognised.
+    Each opening is a new epoch, so that a cursor from before it is recognised: nobody knows what
+    was written while it was closed.
     """
 
     def __init__(self, window: int = 10_000, max_bytes: int = WINDOW_BYTES) -> None:
@@ -32,7 +33,9 @@ class MemoryFeed:
         return self._window.weight
 
     async def open(self) -> None:
-        """Nothing has to be followed."""
+        """Begin a new history, where there has been one."""
+        if self._window.position.offset:
+            self._window.restart(Cursor(new_epoch(), 0))
 
     async def close(self) -> None:
         """Nothing is followed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -37,7 +37,7 @@ class OperationsPlugin:
         MissingExtraError: what is asked for needs a package that is not installed.
     """
 
-    name: ClassVar[str] = "operations"
+    name = "operations"
 
     def __init__(
         self,
