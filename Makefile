@@ -48,7 +48,7 @@ test-lowest: ## The main tests with the oldest versions that are supported
 	$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
 	$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet -e '.[all]' --group dev -c tests/lowest.txt
 	$(LOWEST)/bin/python -m pytest $(SIDE_BY_SIDE) -q -p no:cacheprovider -W ignore::DeprecationWarning \
-		tests/unit tests/http tests/matching tests/auth tests/realtime tests/test_cli.py \
+		tests/unit tests/http tests/matching tests/auth tests/realtime tests/test_cli.py tests/test_serving.py tests/test_explain.py \
 		tests/existing/test_models.py tests/existing/test_capture.py tests/existing/test_declaring.py
 
 lint: setup ## Style, format and types

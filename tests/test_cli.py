@@ -128,7 +128,7 @@ def test_version_is_the_package_s():
 
 
 COMMANDS = (
-    *("new", "run", "serve", "demo", "routes", "openapi", "token", "watch", "explain"),
+    *("new", "run", "serve", "demo", "routes", "openapi", "types", "token", "watch", "explain"),
     *("doctor", "triggers"),
 )
 

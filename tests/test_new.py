@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 import tidings
 from tests.support.server import REPOSITORY, run_server
+from tests.testing.test_plugin import is_registered
 from tidings.cli import main
 
 AS_COMMAND = "from tidings.cli import main; main()"
@@ -23,6 +24,24 @@ def make(folder: Path, *options: str) -> Path:
     assert result.exit_code == 0, result.output
     assert "tidings run app:app --reload" in result.output
     return folder / "notes"
+
+
+def plugin() -> list[str]:
+    """What loads the fixtures, where the package was installed before they were in it."""
+    return [] if is_registered() else ["-p", "pytest_tidings"]
+
+
+def its_tests_pass(made: Path) -> None:
+    ours = str(Path(tidings.__file__).parent.parent)
+    tested = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin()],
+        cwd=made,
+        env={**os.environ, "PYTHONPATH": ours},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "3 passed" in tested.stdout, tested.stdout + tested.stderr
 
 
 @pytest.mark.parametrize("options", [[], ["--fastapi"]])
@@ -42,16 +61,7 @@ async def test_it_runs_and_its_tests_pass(tmp_path: Path, options: list[str]) ->
         assert (await http.post("/api/notes", json=body, headers=headers)).status_code == 201
         if options:
             assert "/api/notes" in (await http.get("/openapi.json")).json()["paths"]
-    ours = str(Path(tidings.__file__).parent.parent)
-    tested = subprocess.run(  # noqa: ASYNC221  there is nothing else to be done meanwhile
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(made)],
-        cwd=made,
-        env={**os.environ, "PYTHONPATH": ours},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "2 passed" in tested.stdout, tested.stdout + tested.stderr
+    its_tests_pass(made)
 
 
 async def test_it_runs_over_postgresql(tmp_path: Path, postgres_url: str) -> None:
@@ -66,6 +76,7 @@ async def test_it_runs_over_postgresql(tmp_path: Path, postgres_url: str) -> Non
         assert (await http.post("/api/notes", json=body, headers=headers)).status_code == 201
         (note,) = (await http.get("/api/notes")).json()["data"]
         assert note["attributes"]["text"] == "x"
+    its_tests_pass(made)  # in memory, whatever database it names
 
 
 def test_postgresql_is_named(tmp_path: Path) -> None:

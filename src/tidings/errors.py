@@ -225,6 +225,10 @@ class ValidationFailed(RequestError):
 
     def __init__(self, problems: Sequence[Problem], *, resource: str | None = None) -> None:
         self.problems = tuple(problems)
+        if not all(isinstance(one, Problem) for one in self.problems):
+            raise TypeError(
+                'ValidationFailed takes problems, as in [Problem("title", "is too odd")]'
+            )
         listing = "; ".join(f"{problem.field}: {problem.message}" for problem in self.problems)
         super().__init__(listing, resource=resource)
 

@@ -92,8 +92,15 @@ class SqlAlchemyPlugin:
         self._capture = str(capture) if capture else None
         self._engine = engine
         _check_seconds("statement_timeout", statement_timeout)
+        if isinstance(url, AsyncEngine):
+            raise ConfigurationError("SqlAlchemyPlugin: pass an engine by name, as engine=...")
         if (url is None) == (engine is None):
             raise ConfigurationError("SqlAlchemyPlugin takes a database URL or an engine=")
+        if engine is not None and not isinstance(engine, AsyncEngine):
+            raise ConfigurationError(
+                f"SqlAlchemyPlugin: engine is an AsyncEngine (create_async_engine), not a "
+                f"{type(engine).__name__}"
+            )
         self._database = (
             _database(str(url), statement_timeout)
             if engine is None

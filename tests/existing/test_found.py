@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Computed, ForeignKey, String, func, text
+from sqlalchemy import Computed, ForeignKey, String, create_engine, func, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -18,6 +18,7 @@ from tidings import (
     RestApiPlugin,
     SocketIOPlugin,
     SqlAlchemyPlugin,
+    ValidationFailed,
 )
 
 
@@ -156,3 +157,15 @@ def test_bounds_that_nothing_satisfies() -> None:
 def test_an_owner_field_that_is_none() -> None:
     with pytest.raises(ConfigurationError, match="'nope' is no field"):
         Api(name="x").add_resource("posts", {"n": "integer"}, owner_field="nope")
+
+
+def test_engines_that_are_none() -> None:
+    with pytest.raises(ConfigurationError, match="pass an engine by name, as engine="):
+        SqlAlchemyPlugin(create_async_engine("sqlite+aiosqlite://"))  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"an AsyncEngine .*, not a Engine"):
+        SqlAlchemyPlugin(engine=create_engine("sqlite://"))  # type: ignore[arg-type]
+
+
+def test_an_error_that_is_given_a_text() -> None:
+    with pytest.raises(TypeError, match="takes problems"):
+        ValidationFailed("the title is too odd")  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "demo": ("demo", "demo"),
     "routes": ("describe", "routes"),
     "openapi": ("describe", "openapi"),
+    "types": ("types", "types"),
     "token": ("token", "token"),
     "watch": ("watch", "watch"),
     "explain": ("explain", "explain"),

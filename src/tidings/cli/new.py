@@ -93,7 +93,7 @@ def _files(name: str, *, fastapi: bool, postgresql: bool) -> Iterator[tuple[str,
         "serving": Template(serving).substitute(name=name).rstrip(),
         "start": _start(),
     }
-    for path in ("app.py", "test_app.py", "README.md"):
+    for path in ("app.py", "test_app.py", "pytest.ini", "README.md"):
         text = (_HERE / "starter" / f"{path}.txt").read_text(encoding="utf-8")
         yield path, Template(text).substitute(values)
     for path in ("page.html", "notes.js", "tidings.min.js"):

@@ -287,7 +287,7 @@ class _Builder:
         resource: ResourceType,
         tables: Mapping[str, FromClause],
         dialect: str,
-        prefix: str,
+        prefix: str = "f",
     ) -> None:
         self._prefix = prefix
         self._resource = resource

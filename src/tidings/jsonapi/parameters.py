@@ -110,7 +110,8 @@ def _take(parameters: Parameters, key: str, value: str, *, collection: bool) -> 
 
 def _advice(*, collection: bool) -> str:
     if collection:
-        paging = "page[number] or page[after] or page[before], page[size], page[count]"
+        paging = "page[number], page[after] or page[before] with page[size] (or page[offset] "
+        paging += "with page[limit]), page[count]"
         return f"known are filter[...], sort, fields[...], include, {paging}"
     return "known for one record are fields[...] and include"
 

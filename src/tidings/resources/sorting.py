@@ -21,7 +21,8 @@ def parse_sort(resource: ResourceType, names: list[str]) -> Sort:
     for name in names:
         column = name.removeprefix("-")
         if not resource.sortable(column):
-            raise _invalid(f"'{resource.name}' cannot be sorted by {column[:100]!r}")
+            hint = ": sorting goes by paths that some filter looks at" if "." in column else ""
+            raise _invalid(f"'{resource.name}' cannot be sorted by {column[:100]!r}{hint}")
         result.append((column, name.startswith("-")))
     return tuple(result)
 
