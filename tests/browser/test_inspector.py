@@ -14,6 +14,7 @@ import pytest
 from tests.http.kit import make_api, token
 from tests.sockets.kit import Socket, served
 from tests.support.node import JS_DIRECTORY
+from tests.support.server import REPOSITORY
 
 from tidings import Api, InspectorPlugin, SocketIOPlugin
 
@@ -22,6 +23,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.browser]
 DRIVER = JS_DIRECTORY / "browser-inspector.mjs"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE = 90
+PICTURE = REPOSITORY / "docs" / "images" / "inspector.png"
 MARKUP = '<img src=x onerror="window.hacked=1">'
 
 
@@ -43,7 +45,9 @@ async def test_an_admin_looks(tmp_path: Path) -> None:
         pytest.skip("no Chromium or no Node.js is installed")
     if not (JS_DIRECTORY / "node_modules" / "playwright-core").is_dir():
         pytest.skip("the JavaScript packages are missing: run make setup-js")
-    pictures = os.environ.get("TIDINGS_SCREENSHOT_INSPECTOR", "")
+    # TIDINGS_SCREENSHOT takes the documentation's picture anew; a folder gets the others, too.
+    wanted = os.environ.get("TIDINGS_SCREENSHOT")
+    folder = Path(wanted) if wanted and os.path.isdir(wanted) else tmp_path  # noqa: ASYNC240
     api = inspected()
     async with contextlib.AsyncExitStack() as stack:
         url = await stack.enter_async_context(served(api))
@@ -75,7 +79,7 @@ async def test_an_admin_looks(tmp_path: Path) -> None:
             str(DRIVER),
             url,
             json.dumps(tokens),
-            *filter(None, [pictures]),
+            *([str(folder / "inspector")] if wanted else []),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env={**os.environ, "CHROMIUM": browser},
@@ -94,3 +98,5 @@ async def test_an_admin_looks(tmp_path: Path) -> None:
                 driver.terminate()
             await driver.wait()
         assert driver.returncode == 0, "".join(output)
+    if wanted:
+        shutil.copy(folder / "inspector-light.png", PICTURE)

@@ -76,7 +76,7 @@ try {
   process.stdout.write('change\n');
   await page.locator('#changes').getByText('posts later').waitFor();
   await opened.getByText('Told: 2 subscriptions').waitFor();
-  if (images) await page.screenshot({ path: `${images}-light.png`, fullPage: true });
+  if (images) await page.screenshot({ path: `${images}-light.png`, clip: { x: 0, y: 0, width: 1280, height: 860 } });
 
   await page.getByLabel('Show changes of this resource or id').fill('later');
   await page.locator('#changes').getByText('<b>7</b>').waitFor({ state: 'detached' });
@@ -99,7 +99,7 @@ try {
     await signIn(other, tokens.admin);
     await why(other, '<b>7</b>').click();
     await other.getByText('Told: 2 subscriptions').waitFor();
-    if (images) await other.screenshot({ path: `${images}-${name}.png`, fullPage: true });
+    if (images) await other.screenshot({ path: `${images}-${name}.png` });
     const [wide, inside] = await other.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
     assert.ok(wide <= inside, `${name}: ${wide} wide in ${inside}`);
   }
