@@ -246,9 +246,9 @@ def _check_column(
     """Check that the operator can be used on a column, whose ``field`` is None for an ``id``."""
     kind: TypeName = "id" if field is None else field.type
     if field is not None and not field.is_shown:
-        kind = "hidden" if field.hidden else "write-only"
+        said = "hidden" if field.hidden else "write-only"
         raise ConfigurationError(
-            f"{place}: field {column!r} is {kind}; a filter on it would give it away"
+            f"{place}: field {column!r} is {said}; a filter on it would give it away"
         )
     if entry.match_all and entry.operator == "in" and not (many or kind == "array"):
         raise ConfigurationError(f"{place}: match_all: {column!r} has one value only")
