@@ -370,7 +370,10 @@ def test_the_columns_of_a_row() -> None:
         ({"a": {"type": "id", "belongsTo": "x"}}, "'belongsTo'; did you mean 'belongs_to'?"),
         ({"a": {"type": "id", "as": "x"}}, "'as'; did you mean 'as_'?"),
         ({"a": {"type": "string", "requird": True}}, "'requird'; did you mean 'required'?"),
-        ({"a": {"type": "string", "zzz": True}}, "unknown option 'zzz' (known: as_, belongs_to"),
+        (
+            {"a": {"type": "string", "zzz": True}},
+            "unknown option 'zzz' (known: as_, as_string, belongs_to",
+        ),
         ({"a": {"type": "string", "belongs_to": "x"}}, "a field with belongs_to has type 'id'"),
         ({"a": {"type": "string", "nullable": False}}, "neither nullable nor required needs a"),
         ({"a": {"type": "array", "unique": True}}, "an array cannot be unique"),

@@ -105,8 +105,11 @@ class _Writer:
     def describe(self, resource: ResourceType) -> None:
         """Add the schemas of a resource."""
         name = self._names[resource.name]
-        attributes = {key: one for key, one in resource.fields.items() if _is_shown(one)}
-        writable = {key: one for key, one in attributes.items() if not one.read_only}
+        attributes = resource.attributes
+        declared = {**resource.fields, **resource.virtual}
+        writable = {
+            key: one for key, one in declared.items() if one.is_attribute and one.is_writable
+        }
         links = self._relationships(resource)
         identity = {"type": {"const": resource.name}, "id": id_schema(resource)}
         self.schemas[f"{name}Attributes"] = _object(
@@ -138,7 +141,7 @@ class _Writer:
             for key, one in links.items()
             if not one.to_many and _is_needed(resource.fields[one.foreign_key])
         ]
-        fresh = {key: new_value_schema(one) for key, one in writable.items()}
+        fresh = {key: new_value_schema(one) for key, one in writable.items() if not one.version}
         values = {key: value_schema(one) for key, one in writable.items()}
         targets = {key: self._written_relationship(one) for key, one in links.items()}
         is_new: Schema = {"type": {"const": resource.name}}
@@ -415,10 +418,6 @@ def _paging(resource: ResourceType) -> Iterable[Schema]:
     yield _parameter("page[before]", place, "What a link `prev` gave; empty: the last")
     count = "Whether to count all: by default with page[number] and page[offset] only"
     yield _parameter("page[count]", {"type": "string", "enum": ["true", "false"]}, count)
-
-
-def _is_shown(field: Field) -> bool:
-    return field.is_attribute and not field.hidden
 
 
 def _is_needed(field: Field) -> bool:

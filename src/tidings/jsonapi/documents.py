@@ -34,18 +34,20 @@ class DocumentWriter:
 
     def __init__(self, registry: ResourceRegistry) -> None:
         self._registry = registry
-        self._attributes = {
-            resource.name: [
-                name
-                for name, field in resource.fields.items()
-                if field.is_attribute and not field.hidden
-            ]
+        self._attributes = {resource.name: list(resource.attributes) for resource in registry}
+        self._made = {
+            resource.name: {
+                name: field.shown
+                for name, field in resource.attributes.items()
+                if field.as_string or field.computed is not None
+            }
             for resource in registry
         }
+        """The attributes that are not as the row has them."""
         self._columns = {
             resource.name: [
                 "id",
-                *(name for name, field in resource.fields.items() if not field.hidden),
+                *(name for name, field in resource.fields.items() if field.is_shown),
             ]
             for resource in registry
         }
@@ -191,7 +193,12 @@ class DocumentWriter:
         if wanted is not None:
             names = [name for name in names if name in wanted]
         result: Document = {"type": resource.name, "id": str(row["id"])}
-        result["attributes"] = {name: row[name] for name in names}
+        made = self._made[resource.name]
+        result["attributes"] = (
+            {name: made[name](row) if name in made else row[name] for name in names}
+            if made
+            else {name: row[name] for name in names}
+        )
         place = self.location(resource, row, shown.base)
         relationships = self._relationships(resource, row, included, wanted, place)
         if relationships:

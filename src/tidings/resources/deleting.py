@@ -129,7 +129,7 @@ class Deleting:
         if deletes:
             return own
         # Hooks may add to it; what the declaration says is not theirs to change.
-        values = {**(own.values or {}), field.name: None}
+        values = resource.counted(row, {**(own.values or {}), field.name: None})
         effect = await operations.effects.prepare(uow, resource, row, values)
         after = await operations.store.update(uow.connection, resource, row["id"], values)
         await operations.changed(effect, "patch", after, own)

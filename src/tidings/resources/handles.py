@@ -98,10 +98,10 @@ class ResourceHandle:
         assert found.total is not None  # it was counted
         included: dict[str, list[Record]] = {}
         for (name, _), row in found.included.records.items():
-            included.setdefault(name, []).append(_record(row))
-        return Records(
-            [_record(row) for row in found.rows], found.total, found.number, found.size, included
-        )
+            target = self._operations.registry[name]
+            included.setdefault(name, []).append(_record(target, row))
+        records = [_record(self._resource, row) for row in found.rows]
+        return Records(records, found.total, found.number, found.size, included)
 
     async def get(
         self,
@@ -114,7 +114,7 @@ class ResourceHandle:
         found = await self._operations.get(
             self._resource.name, record_id, auth=asker(auth), transaction=transaction
         )
-        return _record(found.row)
+        return _record(self._resource, found.row)
 
     async def post(
         self,
@@ -133,7 +133,7 @@ class ResourceHandle:
             auth=asker(auth),
             transaction=transaction,
         )
-        return _record(found.row)
+        return _record(self._resource, found.row)
 
     async def put(
         self,
@@ -151,7 +151,7 @@ class ResourceHandle:
             auth=asker(auth),
             transaction=transaction,
         )
-        return _record(found.row)
+        return _record(self._resource, found.row)
 
     async def patch(
         self,
@@ -169,7 +169,7 @@ class ResourceHandle:
             auth=asker(auth),
             transaction=transaction,
         )
-        return _record(found.row)
+        return _record(self._resource, found.row)
 
     async def delete(
         self,
@@ -216,8 +216,9 @@ class ResourceHandles:
             raise AttributeError(str(error)) from None
 
 
-def _record(row: Row) -> Record:
-    return {**row, "id": str(row["id"])}
+def _record(resource: ResourceType, row: Row) -> Record:
+    computed = {name: field.compute(row) for name, field in resource.computed.items()}
+    return {**row, **computed, "id": str(row["id"])}
 
 
 def _draft(view: View, values: Mapping[str, Any], *, is_new: bool = False) -> Draft:

@@ -247,6 +247,8 @@ class Linking:
         if given is None:
             return
         try:
+            if record is not None:
+                given.compare(view.resource, record)
             given.raise_if_wrong(view.resource.name)
             if link.method == "post":
                 await self._operations.check_given(view, given, None, transaction, is_whole=True)

@@ -91,4 +91,4 @@ def explained(
 
 def is_known(resource: ResourceType, name: str) -> bool:
     """Whether whoever has this view of a resource may know of the field."""
-    return name in resource.fields and not resource.fields[name].hidden
+    return name in resource.fields and resource.fields[name].is_shown

@@ -12,6 +12,7 @@ from tidings.errors import ConfigurationError
 from tidings.identity import Identity
 from tidings.schema.classes import fields_of_class
 from tidings.schema.fields import LEFT_TO_DATABASE, MISSING, Field, OnDelete, Relationship
+from tidings.schema.kinds import check_kind, check_kinds, prepare_kind
 from tidings.schema.options import as_mapping, check_keys
 from tidings.schema.resource import ResourceType, RowPolicy
 from tidings.schema.search import declare_search
@@ -37,6 +38,13 @@ FIELD_OPTIONS = frozenset(
         "unique",
         "hidden",
         "read_only",
+        "write_only",
+        "as_string",
+        "version",
+        "setter",
+        "computed",
+        "depends_on",
+        "virtual",
         "readable_by",
         "search",
         "precision",
@@ -92,11 +100,13 @@ def declare_resource(
         relationships = {**from_class, **(relationships or {})}
     else:
         declared = dict(as_mapping(f"{where}, schema", schema))
-    fields, links = _declare_fields(where, declared, is_existing=is_existing)
+    declared_fields, links = _declare_fields(where, declared, is_existing=is_existing)
+    fields = {name: one for name, one in declared_fields.items() if one.has_column}
+    check_kinds(where, declared_fields)
     for link, entry in (relationships or {}).items():
         relationship = _declare_relationship(where, link, entry, fields)
         links[link] = relationship
-    _check_names(where, fields, links)
+    _check_names(where, declared_fields, links)
     if options.get("id_type", "integer") not in ("integer", "uuid", "string"):
         raise ConfigurationError(f"{where}: id_type is 'integer', 'uuid' or 'string'")
     options["row_policy"] = _row_policies(where, options.get("row_policy"))
@@ -106,6 +116,8 @@ def declare_resource(
         name=name,
         fields=fields,
         relationships=links,
+        computed={name: one for name, one in declared_fields.items() if one.computed},
+        virtual={name: one for name, one in declared_fields.items() if one.virtual},
         search=declare_search(where, fields, links, search_schema, declared),
         **options,
     )
@@ -165,6 +177,7 @@ def _declare_fields(
 def _declare_field(
     place: str, name: str, options: dict[str, Any], *, is_existing: bool = False
 ) -> Field:
+    prepare_kind(place, options)
     type_name = options.pop("type", "id" if options.get("belongs_to") else None)
     if type_name not in TYPE_NAMES:
         known = ", ".join(sorted(TYPE_NAMES))
@@ -220,7 +233,8 @@ def _bound(place: str, type_name: TypeName, value: object) -> Any:
 
 
 def _check_field(place: str, field: Field, *, is_existing: bool) -> None:
-    if not field.nullable and not field.required and field.default is MISSING:
+    check_kind(place, field)
+    if not field.nullable and not field.required and field.default is MISSING and field.has_column:
         raise ConfigurationError(
             f"{place}: a field that is neither nullable nor required needs a default"
         )
@@ -311,9 +325,10 @@ def _as_reference(
     found = fields.get(key)
     if found is None or found.type != "id":
         raise ConfigurationError(f"{place}: foreign_key {key!r} is no field of type 'id'")
-    if found.hidden:
+    if not found.is_shown:
         raise ConfigurationError(
-            f"{place}: foreign_key {key!r} is hidden, and the relationship would show it"
+            f"{place}: foreign_key {key!r} is hidden or write-only, and the "
+            "relationship would show it"
         )
     return replace(found, references=target, constraint=constraint)
 

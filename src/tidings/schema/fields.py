@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Literal
 
 from tidings.identity import Identity
@@ -20,6 +21,12 @@ from tidings.schema.types import (
 
 IdType = Literal["integer", "uuid", "string"]
 OnDelete = Literal["restrict", "set_null", "cascade"]
+
+
+Setter = Callable[[Any], Awaitable[Any] | Any]
+"""The value that was given, cast and checked, to the one that is stored."""
+Compute = Callable[[Mapping[str, Any]], Any]
+"""The values of the fields that it depends on, by name, to the value of a computed field."""
 
 
 class _Missing:
@@ -59,8 +66,8 @@ class Field:
     ``min`` and ``max`` bound a number, a date or a time; for text and arrays they bound the
     length. ``required`` asks for the value when a record is made; ``nullable`` (by default: what
     is not required) lets it be null. ``hidden`` keeps it out of documents, filters and sorting;
-    ``read_only`` lets only trusted code set it. ``precision`` and ``scale`` are a decimal's
-    digits in all and after the point.
+    ``read_only`` lets only trusted code set it; ``write_only`` lets clients set it and never see
+    it. ``precision`` and ``scale`` are a decimal's digits in all and after the point.
     """
 
     name: str
@@ -74,6 +81,18 @@ class Field:
     unique: bool = False
     hidden: bool = False
     read_only: bool = False
+    write_only: bool = False
+    as_string: bool = False
+    """Whether documents hold an integer as a text, which JavaScript cannot round."""
+    version: bool = False
+    """Whether tidings counts it up with every write, and holds what a client sends against it."""
+    setter: Setter | None = None
+    """Makes what is stored of what was given."""
+    computed: Compute | None = None
+    """Makes the value of the fields in ``depends_on``: it has no column."""
+    depends_on: tuple[str, ...] = ()
+    virtual: bool = False
+    """Whether hooks alone get what clients give: it has no column, and no document shows it."""
     readable_by: Callable[[Identity], bool] | None = None
     """Who may read it; to others it is ``hidden``. None: everybody."""
     precision: int = 18
@@ -90,6 +109,44 @@ class Field:
     """The id type of the referenced resource, filled in when the resources are linked."""
     items: TypeName | None = None
     """What an array's elements have to be; None: any JSON."""
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether documents hold it, and filters and sorting may tell of it."""
+        return not (self.hidden or self.write_only or self.virtual)
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether a client may give it a value."""
+        return not (self.hidden or self.read_only or self.computed is not None)
+
+    @property
+    def has_column(self) -> bool:
+        """Whether the table holds it."""
+        return self.computed is None and not self.virtual
+
+    def shown(self, row: Mapping[str, Any]) -> Any:
+        """What a document holds of it, for this row.
+
+        Raises:
+            ValueError: the function that computes it gave what its type cannot be.
+        """
+        value = row[self.name] if self.computed is None else self.compute(row)
+        return str(value) if self.as_string and value is not None else value
+
+    def compute(self, row: Mapping[str, Any]) -> Any:
+        """The value of a computed field, for this row.
+
+        Raises:
+            ValueError: its function gave what its type cannot be.
+        """
+        assert self.computed is not None
+        given = MappingProxyType({name: row[name] for name in self.depends_on})
+        try:
+            return self.accept(self.computed(given))
+        except ValueProblem as problem:
+            message = f"the computed field {self.name!r} {problem.message}"
+            raise ValueError(message) from None
 
     @property
     def is_scalar(self) -> bool:

@@ -245,9 +245,10 @@ def _check_column(
 ) -> None:
     """Check that the operator can be used on a column, whose ``field`` is None for an ``id``."""
     kind: TypeName = "id" if field is None else field.type
-    if field is not None and field.hidden:
+    if field is not None and not field.is_shown:
+        said = "hidden" if field.hidden else "write-only"
         raise ConfigurationError(
-            f"{place}: field {column!r} is hidden; a filter on it would give it away"
+            f"{place}: field {column!r} is {said}; a filter on it would give it away"
         )
     if entry.match_all and entry.operator == "in" and not (many or kind == "array"):
         raise ConfigurationError(f"{place}: match_all: {column!r} has one value only")

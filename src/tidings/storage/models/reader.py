@@ -151,7 +151,9 @@ class _Reader:
     def read(self, chosen: Mapping[str, Mapping[str, Any]], hidden: tuple[str, ...]) -> Model:
         id_type, make_id = self._read_key()
         for name, options in chosen.items():
-            if name in self.columns:
+            if options.get("computed") or options.get("virtual"):
+                self.found.schema[name] = options  # no column has it
+            elif name in self.columns:
                 self._add_column(name, options)
             elif self.mapper is not None and name in self.mapper.relationships:
                 self._add_relationship(name, self.mapper.relationships[name], options)
