@@ -41,6 +41,7 @@ from tidings.errors import (
     ValidationFailed,
 )
 from tidings.identity import ANONYMOUS, TRUSTED, Identity
+from tidings.inspector import InspectorPlugin
 from tidings.monitoring import OperationsPlugin
 from tidings.plugins import (
     CorsPlugin,
@@ -74,6 +75,7 @@ __all__ = [
     "Finding",
     "Identity",
     "IdentityUnavailable",
+    "InspectorPlugin",
     "InvalidRequest",
     "JWTAuthPlugin",
     "KeysUnavailable",
