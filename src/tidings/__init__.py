@@ -55,7 +55,7 @@ from tidings.plugins import (
 )
 from tidings.realtime import Drainable, Explanation, SocketLimits, SubscriptionContext
 from tidings.resources import OperationContext
-from tidings.schema import FilterLimits, belongs_to, field, has_many
+from tidings.schema import FilterLimits, belongs_to, field, has_many, has_one
 from tidings.storage import UnitOfWork
 from tidings.tenancy import TenancyPlugin
 
@@ -117,4 +117,5 @@ __all__ = [
     "diagnose",
     "field",
     "has_many",
+    "has_one",
 ]

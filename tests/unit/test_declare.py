@@ -252,7 +252,7 @@ def test_relationships_declared_beside_the_schema() -> None:
 @pytest.mark.parametrize(
     ("relationships", "message"),
     [
-        ({"a": {"type": "hasLots"}}, "'hasMany' or 'manyToMany', not 'hasLots'"),
+        ({"a": {"type": "hasLots"}}, "'hasMany', 'hasOne', 'manyToMany', not 'hasLots'"),
         ({"a": {"type": "hasMany"}}, "'target' is missing"),
         ({"a": {"type": "hasMany", "target": "x"}}, "'foreign_key' is missing"),
         ({"a": {"foreignKey": "x"}}, "unknown option 'foreignKey'; did you mean 'foreign_key'?"),

@@ -139,7 +139,7 @@ class _Writer:
         needed_links = [
             key
             for key, one in links.items()
-            if not one.to_many and _is_needed(resource.fields[one.foreign_key])
+            if one.is_own and _is_needed(resource.fields[one.foreign_key])
         ]
         fresh = {key: new_value_schema(one) for key, one in writable.items() if not one.version}
         values = {key: value_schema(one) for key, one in writable.items()}
@@ -199,7 +199,7 @@ class _Writer:
         return {
             name: link
             for name, link in resource.relationships.items()
-            if link.to_many or not resource.fields[link.foreign_key].hidden
+            if not link.is_own or not resource.fields[link.foreign_key].hidden
         }
 
     def _identifier(self, link: Relationship) -> Schema:
@@ -217,7 +217,7 @@ class _Writer:
 
     def _shown_relationship(self, link: Relationship) -> Schema:
         members = {"links": _ref("RelationshipLinks"), "data": self._linkage(link)}
-        return _object(members, ["links"] if link.to_many else ["links", "data"])
+        return _object(members, ["links", "data"] if link.is_own else ["links"])
 
     def _written_relationship(self, link: Relationship) -> Schema:
         return _object({"data": self._linkage(link)}, ["data"])

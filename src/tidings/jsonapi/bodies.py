@@ -144,6 +144,10 @@ def _take_relationships(
         if not isinstance(entry, dict) or "data" not in entry:
             raise _invalid("expected an object with 'data'", pointer)
         key = _linkage(relationship, entry["data"], f"{pointer}/data")
+        if not relationship.is_own:
+            request.members[name] = Members.of_one(key)
+            request.pointers[name] = f"{pointer}/data"
+            continue
         column = relationship.foreign_key
         if column in request.values:
             request.contested[column] = request.values[column]

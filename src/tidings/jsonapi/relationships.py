@@ -55,7 +55,7 @@ class RelationshipFace:
                 place,
             )
             return await answered(200, document)
-        related = await self._related_record(request, link, target, found)
+        related = await (self._own if link.is_own else self._other)(request, link, target, found)
         if related is None:
             return tagged(200, request.terms.documents.nothing(request.shown, place))
         document = request.terms.documents.item(target, related, request.shown, place)
@@ -78,20 +78,20 @@ class RelationshipFace:
             nonlocal tree
             link = request.relationship()
             tree = _linkage_tree(request, link)
-            # The records of a to-many relationship are read by pages, with what they bring along.
-            return {} if link.to_many else tree
+            # The records that hold the key are read by pages, with what they bring along.
+            return tree if link.is_own else {}
 
         found = await self._operations.get(
             request.resource.name, request.record_id, include=include, auth=request.identity
         )
         link = request.relationship()
-        if not link.to_many:
+        if link.is_own:
             document = request.terms.documents.to_one_linkage(
                 request.resource, link, found, request.shown
             )
             return await answered(200, document, _linkage_state(link, found.row))
         page = await self._page(request, link, found, tree.get(link.name, {}))
-        document = request.terms.documents.to_many_linkage(
+        document = request.terms.documents.others_linkage(
             link, page, request.shown, _location(request, found), shows=link.name in tree
         )
         return await answered(200, document)
@@ -109,10 +109,17 @@ class RelationshipFace:
         )
         return found, request.relationship()
 
-    async def _related_record(
+    async def _other(
+        self, request: Request, link: Relationship, _target: ResourceType, found: Found
+    ) -> Found | None:
+        """The record that holds the key, if there is one for this asker."""
+        page = await self._page(request, link, found)
+        return next((Found(row, page.included) for row in page.rows), None)
+
+    async def _own(
         self, request: Request, link: Relationship, target: ResourceType, found: Found
     ) -> Found | None:
-        """The record at the end of a to-one relationship, if there is one for this asker."""
+        """The record to which the record itself refers, if there is one for this asker."""
 
         def include(_view: View) -> IncludeTree:
             request.fields = request.terms.reader.fieldsets(request.parameters)
@@ -165,7 +172,7 @@ def _linkage_state(link: Relationship, row: Row) -> str:
     """The tag of a to-one relationship; that of the members of a to-many one is not kept, and
     cannot be required.
     """
-    return "" if link.to_many else state_tag([row[link.foreign_key]])
+    return "" if not link.is_own else state_tag([row[link.foreign_key]])
 
 
 def _requirement(request: Request, link: Relationship) -> Require | None:
@@ -195,9 +202,10 @@ def linkage_draft(request: Request) -> Draft:
         raise MethodNotAllowed(message, _TO_ONE_METHODS)
     refuse_all(request.parameters)
     given: Any = parse_linkage(link, request.body)
-    if not link.to_many:
+    if link.is_own:
         request.pointers[link.foreign_key] = "/data"
         return Draft({link.foreign_key: given}, require=_requirement(request, link))
     request.pointers[link.name] = "/data"
-    members = {link.name: Members(given, _MODES[request.method])}
+    some = Members(given, _MODES[request.method]) if link.to_many else Members.of_one(given)
+    members = {link.name: some}
     return Draft(members=members, require=_requirement(request, link))

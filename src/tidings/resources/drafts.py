@@ -24,6 +24,11 @@ class Members:
     keys: Sequence[str]
     mode: Mode = "replace"
 
+    @classmethod
+    def of_one(cls, key: str | None) -> Members:
+        """For a to-one relationship whose key the other record holds: its id, or None."""
+        return cls([] if key is None else [key])
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:

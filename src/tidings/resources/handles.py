@@ -227,8 +227,10 @@ def _draft(view: View, values: Mapping[str, Any], *, is_new: bool = False) -> Dr
     members: dict[str, Members] = {}
     for name, value in values.items():
         link = view.resource.relationships.get(name)
-        if link is None or not link.to_many:
+        if link is None or link.is_own:
             given[name if link is None else link.foreign_key] = value
+        elif not link.to_many:
+            members[name] = Members.of_one(None if value is None else str(value))
         elif isinstance(value, list | tuple):
             members[name] = Members([str(key) for key in value])
         else:

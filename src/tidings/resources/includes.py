@@ -24,7 +24,8 @@ RecordKey = tuple[str, Any]
 
 @dataclass(slots=True)
 class Included:
-    """Related records without repetitions, and the members of to-many relationships.
+    """Related records without repetitions, and the members of relationships whose
+    key others hold.
 
     ``asked`` is False where nothing was to be included, which a document shows.
     """
@@ -111,7 +112,7 @@ class IncludeLoader:
             await asyncio.sleep(0)  # so many paths are many turns
             relationship = resource.relationships[name]
             target = self._registry[relationship.target]
-            if relationship.to_many:
+            if not relationship.is_own:
                 found = await self._load_members(resource, relationship, target, rows)
             else:
                 keys = {row[relationship.foreign_key] for row in rows} - {None}

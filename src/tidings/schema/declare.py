@@ -11,7 +11,14 @@ from typing import Any, get_args
 from tidings.errors import ConfigurationError
 from tidings.identity import Identity
 from tidings.schema.classes import fields_of_class
-from tidings.schema.fields import LEFT_TO_DATABASE, MISSING, Field, OnDelete, Relationship
+from tidings.schema.fields import (
+    LEFT_TO_DATABASE,
+    MISSING,
+    Field,
+    OnDelete,
+    Relationship,
+    RelationshipKind,
+)
 from tidings.schema.kinds import check_kind, check_kinds, prepare_kind
 from tidings.schema.options import as_mapping, check_keys
 from tidings.schema.resource import ResourceType, RowPolicy
@@ -279,11 +286,10 @@ def _declare_relationship(
     place = f"{where}, relationship {name!r}"
     options = dict(as_mapping(place, entry))
     check_keys(place, options, _RELATIONSHIP_OPTIONS)
-    kind = options.get("type")
-    if kind not in ("belongsTo", "hasMany", "manyToMany"):
-        raise ConfigurationError(
-            f"{place}: type is 'belongsTo', 'hasMany' or 'manyToMany', not {kind!r}"
-        )
+    kind: Any = options.get("type")
+    if kind not in get_args(RelationshipKind):
+        known = ", ".join(map(repr, get_args(RelationshipKind)))
+        raise ConfigurationError(f"{place}: type is one of {known}, not {kind!r}")
     for needed in ("target", "foreign_key") if kind != "manyToMany" else ("target",):
         if not isinstance(options.get(needed), str):
             raise ConfigurationError(f"{place}: {needed!r} is missing")

@@ -20,6 +20,7 @@ from tidings.schema.types import (
 )
 
 IdType = Literal["integer", "uuid", "string"]
+RelationshipKind = Literal["belongsTo", "hasMany", "hasOne", "manyToMany"]
 OnDelete = Literal["restrict", "set_null", "cascade"]
 
 
@@ -237,12 +238,13 @@ class Field:
 class Relationship:
     """How records of this resource point at those of another.
 
-    ``belongsTo``: ``foreign_key`` is a field of this resource; ``hasMany``: of the target;
-    ``manyToMany``: of the link resource ``through``, whose ``other_key`` holds the target's id.
+    ``belongsTo``: ``foreign_key`` is a field of this resource; ``hasMany`` and ``hasOne``: of the
+    target, where that of a ``hasOne`` is unique; ``manyToMany``: of the link resource ``through``,
+    whose ``other_key`` holds the target's id.
     """
 
     name: str
-    kind: Literal["belongsTo", "hasMany", "manyToMany"]
+    kind: RelationshipKind
     target: str
     foreign_key: str = ""
     through: str = ""
@@ -251,11 +253,16 @@ class Relationship:
     @property
     def to_many(self) -> bool:
         """True where the relationship's data is an array."""
-        return self.kind != "belongsTo"
+        return self.kind in ("hasMany", "manyToMany")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the record itself holds the key, and no other record does."""
+        return self.kind == "belongsTo"
 
     @property
     def holder(self) -> str:
-        """Of a to-many relationship, the resource whose records hold the key."""
+        """Of a relationship that is not its own, the resource whose records hold the key."""
         return self.through or self.target
 
 

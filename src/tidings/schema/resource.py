@@ -256,25 +256,30 @@ class ResourceRegistry:
             )
         if relationship.through:
             return  # see `with_links`
-        holder = target if relationship.to_many else resource
+        holder = resource if relationship.is_own else target
         key = holder.fields.get(relationship.foreign_key)
         if key is None:
             raise ConfigurationError(
                 f"{where}: {holder.name!r} has no field {relationship.foreign_key!r}"
             )
-        if relationship.to_many and not key.is_shown:
+        if not relationship.is_own and not key.is_shown:
             raise ConfigurationError(
                 f"{where}: {target.name}.{key.name} is hidden or write-only, and the "
                 "relationship would show it"
             )
-        if relationship.to_many and key.references not in (None, resource.name):
+        if not relationship.is_own and key.references not in (None, resource.name):
             raise ConfigurationError(
                 f"{where}: {target.name}.{key.name} belongs to {key.references!r}"
             )
 
+        if relationship.kind == "hasOne" and not key.unique:
+            raise ConfigurationError(
+                f"{where}: {target.name}.{key.name} is not unique, so that there could be many: "
+                "declare it with unique=True, or make this a 'hasMany'"
+            )
         texts = TEXT_TYPES | {"uuid"} if resource.id_type == "uuid" else TEXT_TYPES
         fits = key.type == "integer" if resource.id_type == "integer" else key.type in texts
-        if relationship.to_many and key.references is None and not fits:
+        if not relationship.is_own and key.references is None and not fits:
             raise ConfigurationError(
                 f"{where}: {target.name}.{key.name} cannot hold ids of {resource.name!r}; "
                 f"declare it with belongs_to={resource.name!r}"
@@ -329,7 +334,7 @@ def _without(resource: ResourceType, unreadable: frozenset[tuple[str, str]]) -> 
         relationships={
             name: link
             for name, link in resource.relationships.items()
-            if (link.holder if link.to_many else resource.name, link.foreign_key) not in unreadable
+            if (resource.name if link.is_own else link.holder, link.foreign_key) not in unreadable
             and (link.holder, link.other_key) not in unreadable
         },
         search=None

@@ -191,7 +191,7 @@ def _columns(
         if not isinstance(column, str):
             raise ConfigurationError(f"{place}: {column!r} is no field name")
         link = links.get(column)
-        column = link.foreign_key if link is not None and not link.to_many else column
+        column = link.foreign_key if link is not None and link.is_own else column
         if "." not in column and column != "id" and column not in fields:
             raise ConfigurationError(
                 f"{place}: the resource has no field {column!r}; name one with actual_field"

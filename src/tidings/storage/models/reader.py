@@ -316,12 +316,10 @@ class _Reader:
             self._add_reference(name, local, remote, placeholder, options)
             return
         key = link.mapper.get_property_by_column(remote).key
-        if not link.uselist:
-            raise self._refuse(f"{where} has one record at its other end, and is not served yet")
         if local is not self.columns[self.key]:
             raise self._refuse(f"{where} does not begin at the primary key, and is not served")
         self.found.relationships[name] = {
-            "type": "hasMany",
+            "type": "hasMany" if link.uselist else "hasOne",
             "target": placeholder,
             "foreign_key": key,
         }
