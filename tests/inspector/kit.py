@@ -14,10 +14,10 @@ from tidings import Api, InspectorPlugin, SubscriptionContext
 ADMIN = bearer("root", roles=["admin"])
 
 
-def inspected(**options: Any) -> Api:
+def inspected(sockets: Mapping[str, Any] | None = None, **options: Any) -> Api:
     if not {"role", "allow"} & options.keys():
         options["role"] = "admin"
-    api = live_api()
+    api = live_api(**(sockets or {}))
     api.use(InspectorPlugin(**options))
     return api
 

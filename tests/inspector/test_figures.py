@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -9,8 +10,8 @@ import pytest
 
 from tests.http.kit import bearer
 from tests.inspector.kit import ADMIN, explain, hide_drafts, inspected, look
-from tests.sockets.kit import Socket, served
-from tidings import Api
+from tests.sockets.kit import Socket, eventually, served
+from tidings import Api, OperationContext
 from tidings.feed import Change, Cursor
 from tidings.inspector.recorder import Recorder
 
@@ -97,6 +98,33 @@ async def test_who_was_told_and_why_others_were_not():
         assert (await explain(http, change["cursor"], user="nobody"))["sockets"] == 0
         refused = await http.get("/inspector/explain", headers=ADMIN, params={"cursor": "other.9"})
         assert refused.status_code == 404
+
+
+async def test_a_notification_that_waits_for_a_permission_counts_when_it_is_told():
+    api = inspected({"permission_seconds": 0})
+    answers, is_late = asyncio.Event(), False
+
+    async def check(context: OperationContext) -> bool:
+        if is_late and context.method == "query":
+            await answers.wait()
+        return True
+
+    api.add_resource("notes", schema={"title": "string"}, check_permissions=check)
+    async with (
+        served(api) as url,
+        httpx.AsyncClient(base_url=url) as http,
+        await Socket.connected(url, user="ann") as ann,
+    ):
+        await ann.call("subscribe", {"resource": "notes"})
+        is_late = True
+        await api.resources.notes.post({"title": "One"})
+        await eventually(lambda: len(api.socket_server._dispatcher.lines) == 1)
+        assert (await look(http))["changes"][0]["ways"] == {}
+        await api.resources.notes.post({"title": "Two"})
+        answers.set()
+        await settled(api)
+        found = await look(http, user="ann")  # which is not kept for half a second
+        assert [one["ways"] for one in found["changes"]] == [{"enter": 1}] * 2
 
 
 async def test_values_are_quoted_only_where_that_is_wanted():

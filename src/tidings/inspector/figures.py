@@ -14,13 +14,13 @@ from typing import Any, Final, TypeVar
 from tidings._version import __version__
 from tidings.api import Api
 from tidings.counting import Histogram
-from tidings.feed import Change, Invalidation, SharedFeed
+from tidings.feed import Change, Cursor, Invalidation, SharedFeed
 from tidings.filters import in_words
 from tidings.inspector.recorder import LONGEST, Recorded, Recorder, changed_at
 from tidings.matching import Node
 from tidings.monitoring.findings import ask, lag
 from tidings.monitoring.questions import Questions
-from tidings.realtime import SocketServer, Subscriber
+from tidings.realtime import SocketServer, SocketStatistics, Subscriber
 from tidings.realtime.connection import SocketConnection
 
 CHANGES: Final = 100
@@ -62,15 +62,18 @@ class Figures:
         if api.state not in ("open", "closing"):
             return document
         sockets = api.internals.sockets
-        if sockets is not None:
-            document |= await self._sockets(sockets, user)
-        document["feed"] = await self._feed(sockets)
+        now = None if sockets is None else sockets.statistics()
+        if sockets is not None and now is not None:
+            document |= await self._sockets(sockets, now, user)
+        document["feed"] = await self._feed(None if now is None else now.position)
         document["changes"] = [_change(one) for one in self._recorder.latest(CHANGES)]
         document["kept"] = {"changes": len(self._recorder), "bytes": self._recorder.bytes}
         return document
 
-    async def _sockets(self, sockets: SocketServer, user: str | None) -> Document:
-        now, slow = sockets.statistics(), sockets.slow
+    async def _sockets(
+        self, sockets: SocketServer, now: SocketStatistics, user: str | None
+    ) -> Document:
+        slow = sockets.slow
         found = sockets.subscribers if user is None else sockets.subscribers_of(user)
         connections = [_connection(one) async for one in in_turns(islice(found, CONNECTIONS))]
         nodes = sockets.subscriptions.nodes()
@@ -94,7 +97,7 @@ class Figures:
             "filters": [_filter(node) async for node in in_turns(largest)],
         }
 
-    async def _feed(self, sockets: SocketServer | None) -> Document:
+    async def _feed(self, delivered: Cursor | None) -> Document:
         internals = self._api.internals
         feed, relay = internals.feed, internals.link.relay
         asked = await ask(self._api, self._questions)
@@ -108,8 +111,7 @@ class Figures:
             "outboxRows": None if asked.outbox is None else asked.outbox[0],
             "outboxAge": None if asked.outbox is None else asked.outbox_age,
         }
-        if sockets is not None:
-            delivered = sockets.statistics().position
+        if delivered is not None:
             document["behind"], document["lag"] = lag(self._api, delivered, asked.head)
         return document
 
