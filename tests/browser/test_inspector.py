@@ -57,9 +57,9 @@ async def test_an_admin_looks(tmp_path: Path) -> None:
             (MARKUP, {"title": MARKUP}),
             ("cleo", {"status": "open", "title": "A title that is rather long, as titles may be"}),
         ]
-        for user, wanted in filters:
+        for user, asked in filters:
             socket = await stack.enter_async_context(await Socket.connected(url, user=user))
-            done = await socket.call("subscribe", {"resource": "posts", "filters": wanted})
+            done = await socket.call("subscribe", {"resource": "posts", "filters": asked})
             assert done["success"] is True, done
             if user == "ben":
                 await socket.call(
