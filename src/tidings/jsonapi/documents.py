@@ -234,18 +234,18 @@ class DocumentWriter:
         return result
 
 
-def _identifier(relationship: Relationship, key: object) -> Mapping[str, str]:
-    return {"type": relationship.target, "id": str(key)}
+def _identifier(kind: str, key: object) -> Mapping[str, str]:
+    return {"type": kind, "id": str(key)}
 
 
 def _one(relationship: Relationship, row: Row) -> Mapping[str, str] | None:
-    key = row[relationship.foreign_key]
-    return None if key is None else _identifier(relationship, key)
+    kind, key = relationship.type_of(row), row[relationship.foreign_key]
+    return None if key is None or kind is None else _identifier(kind, key)
 
 
 def _linkage(relationship: Relationship, members: Sequence[object]) -> Any:
     """That of a relationship whose key others hold."""
-    found = [_identifier(relationship, key) for key in members]
+    found = [_identifier(relationship.target, key) for key in members]
     return found if relationship.to_many else next(iter(found), None)
 
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from tidings.errors import InvalidRequest, MethodNotAllowed, NotFound
 from tidings.jsonapi.answers import answered, tagged
-from tidings.jsonapi.bodies import parse_linkage
+from tidings.jsonapi.bodies import parse_linkage, parse_reference
 from tidings.jsonapi.conditions import requirement, state_tag
 from tidings.jsonapi.parameters import refuse_all, refuse_selecting
 from tidings.jsonapi.request import Request
@@ -25,6 +25,7 @@ from tidings.resources import (
     Require,
     Selection,
     View,
+    parse_include,
 )
 from tidings.schema import Relationship, ResourceType
 from tidings.storage import Row
@@ -45,7 +46,11 @@ class RelationshipFace:
         """
         found, link = await self._record(request)
         place = f"{_location(request, found)}/{link.name}"
-        target = request.terms.registry[link.target]
+        kind = link.type_of(found.row) if link.is_own else link.target
+        if kind is None:  # of several resources it is none
+            refuse_include(request, link)
+            return tagged(200, request.terms.documents.nothing(request.shown, place))
+        target = request.terms.registry[kind]
         if link.to_many:
             page = await self._page(request, link, found)
             document = request.terms.documents.collection(
@@ -128,13 +133,13 @@ class RelationshipFace:
         key = found.row[link.foreign_key]
         if key is None:
             # What is wrong with the request is wrong with nothing to show, too.
-            view = self._operations.visibility.view(link.target, request.identity)
+            view = self._operations.visibility.view(target.name, request.identity)
             await self._operations.visibility.permit_query(view)
             include(view)
             return None
         try:
             return await self._operations.get(
-                link.target, key, include=include, auth=request.identity
+                target.name, key, include=include, auth=request.identity
             )
         except NotFound:
             return None
@@ -172,11 +177,18 @@ def _linkage_state(link: Relationship, row: Row) -> str:
     """The tag of a to-one relationship; that of the members of a to-many one is not kept, and
     cannot be required.
     """
-    return "" if not link.is_own else state_tag([row[link.foreign_key]])
+    return "" if not link.is_own else state_tag([link.type_of(row), row[link.foreign_key]])
 
 
 def _requirement(request: Request, link: Relationship) -> Require | None:
     return requirement(request.headers, "PATCH", lambda _view, row: _linkage_state(link, row))
+
+
+def refuse_include(request: Request, link: Relationship) -> None:
+    """Refuse paths that no record to which a relationship may lead could bring along."""
+    request.fields = request.terms.reader.fieldsets(request.parameters)
+    paths = [f"{link.name}.{path}" for path in request.parameters.include]
+    parse_include(request.terms.registry, request.resource, paths)
 
 
 def _linkage_tree(request: Request, link: Relationship) -> IncludeTree:
@@ -201,10 +213,11 @@ def linkage_draft(request: Request) -> Draft:
         message = f"{link.name!r} is a to-one relationship: replace it with PATCH"
         raise MethodNotAllowed(message, _TO_ONE_METHODS)
     refuse_all(request.parameters)
-    given: Any = parse_linkage(link, request.body)
     if link.is_own:
-        request.pointers[link.foreign_key] = "/data"
-        return Draft({link.foreign_key: given}, require=_requirement(request, link))
+        values = parse_reference(link, request.body)
+        request.pointers.update(dict.fromkeys(values, "/data"))
+        return Draft(values, require=_requirement(request, link))
+    given: Any = parse_linkage(link, request.body)
     request.pointers[link.name] = "/data"
     some = Members(given, _MODES[request.method]) if link.to_many else Members.of_one(given)
     members = {link.name: some}

@@ -17,7 +17,7 @@ from tidings.resources.results import Selection
 from tidings.resources.scopes import TransactionLike
 from tidings.resources.sorting import parse_sort
 from tidings.resources.visibility import View
-from tidings.schema import ResourceType
+from tidings.schema import Relationship, ResourceType
 from tidings.storage import Row
 
 Record = dict[str, Any]
@@ -227,6 +227,9 @@ def _draft(view: View, values: Mapping[str, Any], *, is_new: bool = False) -> Dr
     members: dict[str, Members] = {}
     for name, value in values.items():
         link = view.resource.relationships.get(name)
+        if link is not None and link.targets:
+            given |= _reference(view, link, value)
+            continue
         if link is None or link.is_own:
             given[name if link is None else link.foreign_key] = value
         elif not link.to_many:
@@ -237,3 +240,13 @@ def _draft(view: View, values: Mapping[str, Any], *, is_new: bool = False) -> Dr
             problem = Problem(name, "expected a list of ids")
             raise ValidationFailed([problem], resource=view.resource.name)
     return Draft(given, given.pop("id", None) if is_new else None, members=members)
+
+
+def _reference(view: View, link: Relationship, value: Any) -> Record:
+    """The type and the id of the record to which a polymorphic relationship is to lead."""
+    if value is None:
+        return {link.type_field: None, link.foreign_key: None}
+    if isinstance(value, tuple) and len(value) == 2:
+        return {link.type_field: value[0], link.foreign_key: str(value[1])}
+    problem = Problem(link.name, 'expected ("resource", id), or None')
+    raise ValidationFailed([problem], resource=view.resource.name)

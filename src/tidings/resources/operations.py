@@ -31,7 +31,7 @@ from tidings.resources.keysets import Keyset
 from tidings.resources.linking import Linking, changed_meanwhile
 from tidings.resources.permissions import check_permission, is_asked, permit
 from tidings.resources.policies import Policies
-from tidings.resources.refusals import client_id, explained, key_or_none, not_found
+from tidings.resources.refusals import client_id, explained, key_or_none, not_found, referred
 from tidings.resources.results import Found, Page, Selection
 from tidings.resources.scopes import Scopes, TransactionLike, given_unit, step
 from tidings.resources.setting import still_stored, stored
@@ -421,9 +421,12 @@ class Operations:
         hidden = []
         for name, value in given.values.items():
             field = view.resource.fields.get(name)
-            if field is None or field.references is None or value is None:
+            kind = None if field is None else referred(field, given.values)
+            if kind is None or value is None:
                 continue
-            target = self.visibility.view(field.references, view.auth)
+            target = self.visibility.view(kind, view.auth)
+            if field is not None and field.targets:
+                value = key_or_none(target.resource, value)
             if is_asked(target.resource, view.auth) and not await self._may_get(
                 target, value, transaction
             ):
@@ -587,7 +590,7 @@ class Operations:
         """Hold what the asker refers to against the row policies, in the write's transaction."""
         assert context.transaction is not None
         connection = context.transaction.connection
-        hidden = []
+        hidden = await self._missing(view, accepted, connection)
         for name in given.values:
             field, value = view.resource.fields.get(name), accepted.get(name)
             if field is None or field.references is None or value is None:
@@ -600,6 +603,22 @@ class Operations:
                 hidden.append(name)
         if hidden:
             raise RelatedNotFound(hidden)
+
+    async def _missing(self, view: View, accepted: Row, connection: Connection) -> list[str]:
+        """The polymorphic references to what is not there for the asker: no database sees to them.
+        What they refer to is locked, so that nobody deletes it meanwhile.
+        """
+        missing = []
+        for name, field in view.resource.fields.items():
+            kind = referred(field, accepted) if field.targets else None
+            if kind is None or accepted.get(name) is None:
+                continue
+            target = self.visibility.view(kind, view.auth)
+            key = key_or_none(target.resource, accepted[name])
+            row, _ = await self.seen(connection, target, key, lock=True)
+            if row is None:
+                missing.append(name)
+        return missing
 
     async def _write(
         self,

@@ -21,6 +21,7 @@ from tidings.schema.fields import (
 )
 from tidings.schema.kinds import check_kind, check_kinds, prepare_kind
 from tidings.schema.options import as_mapping, check_keys
+from tidings.schema.polymorphic import declare_polymorphic
 from tidings.schema.resource import ResourceType, RowPolicy
 from tidings.schema.search import declare_search
 from tidings.schema.types import (
@@ -59,6 +60,7 @@ FIELD_OPTIONS = frozenset(
         "items",
         "belongs_to",
         "as_",
+        "type_field",
         "constraint",
         "on_delete",
     }
@@ -172,8 +174,20 @@ def _declare_fields(
             )
         options = {"type": entry} if isinstance(entry, str) else dict(as_mapping(place, entry))
         check_keys(place, options, FIELD_OPTIONS)
-        fields[name] = _declare_field(place, name, dict(options), is_existing=is_existing)
         target = options.get("belongs_to")
+        if isinstance(target, list | tuple):
+            own, type_field, polymorphic = declare_polymorphic(place, name, options, declared)
+            if is_existing:
+                raise ConfigurationError(
+                    f"{place}: belongs_to of several resources is not served for models yet"
+                )
+            fields[name] = own
+            fields[type_field.name] = type_field
+            links[polymorphic.name] = polymorphic
+            continue
+        if "type_field" in options:
+            raise ConfigurationError(f"{place}: type_field belongs to several belongs_to")
+        fields[name] = _declare_field(place, name, dict(options), is_existing=is_existing)
         # A hidden key has no relationship: what it points at would tell its value.
         if target is not None and not options.get("hidden"):
             link = options.get("as_") or name.removesuffix("_id")
@@ -287,6 +301,10 @@ def _declare_relationship(
     options = dict(as_mapping(place, entry))
     check_keys(place, options, _RELATIONSHIP_OPTIONS)
     kind: Any = options.get("type")
+    if isinstance(options.get("target"), list | tuple):
+        raise ConfigurationError(
+            f"{place}: several targets are those of a field: belongs_to=[...] of {name}_id"
+        )
     if kind not in get_args(RelationshipKind):
         known = ", ".join(map(repr, get_args(RelationshipKind)))
         raise ConfigurationError(f"{place}: type is one of {known}, not {kind!r}")

@@ -100,6 +100,10 @@ class Field:
     scale: int = 4
     references: str | None = None
     """The resource whose id this field holds (``belongs_to``), None for an ordinary attribute."""
+    targets: tuple[str, ...] = ()
+    """The resources of which it holds an id of any one, where these are several."""
+    type_field: str = ""
+    """The field that says of which of them."""
     constraint: bool = True
     """Whether the database enforces the reference."""
     on_delete: OnDelete = "restrict"
@@ -249,6 +253,24 @@ class Relationship:
     foreign_key: str = ""
     through: str = ""
     other_key: str = ""
+    targets: tuple[str, ...] = ()
+    """The resources to any of which a polymorphic ``belongsTo`` leads; it has no ``target``."""
+    type_field: str = ""
+    """The field that says to which of them."""
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The resources that it may lead to."""
+        return self.targets or (self.target,)
+
+    def type_of(self, row: Mapping[str, Any]) -> str | None:
+        """The resource to which it leads from a row that has it as its own; None: to nothing that
+        is declared.
+        """
+        if not self.targets:
+            return self.target
+        found = row[self.type_field]
+        return found if found in self.targets else None
 
     @property
     def to_many(self) -> bool:

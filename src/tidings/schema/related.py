@@ -77,6 +77,11 @@ def resolve_path(
             raise ConfigurationError(
                 f"{where}: {path!r}: resource {place.name!r} has no relationship {name!r}"
             )
+        if link.targets:
+            raise ConfigurationError(
+                f"{where}: {path!r}: {place.name}.{name} leads to several resources "
+                f"({', '.join(link.targets)}), and no filter, policy or sorting goes through it"
+            )
         if link.through:
             hops.append(Hop(link.through, "id", link.foreign_key, to_many=True))
         near, far = (link.foreign_key, "id") if link.is_own else ("id", link.foreign_key)

@@ -249,6 +249,11 @@ class ResourceRegistry:
 
     def _check(self, resource: ResourceType, relationship: Relationship) -> None:
         where = f"relationship {relationship.name!r} of resource {resource.name!r}"
+        for name in relationship.targets:
+            if self.get(name) is None:
+                raise ConfigurationError(f"{where} points at {name!r}, which is not declared")
+        if relationship.targets:
+            return
         target = self._types.get(relationship.target)
         if target is None:
             raise ConfigurationError(
@@ -261,6 +266,11 @@ class ResourceRegistry:
         if key is None:
             raise ConfigurationError(
                 f"{where}: {holder.name!r} has no field {relationship.foreign_key!r}"
+            )
+        if not relationship.is_own and key.targets:
+            raise ConfigurationError(
+                f"{where}: {target.name}.{key.name} refers to several resources, of which this "
+                "would be one: it is not served from this side"
             )
         if not relationship.is_own and not key.is_shown:
             raise ConfigurationError(
@@ -336,6 +346,7 @@ def _without(resource: ResourceType, unreadable: frozenset[tuple[str, str]]) -> 
             for name, link in resource.relationships.items()
             if (resource.name if link.is_own else link.holder, link.foreign_key) not in unreadable
             and (link.holder, link.other_key) not in unreadable
+            and (resource.name, link.type_field) not in unreadable
         },
         search=None
         if resource.search is None

@@ -191,6 +191,11 @@ def _columns(
         if not isinstance(column, str):
             raise ConfigurationError(f"{place}: {column!r} is no field name")
         link = links.get(column)
+        if link is not None and link.targets:
+            raise ConfigurationError(
+                f"{place}: {column!r} leads to several resources; filter by {link.type_field!r} "
+                f"and {link.foreign_key!r}"
+            )
         column = link.foreign_key if link is not None and link.is_own else column
         if "." not in column and column != "id" and column not in fields:
             raise ConfigurationError(

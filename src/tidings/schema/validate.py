@@ -56,6 +56,7 @@ def validate_new(
     given = {name: value for name, value in values.items() if name not in stored}
     result = accept_given(resource, given, problems, trusted=True)
     result.update((name, values[name]) for name in stored)
+    check_pairs(resource, result, problems)
     for name, field in resource.fields.items():
         if name not in values and field.default is not LEFT_TO_DATABASE:
             result[name] = _absent(field, problems)
@@ -73,8 +74,21 @@ def validate_changes(
     """
     problems = ProblemList()
     result = accept_given(resource, values, problems, trusted=True)
+    check_pairs(resource, result, problems)
     problems.raise_if_any(resource.name)
     return result
+
+
+def check_pairs(resource: ResourceType, values: Mapping[str, Any], problems: ProblemList) -> None:
+    """Of a polymorphic reference, type and id come together: both are null, or neither."""
+    if problems.problems:
+        return
+    for name, field in resource.fields.items():
+        if not field.targets or (name not in values and field.type_field not in values):
+            continue
+        together = (values.get(name, MISSING), values.get(field.type_field, MISSING))
+        if MISSING in together or (together[0] is None) != (together[1] is None):
+            problems.add(name, f"comes together with {field.type_field}, or both are null")
 
 
 def _accept(field: Field, value: Any, problems: ProblemList, result: dict[str, Any]) -> None:

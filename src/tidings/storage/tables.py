@@ -86,6 +86,6 @@ def _column(field: Field, resources: dict[str, ResourceType]) -> Column[object]:
         *constraints,
         nullable=field.nullable,
         unique=field.unique or None,
-        index=(field.references is not None and not field.unique) or None,
+        index=((field.references or field.targets) and not field.unique) or None,
         quote=True,
     )
