@@ -17,9 +17,6 @@ def main(target: Path) -> None:
     package = griffe.load("tidings", search_paths=["src"], docstring_parser="google")
     names = sorted(set(package.exports or ()) - {"__version__"})
     objects = {str(name): package[str(name)].final_target for name in names}
-    ERRORS.update(
-        name for name, found in objects.items() if found.path.startswith("tidings.errors")
-    )
     lines = [
         "# Python API",
         "",

@@ -62,7 +62,7 @@ def constants(node: ast.AST) -> set[str]:
 
 def test_every_code_has_a_heading_and_every_heading_a_code():
     headings = re.findall(r"^### ([A-Z_]+)$", page("errors.md"), re.MULTILINE)
-    assert sorted(headings) == sorted(codes())
+    assert sorted(headings) == sorted(codes()), "docs/errors.md has a heading for each code"
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ GENERATED = {"reference/index.md"}
 
 def test_the_navigation_has_every_page_once():
     named = re.findall(r"^ +- [^:\n]+: (\S+\.md)$", (REPOSITORY / "mkdocs.yml").read_text(), re.M)
-    assert sorted(named) == sorted(PAGES | GENERATED)
+    assert sorted(named) == sorted(PAGES | GENERATED), "a page of docs/ needs a line in mkdocs.yml"
 
 
 @pytest.mark.parametrize("name", ["index.md", "llms.txt"])
 def test_lists_of_pages_have_every_page(name):
     named = set(re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / name).read_text()))
-    assert named == PAGES - {"index.md"}
+    assert named == PAGES - {"index.md"}, f"a page of docs/ needs a line in docs/{name}"
