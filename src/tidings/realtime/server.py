@@ -106,7 +106,9 @@ class SocketServer:
         self._permissions = QueryPermissions(operations.registry, permission_seconds)
         self._limits = limits or SocketLimits()
         self._origins = Origins(cors)
-        self.io = Server(_options(self._limits, connect_deadline), cors=self._origins)
+        self.io = Server(
+            _options(self._limits, connect_deadline), cors=self._origins, unhandled=_unhandled
+        )
         self._dispatcher = Dispatcher(
             feed,
             self._matcher,
@@ -510,3 +512,10 @@ def _nothing() -> None:
 
 def _notify(subscription: Subscription, message: Message) -> None:
     subscription.subscriber.connection.notify(subscription, message)
+
+
+def _unhandled(event: str) -> dict[str, Any]:
+    error = InvalidRequest(
+        f"There is no event {event[:40]!r} that takes these arguments", code="UNKNOWN_EVENT"
+    )
+    return {"error": error_payload(error)}

@@ -173,6 +173,8 @@ class Operations:
         )
         await permit(view.resource, context, auth)
         await self.check_given(view, given, None, transaction, is_whole=True)
+        if given.draft.members and key is not None:
+            await self._linking.plan(view, given, {**given.values, "id": key}, transaction)
         async with self.scopes.writing(transaction) as uow:
             context.transaction = uow
             row = await self.create(view, key, given, context)
@@ -520,8 +522,9 @@ class Operations:
                 await self._require_after(view, context, row)
                 await self.changed(effect, "post", row, context)
                 if given.draft.members:
-                    # Only now there is an id that the related records can be permitted to have.
-                    await self._linking.plan(view, given, row, uow)
+                    if not given.links:
+                        # Only now there is an id that the related records can be permitted to have.
+                        await self._linking.plan(view, given, row, uow)
                     row = await self._linked(view, given, row, uow)
         except ConstraintViolation as violation:
             raise await self._explained(uow, view, accepted, violation) from violation

@@ -250,6 +250,12 @@ def _readers(place: str, declared: Any) -> Callable[[Identity], bool] | None:
             f"{place}, readable_by: a role, a list of roles, or an ordinary function of an "
             f"identity, not {declared!r}"
         )
+    checks = sorted(role for role in roles if ":" in role)
+    if checks:
+        raise ConfigurationError(
+            f"{place}, readable_by: {checks[0]!r} looks like a permission check; readable_by takes "
+            "the names of roles, as in readable_by='editor'"
+        )
     allowed = frozenset(roles)
     return lambda identity: not allowed.isdisjoint(identity.roles)
 
