@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers
 
-from tidings.errors import NotFound
+from tidings.errors import NotFound, RequestError
 from tidings.feed import Cursor
 from tidings.identity import Identity
 from tidings.jsonapi.bodies import Body, parse_write
@@ -14,6 +14,7 @@ from tidings.jsonapi.conditions import requirement
 from tidings.jsonapi.documents import DocumentWriter, Shown
 from tidings.jsonapi.parameters import ParameterReader, Parameters
 from tidings.resources import Draft, Fieldsets, IncludeTree, Require, Selection, View
+from tidings.resources.naming import WrongSpelling, declared_name, spell_error
 from tidings.schema import Relationship, ResourceRegistry, ResourceType
 from tidings.storage import Row
 
@@ -65,7 +66,11 @@ class Request:
         Raises:
             NotFound: the resource has none of this name.
         """
-        link = self.resource.relationships.get(str(self.relationship_name))
+        try:
+            name = declared_name(self.resource, str(self.relationship_name))
+        except WrongSpelling:
+            name = ""
+        link = self.resource.relationships.get(name)
         if link is None or (link.is_own and self.resource.fields[link.foreign_key].hidden):
             raise NotFound("There is nothing at this URL", code="RELATIONSHIP_NOT_FOUND")
         return link
@@ -92,6 +97,12 @@ class Request:
             write.contested,
             self.requirement(),
         )
+
+    def spell(self, error: RequestError) -> None:
+        """Have an error name what is wrong as the client does."""
+        spell_error(self.resource, error)
+        spelled = {self.resource.member_name(name): at for name, at in self.pointers.items()}
+        self.pointers.update(spelled)
 
     def requirement(self) -> Require | None:
         """What the record that is written must be like."""
