@@ -16,6 +16,7 @@ from benchmarks.tables import Table
 
 BENCHMARKS: dict[str, Callable[[Effort], Awaitable[Table]]] = {
     "rest": rest.run,
+    "rest-postgres": rest.run_postgres,
     "latency": latency.run,
     "connections": connections.run,
     "fanout": fanout.run,
