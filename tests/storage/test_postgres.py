@@ -53,10 +53,21 @@ async def test_a_connection_that_the_server_has_ended_is_not_used_again(
         (row,) = await one.fetch(PID, {})
         end = Statement(text(f"SELECT pg_terminate_backend({row['pid']})"))
         await other.fetch(end, {})
-        with pytest.raises(DatabaseBusy, match="cannot be reached"):
+        with pytest.raises(DatabaseBusy, match="lost|cannot be reached"):
             await one.fetch(PID, {})
         with pytest.raises(DatabaseBusy, match="lost"):
             await one.fetch(PID, {})
+    assert await pid(database) != row["pid"]
+
+
+async def test_with_a_lost_connection_those_that_wait_are_given_up(
+    database: PostgresDatabase,
+) -> None:
+    async with database.reading(snapshot=False) as one:
+        assert isinstance(one, postgres._PostgresConnection)
+        async with database.reading(snapshot=False) as other:
+            (row,) = await other.fetch(PID, {})
+        one.driver.terminate()
     assert await pid(database) != row["pid"]
 
 

@@ -116,6 +116,7 @@ class _PostgresConnection:
 
     def check_open(self) -> None:
         if self._is_lost:
+            self._has_failed = True
             raise DatabaseBusy("The connection to the database was lost; try again")
         if self._has_begun and not in_transaction(self.driver):
             self.was_ended = True
@@ -209,7 +210,13 @@ class _Connections:
     def give(self, driver: Any, *, is_leaving: bool) -> None:
         """Give a connection back; ``is_leaving``: it is being closed."""
         self._free.release()
-        if is_leaving or driver.is_closed():
+        if is_leaving:
+            return
+        if driver.is_closed():
+            # It was lost: after a fail-over the others are, too, though nothing may tell them.
+            for _, other in self._waiting:
+                other.terminate()
+            self._waiting.clear()
             return
         if self._is_closed or in_transaction(driver):
             driver.terminate()
