@@ -22,7 +22,7 @@ SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 # Two installations into one environment at once would spoil it, so -j changes nothing.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-js demo test coverage test-fast lint audit bench prove clean browser nginx pgbouncer test-lowest
+.PHONY: help docs test-unit setup setup-js demo test coverage test-fast lint audit bench prove clean browser nginx pgbouncer test-lowest
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ coverage: setup setup-js browser nginx pgbouncer ## The same, and which lines th
 test-fast: setup setup-js ## All tests but those in a browser
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not browser"
 
+test-unit: setup ## The quick ones: units, layers and papers, without Node.js
+	$(BIN)/python -m pytest -q -n 2 --dist load tests/unit tests/test_layers.py tests/docs/test_coverage.py tests/docs/test_site.py
+
 test-lowest: ## The main tests with the oldest versions that are supported
 	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
@@ -58,6 +61,12 @@ lint: setup ## Style, format and types
 	$(BIN)/mypy examples/guide/app.py
 	$(BIN)/mypy examples/quickstart/app.py
 	cd examples/fastapi && ../../$(BIN)/mypy --strict live.py
+
+docs: setup ## The documentation as a site, in build/site (Zensical)
+	$(PIP) install --quiet --group docs
+	$(BIN)/python scripts/reference.py docs/reference/index.md
+	$(BIN)/zensical build --config-file mkdocs.yml --strict
+	cp docs/*.md build/site/
 
 audit: setup ## Known vulnerabilities of the dependencies (needs a network)
 	$(PYTHON) -m venv $(AUDIT)

@@ -450,7 +450,9 @@ async def test_demo_serves_its_page_and_leaves_nothing_behind(tmp_path: Path):
         assert page.status_code == 200
         assert "<title>tidings</title>" in page.text
         assert os.listdir(tmp_path) != []
-        for name in ("board.js", "style.css", "icon.svg", "socket.io.min.js"):
+        for path in ("board", "inspector", "demo/code"):
+            assert (await http.get(f"/{path}")).status_code == 200
+        for name in ("board.js", "posts.js", "style.css", "icon.svg", "tidings.min.js"):
             assert (await http.get(f"/static/{name}")).status_code == 200
         assert "//" not in page.text.replace("<!doctype html>", "")  # nothing from elsewhere
     assert server.process.returncode == 0

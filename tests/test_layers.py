@@ -40,7 +40,17 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"auth"}),
     frozenset({"jsonapi", "realtime", "description"}),
     frozenset(
-        {"__init__", "alembic", "api", "plugins", "policies", "tenancy", "monitoring", "diagnosis"}
+        {
+            "__init__",
+            "alembic",
+            "api",
+            "plugins",
+            "policies",
+            "tenancy",
+            "monitoring",
+            "diagnosis",
+            "inspector",
+        }
     ),
     frozenset(
         {

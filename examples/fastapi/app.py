@@ -141,6 +141,15 @@ async def login(credentials: Credentials, session: Session) -> dict[str, str]:
     return {"access_token": jwt.encode(claims, SECRET, "HS256"), "token_type": "bearer"}
 
 
+@app.get("/teams")
+async def my_teams(session: Session, user: CurrentUser) -> list[dict[str, Any]]:
+    """Those that one is a member of."""
+    found = await session.scalars(
+        select(Team).join(Membership).where(Membership.user_id == user.id)
+    )
+    return [{"id": team.id, "name": team.name} for team in found]
+
+
 @app.post("/tasks", status_code=201)
 async def add_task(new: NewTask, session: Session, user: CurrentUser) -> dict[str, str]:
     """By the ORM."""

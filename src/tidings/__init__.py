@@ -41,6 +41,7 @@ from tidings.errors import (
     ValidationFailed,
 )
 from tidings.identity import ANONYMOUS, TRUSTED, Identity
+from tidings.inspector import InspectorPlugin
 from tidings.monitoring import OperationsPlugin
 from tidings.plugins import (
     CorsPlugin,
@@ -54,7 +55,7 @@ from tidings.plugins import (
 )
 from tidings.realtime import Drainable, Explanation, SocketLimits, SubscriptionContext
 from tidings.resources import OperationContext
-from tidings.schema import FilterLimits, belongs_to, field, has_many
+from tidings.schema import FilterLimits, belongs_to, field, has_many, has_one
 from tidings.storage import UnitOfWork
 from tidings.tenancy import TenancyPlugin
 
@@ -74,6 +75,7 @@ __all__ = [
     "Finding",
     "Identity",
     "IdentityUnavailable",
+    "InspectorPlugin",
     "InvalidRequest",
     "JWTAuthPlugin",
     "KeysUnavailable",
@@ -115,4 +117,5 @@ __all__ = [
     "diagnose",
     "field",
     "has_many",
+    "has_one",
 ]

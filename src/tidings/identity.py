@@ -135,4 +135,8 @@ Asker = Identity | Trusted
 
 def asker(auth: Asker | None) -> Asker:
     """Who asks; None is nobody in particular, as where there is no token."""
-    return ANONYMOUS if auth is None else auth
+    if auth is None:
+        return ANONYMOUS
+    if not isinstance(auth, Identity | Trusted):
+        raise TypeError(f"auth is an Identity, TRUSTED or None, not {type(auth).__name__}")
+    return auth

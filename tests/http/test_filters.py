@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.http.kit import Client, error, errors, make_api, serving
 
-from tidings import Api
+from tidings import Api, FilterError
 
 POSTS = {
     "a": {
@@ -290,3 +290,21 @@ async def test_a_custom_filter_that_misses_a_member_of_its_value() -> None:
     async with serving(api) as http:
         assert (await http.get("/places?filter[near][lat]=1")).status_code == 200
         error(await http.get("/places?filter[near][x]=1"), 400, "INVALID_VALUE")
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**30])
+async def test_a_number_that_no_database_takes_is_refused_by_a_custom_filter(number: int) -> None:
+    api = make_api()
+    api.add_resource(
+        "places",
+        {"size": "integer"},
+        search_schema={
+            "near": {
+                "type": "object",
+                "filter_operator": lambda columns, value: columns.size > value["size"],
+            }
+        },
+    )
+    async with api:
+        with pytest.raises(FilterError, match="too large"):
+            await api.resources.places.query({"near": {"size": number}})

@@ -166,3 +166,9 @@ async def test_a_check_that_fails_denies() -> None:
 def test_wrong_readers_are_named(wrong: Any) -> None:
     with pytest.raises(ConfigurationError, match="field 'text', readable_by"):
         Api().add_resource("notes", {"text": {"type": "string", "readable_by": wrong}})
+
+
+def test_a_permission_check_is_no_role() -> None:
+    api = Api()
+    with pytest.raises(ConfigurationError, match="readable_by='editor'"):
+        api.add_resource("people", {"salary": {"type": "number", "readable_by": "has_role:hr"}})

@@ -512,3 +512,47 @@ async def test_a_relationship_over_an_unreadable_key_is_not_there() -> None:
             "PATCH", "/notes/1/relationships/box", {"data": None}, headers=bearer("ben")
         )
         error(response, 404, "RELATIONSHIP_NOT_FOUND")
+
+
+@pytest.mark.parametrize("id_type", ["integer", "uuid"])
+async def test_slow_checks_of_many_members_keep_nobody_waiting_for_long(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, id_type: str
+) -> None:
+    """Where the id is known beforehand nothing is locked; where it is not, there is an end."""
+    monkeypatch.setattr("tidings.resources.scopes.PATIENCE", 0.1)
+    locked: list[bool] = []
+
+    async def check(context: OperationContext) -> bool:
+        if context.method == "patch":
+            locked.append(context.transaction is not None)
+            await asyncio.sleep(0.03)
+        return True
+
+    api = Api()
+    api.use(RestApiPlugin())
+    api.use(SqlAlchemyPlugin(database_url, create_tables=True))
+    api.add_resource(
+        "posts",
+        {"title": "string"},
+        id_type=id_type,
+        check_permissions=check,
+        relationships={
+            "comments": {"type": "hasMany", "target": "comments", "foreign_key": "post_id"}
+        },
+    )
+    api.add_resource("comments", {"post_id": {"belongs_to": "posts"}}, check_permissions=check)
+    async with serving(api) as client:
+        for _ in range(8):
+            await api.resources.comments.post({})
+        body = document("posts", {"title": "x"})
+        body["data"]["relationships"] = {"comments": linkage("comments", *range(1, 9))}
+        response = await client.write("POST", "/posts", body)
+        found = await api.resources.comments.query(where={"post_id": {"is null": False}})
+        if id_type == "uuid":
+            assert response.status_code == 201, response.text
+            assert (locked, found.total) == ([False] * 8, 8)
+        else:
+            assert response.status_code == 503, response.text
+            assert response.json()["errors"][0]["code"] == "CHECKS_TOO_SLOW"
+            assert len(locked) < 8
+            assert found.total == (await api.resources.posts.query()).total == 0

@@ -249,3 +249,25 @@ async def test_without_a_policy_everybody_sees_every_row() -> None:
     async with kit_api() as api:
         await api.resources.posts.post({"title": "a"})
         assert (await api.resources.posts.query(auth=NOBODY)).total == 1
+
+
+async def test_a_related_value_that_is_null_where_nothing_is_related(database_url: str) -> None:
+    """What is not there is null for everybody; what is there and hidden is nothing to anybody."""
+    api = Api()
+    api.use(RestApiPlugin())
+    api.use(SqlAlchemyPlugin(database_url, create_tables=True))
+    api.add_resource("notes", NOTES, row_policy=policies.owner())
+    api.add_resource(
+        "comments",
+        {"text": "string", "note_id": {"belongs_to": "notes"}},
+        search_schema={"team": {"actual_field": "note.team", "operators": ["eq", "ne"]}},
+    )
+    async with api:
+        for owner, team in (("ann", None), ("ann", "red"), ("ben", None)):
+            await api.resources.notes.post({"title": "x", "owner_id": owner, "team": team})
+        for number in ("1", "2", "3", None):
+            await api.resources.comments.post({"text": number or "alone", "note_id": number})
+        found = await api.resources.comments.query({"team": {"eq": None}}, auth=ANN)
+        assert {one["text"] for one in found} == {"1", "alone"}
+        found = await api.resources.comments.query({"team": {"ne": None}}, auth=ANN)
+        assert {one["text"] for one in found} == {"2"}

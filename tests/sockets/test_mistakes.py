@@ -216,3 +216,10 @@ async def test_a_filter_for_http_only_is_refused_by_its_name() -> None:
         assert error["code"] == "UNSUPPORTED_FILTER"
         assert "'odd'" in error["message"]
         assert len(api.socket_server._matcher) == 0
+
+
+async def test_an_event_that_nothing_handles_is_answered() -> None:
+    async with served(live_api()) as url, await Socket.connected(url) as socket:
+        for event, arguments in (("subscribed", ({},)), ("x" * 5000, ()), ("subscribe", ())):
+            answer = await socket.call(event, *arguments)
+            assert answer["error"]["code"] in ("UNKNOWN_EVENT", "INVALID_SUBSCRIPTION"), answer

@@ -252,7 +252,7 @@ def test_relationships_declared_beside_the_schema() -> None:
 @pytest.mark.parametrize(
     ("relationships", "message"),
     [
-        ({"a": {"type": "hasLots"}}, "'hasMany' or 'manyToMany', not 'hasLots'"),
+        ({"a": {"type": "hasLots"}}, "'hasMany', 'hasOne', 'manyToMany', not 'hasLots'"),
         ({"a": {"type": "hasMany"}}, "'target' is missing"),
         ({"a": {"type": "hasMany", "target": "x"}}, "'foreign_key' is missing"),
         ({"a": {"foreignKey": "x"}}, "unknown option 'foreignKey'; did you mean 'foreign_key'?"),
@@ -370,7 +370,10 @@ def test_the_columns_of_a_row() -> None:
         ({"a": {"type": "id", "belongsTo": "x"}}, "'belongsTo'; did you mean 'belongs_to'?"),
         ({"a": {"type": "id", "as": "x"}}, "'as'; did you mean 'as_'?"),
         ({"a": {"type": "string", "requird": True}}, "'requird'; did you mean 'required'?"),
-        ({"a": {"type": "string", "zzz": True}}, "unknown option 'zzz' (known: as_, belongs_to"),
+        (
+            {"a": {"type": "string", "zzz": True}},
+            "unknown option 'zzz' (known: as_, as_string, belongs_to",
+        ),
         ({"a": {"type": "string", "belongs_to": "x"}}, "a field with belongs_to has type 'id'"),
         ({"a": {"type": "string", "nullable": False}}, "neither nullable nor required needs a"),
         ({"a": {"type": "array", "unique": True}}, "an array cannot be unique"),

@@ -49,7 +49,14 @@ from tidings.feed.redis import redis_log
 from tidings.hooks import Handler, HookRegistry
 from tidings.identity import ANONYMOUS, TRUSTED, Asker, Identity, asker
 from tidings.jsonapi import JsonApiApp
-from tidings.realtime import Events, Explainer, Explanation, Origins, SocketServer
+from tidings.realtime import (
+    DeliveryObserver,
+    Events,
+    Explainer,
+    Explanation,
+    Origins,
+    SocketServer,
+)
 from tidings.resources import Operations, ResourceHandle, ResourceHandles
 from tidings.resources.policies import check_policies
 from tidings.schema import FilterLimits, ResourceRegistry, ResourceType, declare_resource
@@ -145,6 +152,7 @@ class Api:
         self._wraps: list[Wrap] = []
         self._description: Description | None = None
         self._tracing: Tracing | None = None
+        self._observer: DeliveryObserver | None = None
         self._sockets_started = False
         self._is_installed = False
         self.resources = ResourceHandles(self._handle, self._names)
@@ -420,6 +428,11 @@ class Api:
         """Say where operations, commits and deliveries are traced (for plugins)."""
         self._check_open_for_declarations("tracing")
         self._tracing = tracing
+
+    def set_observer(self, observer: DeliveryObserver) -> None:
+        """Say who sees what is delivered, and to whom (for plugins)."""
+        self._check_open_for_declarations("an observer")
+        self._observer = observer
 
     # Using
 
@@ -763,6 +776,7 @@ class Api:
                 is_revoked=self._authority.is_revoked,
                 identify=self._authority.identify,
                 tracer=self._tracing,
+                observer=self._observer,
             )
         return self._sockets
 

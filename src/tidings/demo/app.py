@@ -1,7 +1,8 @@
-"""The demo's app: the guide's posts, two workspaces, and a page that shows it all live."""
+"""The demo's app: the guide's posts, two workspaces, and two live pages side by side."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from starlette.staticfiles import StaticFiles
 
 from tidings import (
     Api,
+    Identity,
+    InspectorPlugin,
     JWTAuthPlugin,
     OperationContext,
     PermissionDenied,
@@ -27,12 +30,15 @@ from tidings.demo.seed import seed
 from tidings.demo.users import ADMIN, DemoTokens
 
 STATIC = Path(__file__).parent / "static"
+# @tidings/client as one script, which new applications get, too: there is one copy in the package.
+CLIENT = Path(__file__).parent.parent / "starter" / "tidings.min.js"
 
 # Everything comes from this server, so that the board works without a network.
 _HEADERS = {
-    "content-security-policy": "default-src 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "content-security-policy": "default-src 'self'; base-uri 'none'; frame-ancestors 'self'",
     "cache-control": "no-cache",
 }
+ADA = Identity("4", roles=frozenset({ADMIN}))
 
 
 class Demo(NamedTuple):
@@ -47,14 +53,20 @@ def build_demo(directory: Path) -> Demo:
     tokens = DemoTokens()
     api = build_api(f"sqlite+aiosqlite:///{directory / 'board.db'}", tokens.secret)
 
-    async def page(_: Request) -> FileResponse:
-        return FileResponse(STATIC / "index.html", headers=_HEADERS)
+    def file(path: Path, media_type: str) -> Callable[[Request], Awaitable[FileResponse]]:
+        async def answer(_: Request) -> FileResponse:
+            return FileResponse(path, headers=_HEADERS, media_type=media_type)
+
+        return answer
 
     async def users(_: Request) -> JSONResponse:
         return JSONResponse(tokens.listing(), headers={"cache-control": "no-store"})
 
     routes = [
-        Route("/", page),
+        Route("/", file(STATIC / "split.html", "text/html")),
+        Route("/board", file(STATIC / "board.html", "text/html")),
+        Route("/static/tidings.min.js", file(CLIENT, "text/javascript")),
+        Route("/demo/code", file(Path(__file__), "text/plain")),
         Route("/demo/users", users),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
@@ -70,6 +82,8 @@ def build_api(database: str, secret: str) -> Api:
     api.use(SqlAlchemyPlugin(database, create_tables=True))
     api.use(JWTAuthPlugin(secret=secret))
     api.use(SocketIOPlugin(cors={"origin": []}))  # no pages but the demo's own
+    # Nobody has a password here: whoever opens the inspector is taken for the administrator.
+    api.use(InspectorPlugin(role=ADMIN, identify=lambda _: ADA, show_values=True))
     api.add_resource(
         "users",
         schema={

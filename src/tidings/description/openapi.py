@@ -105,8 +105,11 @@ class _Writer:
     def describe(self, resource: ResourceType) -> None:
         """Add the schemas of a resource."""
         name = self._names[resource.name]
-        attributes = {key: one for key, one in resource.fields.items() if _is_shown(one)}
-        writable = {key: one for key, one in attributes.items() if not one.read_only}
+        attributes = resource.attributes
+        declared = {**resource.fields, **resource.virtual}
+        writable = {
+            key: one for key, one in declared.items() if one.is_attribute and one.is_writable
+        }
         links = self._relationships(resource)
         identity = {"type": {"const": resource.name}, "id": id_schema(resource)}
         self.schemas[f"{name}Attributes"] = _object(
@@ -136,9 +139,9 @@ class _Writer:
         needed_links = [
             key
             for key, one in links.items()
-            if not one.to_many and _is_needed(resource.fields[one.foreign_key])
+            if one.is_own and _is_needed(resource.fields[one.foreign_key])
         ]
-        fresh = {key: new_value_schema(one) for key, one in writable.items()}
+        fresh = {key: new_value_schema(one) for key, one in writable.items() if not one.version}
         values = {key: value_schema(one) for key, one in writable.items()}
         targets = {key: self._written_relationship(one) for key, one in links.items()}
         is_new: Schema = {"type": {"const": resource.name}}
@@ -174,13 +177,15 @@ class _Writer:
     def _included(self, links: Iterable[Relationship]) -> Schema | None:
         """Anything that a path of ``include`` can lead to."""
         found: dict[str, None] = {}
-        waiting = [link.target for link in links]
+        waiting = [name for link in links for name in link.types]
         while waiting:
             target = waiting.pop()
             if target not in found and target in self._shown:
                 found[target] = None
                 waiting += [
-                    one.target for one in self._relationships(self._registry[target]).values()
+                    name
+                    for one in self._relationships(self._registry[target]).values()
+                    for name in one.types
                 ]
         if not found:
             return None
@@ -196,25 +201,26 @@ class _Writer:
         return {
             name: link
             for name, link in resource.relationships.items()
-            if link.to_many or not resource.fields[link.foreign_key].hidden
+            if not link.is_own or not resource.fields[link.foreign_key].hidden
         }
 
-    def _identifier(self, link: Relationship) -> Schema:
-        if link.target in self._shown:
-            return _ref(f"{self._names[link.target]}Identifier")
-        target = self._registry[link.target]
-        members = {"type": {"const": link.target}, "id": id_schema(target)}
+    def _identifier(self, name: str) -> Schema:
+        if name in self._shown:
+            return _ref(f"{self._names[name]}Identifier")
+        members = {"type": {"const": name}, "id": id_schema(self._registry[name])}
         return _object(members, members)
 
     def _linkage(self, link: Relationship, *, is_nullable: bool = True) -> Schema:
-        one = self._identifier(link)
+        some = [self._identifier(name) for name in link.types]
         if link.to_many:
-            return {"type": "array", "items": one}
-        return {"oneOf": [one, {"type": "null"}]} if is_nullable else one
+            return {"type": "array", "items": some[0]}
+        if is_nullable:
+            some.append({"type": "null"})
+        return {"oneOf": some} if len(some) > 1 else some[0]
 
     def _shown_relationship(self, link: Relationship) -> Schema:
         members = {"links": _ref("RelationshipLinks"), "data": self._linkage(link)}
-        return _object(members, ["links"] if link.to_many else ["links", "data"])
+        return _object(members, ["links", "data"] if link.is_own else ["links"])
 
     def _written_relationship(self, link: Relationship) -> Schema:
         return _object({"data": self._linkage(link)}, ["data"])
@@ -252,14 +258,13 @@ class _Writer:
             made = _response("It was made", f"{name}Document") | {"headers": _HEADERS}
             put["responses"]["201"] = made
         for key, link in self._relationships(resource).items():
-            if link.target in self._shown:
+            if any(name in self._shown for name in link.types):
                 found |= self._relationship_paths(resource, name, record, key, link)
         return found
 
     def _relationship_paths(
         self, resource: ResourceType, name: str, record: Schema, key: str, link: Relationship
     ) -> Document:
-        target, other = self._registry[link.target], self._names[link.target]
         label = f"{name}{key[:1].upper()}{key[1:]}"
         linkage = f"{label}Linkage"
         body = _object({"data": self._linkage(link)}, ["data"])
@@ -268,16 +273,17 @@ class _Writer:
         needed = ["jsonapi", "data", "links", "meta"]
         if link.to_many:
             common |= {"meta": _ref("PageMeta"), "links": _ref("PageLinks")}
-            related, parameters = f"{other}List", [*self._parameters(target)]
+            target = self._registry[link.target]
+            related, parameters = f"{self._names[link.target]}List", [*self._parameters(target)]
         else:
-            related = f"{other}DocumentOrNull"
-            self.schemas[related] = {
-                "oneOf": [
-                    _ref(f"{other}Document"),
-                    _object(common | {"data": {"type": "null"}}, needed),
-                ]
-            }
-            parameters = [*self._shown_parameters(target)]
+            others = [name for name in link.types if name in self._shown]
+            names = [self._names[name] for name in others]
+            related = f"{'Or'.join(names)}DocumentOrNull"
+            nothing = _object(common | {"data": {"type": "null"}}, needed)
+            documents = [_ref(f"{other}Document") for other in names]
+            self.schemas[related] = {"oneOf": [*documents, nothing]}
+            some = [one for name in others for one in self._shown_parameters(self._registry[name])]
+            parameters = list({str(one["name"]): one for one in some}.values())
         self.schemas[linkage] = _object(common | {"data": self._linkage(link)}, needed)
         methods = {"patch": "replace"} | (
             {"post": "add", "delete": "remove"} if link.to_many else {}
@@ -286,7 +292,7 @@ class _Writer:
             method: self._operation(resource, f"{verb}{label}", None, [], f"{linkage}Write")
             for method, verb in methods.items()
         }
-        paging = [*_paging(target)] if link.to_many else []
+        paging = [*_paging(self._registry[link.target])] if link.to_many else []
         return {
             f"/{resource.name}/{{id}}/{key}": {
                 "parameters": [record],
@@ -415,10 +421,6 @@ def _paging(resource: ResourceType) -> Iterable[Schema]:
     yield _parameter("page[before]", place, "What a link `prev` gave; empty: the last")
     count = "Whether to count all: by default with page[number] and page[offset] only"
     yield _parameter("page[count]", {"type": "string", "enum": ["true", "false"]}, count)
-
-
-def _is_shown(field: Field) -> bool:
-    return field.is_attribute and not field.hidden
 
 
 def _is_needed(field: Field) -> bool:

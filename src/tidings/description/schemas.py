@@ -30,6 +30,7 @@ _PLAIN: Final[dict[TypeName, Schema]] = {
     "array": {"type": "array"},
     "object": {"type": "object"},
 }
+_INTEGER_TEXT: Final[Schema] = {"type": "string", "pattern": "^-?(0|[1-9][0-9]{0,18})$"}
 _BOUNDS: Final = {
     "array": ("minItems", "maxItems"),
     "number": ("minimum", "maximum"),
@@ -41,17 +42,21 @@ _BOUNDS: Final = {
 
 def value_schema(field: Field) -> Schema:
     """What a field holds."""
-    schema = dict(_PLAIN[field.type])
-    bounds = zip(_BOUNDS.get(field.type, ()), (field.min, field.max), strict=False)
+    schema = dict(_INTEGER_TEXT if field.as_string else _PLAIN[field.type])
+    kind = "" if field.as_string else field.type
+    bounds = zip(_BOUNDS.get(kind, ()), (field.min, field.max), strict=False)
     schema |= {key: bound for key, bound in bounds if bound is not None}
     if field.items is not None:
         schema["items"] = nullable(_PLAIN[field.items])
     if field.enum is not None:
-        schema["enum"] = [_json(item) for item in field.enum]
+        items = [_json(item) for item in field.enum]
+        schema["enum"] = [str(item) for item in items] if field.as_string else items
     if field.nullable:
         schema = nullable(schema)
-    if field.read_only:
+    if field.read_only or field.computed is not None:
         schema["readOnly"] = True
+    if field.write_only or field.virtual:
+        schema["writeOnly"] = True
     return schema
 
 

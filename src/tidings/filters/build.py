@@ -11,6 +11,8 @@ from typing import Any, Final
 from typing import cast as typing_cast
 
 import msgspec
+from sqlalchemy import BindParameter, ClauseElement
+from sqlalchemy.sql.visitors import iterate
 
 from tidings.errors import MAX_PROBLEMS, FilterError, PermissionDenied, Problem
 from tidings.filters.columns import (
@@ -42,6 +44,8 @@ from tidings.schema.search import CLIENT_OPERATORS
 from tidings.schema.types import TypeName, check_spelling
 
 _NULL: Final = {"null": "true"}
+_LEAST: Final = -(2**63)
+_MOST: Final = 2**63 - 1
 _BY_ID: Final = SearchField("id", "id", "in", ("id",))
 """Without being declared: what has been notified of is fetched by it, many records at once."""
 
@@ -309,6 +313,7 @@ def _custom(
     extra = {"identity": identity}
     sql_extra = extra if _takes_identity(operator) else {}
     clause = _try_out(resource, lambda columns: operator(columns, value, **sql_extra))
+    _check_constants(clause)
     found = read_answer(resource, clause)
     if found is not None:
         return found
@@ -325,6 +330,17 @@ def _custom(
         if test is None
         else (lambda record: test(MappingProxyType(record), value, **record_extra)),
     )
+
+
+def _check_constants(clause: object) -> None:
+    """Refuse whole numbers that no database can take for a parameter."""
+    if not isinstance(clause, ClauseElement):
+        return
+    for part in iterate(clause):
+        value = part.value if isinstance(part, BindParameter) else None
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(one, int) and not _LEAST <= one <= _MOST:
+                raise ValueProblem("is a number that is too large")
 
 
 def _check_size(limits: FilterLimits, value: Any) -> None:

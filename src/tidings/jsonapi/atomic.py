@@ -27,6 +27,7 @@ from tidings.jsonapi.relationships import linkage_draft
 from tidings.jsonapi.request import Request, Terms
 from tidings.resources import Draft, Method, Operations, View
 from tidings.resources.budget import MAX_BYTES, WriteBudget
+from tidings.resources.scopes import PATIENCE
 from tidings.schema import describe
 from tidings.storage import UnitOfWork
 
@@ -77,7 +78,7 @@ class AtomicFace:
         try:
             await self._permit_first(found, base, identity, terms)
             async with self._operations.scopes.transaction() as uow:
-                uow.budget = WriteBudget()
+                uow.budget, uow.patience = WriteBudget(), PATIENCE
                 room = [MAX_BYTES]
                 lids: dict[tuple[str, str], str] = {}
                 for number, entry in enumerate(found):

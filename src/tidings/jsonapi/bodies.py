@@ -77,6 +77,17 @@ def parse_linkage(relationship: Relationship, body: Body) -> str | list[str] | N
     return _linkage(relationship, document["data"], "/data")
 
 
+def parse_reference(relationship: Relationship, body: Body) -> dict[str, Any]:
+    """Take the document of a write to a to-one relationship apart: the values of its fields.
+
+    Raises:
+        InvalidRequest: the body is no JSON, or no document with linkage that fits.
+        Conflict: the type is not that of the relationship's records.
+    """
+    data = _document(body)["data"]
+    return reference(relationship, data, _linkage(relationship, data, "/data"))
+
+
 def _resource_object(body: Body) -> dict[str, Any]:
     data = _document(body)["data"]
     if not isinstance(data, dict):
@@ -144,7 +155,16 @@ def _take_relationships(
         if not isinstance(entry, dict) or "data" not in entry:
             raise _invalid("expected an object with 'data'", pointer)
         key = _linkage(relationship, entry["data"], f"{pointer}/data")
+        if not relationship.is_own:
+            request.members[name] = Members.of_one(key)
+            request.pointers[name] = f"{pointer}/data"
+            continue
         column = relationship.foreign_key
+        if relationship.targets:
+            given = reference(relationship, entry["data"], key)
+            request.values.update(given)
+            request.pointers.update((name, f"{pointer}/data") for name in given)
+            continue
         if column in request.values:
             request.contested[column] = request.values[column]
         request.values[column] = key
@@ -172,14 +192,21 @@ def _linkage(relationship: Relationship, data: Any, pointer: str) -> str | None:
         return None
     if not isinstance(data, dict):
         raise _invalid(f"expected a resource identifier or null, got {describe(data)}", pointer)
-    if data.get("type") != relationship.target:
-        raise _conflict(
-            f"expected type '{relationship.target}'", f"{pointer}/type", "TYPE_CONFLICT"
-        )
+    if data.get("type") not in relationship.types:
+        known = " or ".join(f"'{name}'" for name in relationship.types)
+        raise _conflict(f"expected type {known}", f"{pointer}/type", "TYPE_CONFLICT")
     if not isinstance(data.get("id"), str):
         raise _invalid("'id' is missing or no string", f"{pointer}/id")
     key: str = data["id"]
     return key
+
+
+def reference(relationship: Relationship, data: Any, key: object) -> dict[str, Any]:
+    """The values of the fields of a to-one relationship, for linkage that was read."""
+    if not relationship.targets:
+        return {relationship.foreign_key: key}
+    kind = None if data is None else data["type"]
+    return {relationship.type_field: kind, relationship.foreign_key: key}
 
 
 def escape_pointer(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -34,18 +34,20 @@ class DocumentWriter:
 
     def __init__(self, registry: ResourceRegistry) -> None:
         self._registry = registry
-        self._attributes = {
-            resource.name: [
-                name
-                for name, field in resource.fields.items()
-                if field.is_attribute and not field.hidden
-            ]
+        self._attributes = {resource.name: list(resource.attributes) for resource in registry}
+        self._made = {
+            resource.name: {
+                name: field.shown
+                for name, field in resource.attributes.items()
+                if field.as_string or field.computed is not None
+            }
             for resource in registry
         }
+        """The attributes that are not as the row has them."""
         self._columns = {
             resource.name: [
                 "id",
-                *(name for name, field in resource.fields.items() if not field.hidden),
+                *(name for name, field in resource.fields.items() if field.is_shown),
             ]
             for resource in registry
         }
@@ -122,7 +124,7 @@ class DocumentWriter:
         }
         return self._with_included(document, resource, [], found.included, shown)
 
-    def to_many_linkage(
+    def others_linkage(
         self,
         relationship: Relationship,
         page: Page,
@@ -131,17 +133,21 @@ class DocumentWriter:
         *,
         shows: bool,
     ) -> Document:
-        """The document of one page of a to-many relationship of the record at ``place``;
-        ``shows``: the related records themselves come along.
+        """The document of a relationship of the record at ``place`` whose key others hold: of one
+        page of them where it is a to-many one. ``shows``: they themselves come along.
         """
         links = _links(place, relationship.name)
         target = self._registry[relationship.target]
+        paging = {"self": shown.parameters.url(links["self"])}
+        meta: Document = {"cursor": shown.cursor}
+        if relationship.to_many:
+            paging = _page_links(links["self"], page, shown.parameters)
+            meta = _page_meta(page, shown)
         document: Document = {
             "jsonapi": _VERSION,
-            "data": [_identifier(relationship, row["id"]) for row in page.rows],
-            "links": _page_links(links["self"], page, shown.parameters)
-            | {"related": links["related"]},
-            "meta": _page_meta(page, shown),
+            "data": _linkage(relationship, [row["id"] for row in page.rows]),
+            "links": paging | {"related": links["related"]},
+            "meta": meta,
         }
         rows = [] if shows else page.rows
         if shows:
@@ -191,7 +197,12 @@ class DocumentWriter:
         if wanted is not None:
             names = [name for name in names if name in wanted]
         result: Document = {"type": resource.name, "id": str(row["id"])}
-        result["attributes"] = {name: row[name] for name in names}
+        made = self._made[resource.name]
+        result["attributes"] = (
+            {name: made[name](row) if name in made else row[name] for name in names}
+            if made
+            else {name: row[name] for name in names}
+        )
         place = self.location(resource, row, shown.base)
         relationships = self._relationships(resource, row, included, wanted, place)
         if relationships:
@@ -211,25 +222,31 @@ class DocumentWriter:
         for name, relationship in resource.relationships.items():
             if wanted is not None and name not in wanted:
                 continue
-            if relationship.to_many:
+            if not relationship.is_own:
                 # Without its links a client would take what was not loaded for none.
                 shown: Document = {"links": _links(place, name)}
                 members = included.members.get((resource.name, row["id"], name))
                 if members is not None:
-                    shown["data"] = [_identifier(relationship, key) for key in members]
+                    shown["data"] = _linkage(relationship, members)
                 result[name] = shown
             elif not resource.fields[relationship.foreign_key].hidden:
                 result[name] = {"links": _links(place, name), "data": _one(relationship, row)}
         return result
 
 
-def _identifier(relationship: Relationship, key: object) -> Mapping[str, str]:
-    return {"type": relationship.target, "id": str(key)}
+def _identifier(kind: str, key: object) -> Mapping[str, str]:
+    return {"type": kind, "id": str(key)}
 
 
 def _one(relationship: Relationship, row: Row) -> Mapping[str, str] | None:
-    key = row[relationship.foreign_key]
-    return None if key is None else _identifier(relationship, key)
+    kind, key = relationship.type_of(row), row[relationship.foreign_key]
+    return None if key is None or kind is None else _identifier(kind, key)
+
+
+def _linkage(relationship: Relationship, members: Sequence[object]) -> Any:
+    """That of a relationship whose key others hold."""
+    found = [_identifier(relationship.target, key) for key in members]
+    return found if relationship.to_many else next(iter(found), None)
 
 
 def _links(place: str, name: str) -> dict[str, str]:

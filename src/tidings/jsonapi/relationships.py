@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from tidings.errors import InvalidRequest, MethodNotAllowed, NotFound
 from tidings.jsonapi.answers import answered, tagged
-from tidings.jsonapi.bodies import parse_linkage
+from tidings.jsonapi.bodies import parse_linkage, parse_reference
 from tidings.jsonapi.conditions import requirement, state_tag
 from tidings.jsonapi.parameters import refuse_all, refuse_selecting
 from tidings.jsonapi.request import Request
@@ -25,6 +25,7 @@ from tidings.resources import (
     Require,
     Selection,
     View,
+    parse_include,
 )
 from tidings.schema import Relationship, ResourceType
 from tidings.storage import Row
@@ -45,7 +46,11 @@ class RelationshipFace:
         """
         found, link = await self._record(request)
         place = f"{_location(request, found)}/{link.name}"
-        target = request.terms.registry[link.target]
+        kind = link.type_of(found.row) if link.is_own else link.target
+        if kind is None:  # of several resources it is none
+            refuse_include(request, link)
+            return tagged(200, request.terms.documents.nothing(request.shown, place))
+        target = request.terms.registry[kind]
         if link.to_many:
             page = await self._page(request, link, found)
             document = request.terms.documents.collection(
@@ -55,7 +60,7 @@ class RelationshipFace:
                 place,
             )
             return await answered(200, document)
-        related = await self._related_record(request, link, target, found)
+        related = await (self._own if link.is_own else self._other)(request, link, target, found)
         if related is None:
             return tagged(200, request.terms.documents.nothing(request.shown, place))
         document = request.terms.documents.item(target, related, request.shown, place)
@@ -78,20 +83,20 @@ class RelationshipFace:
             nonlocal tree
             link = request.relationship()
             tree = _linkage_tree(request, link)
-            # The records of a to-many relationship are read by pages, with what they bring along.
-            return {} if link.to_many else tree
+            # The records that hold the key are read by pages, with what they bring along.
+            return tree if link.is_own else {}
 
         found = await self._operations.get(
             request.resource.name, request.record_id, include=include, auth=request.identity
         )
         link = request.relationship()
-        if not link.to_many:
+        if link.is_own:
             document = request.terms.documents.to_one_linkage(
                 request.resource, link, found, request.shown
             )
             return await answered(200, document, _linkage_state(link, found.row))
         page = await self._page(request, link, found, tree.get(link.name, {}))
-        document = request.terms.documents.to_many_linkage(
+        document = request.terms.documents.others_linkage(
             link, page, request.shown, _location(request, found), shows=link.name in tree
         )
         return await answered(200, document)
@@ -109,10 +114,17 @@ class RelationshipFace:
         )
         return found, request.relationship()
 
-    async def _related_record(
+    async def _other(
+        self, request: Request, link: Relationship, _target: ResourceType, found: Found
+    ) -> Found | None:
+        """The record that holds the key, if there is one for this asker."""
+        page = await self._page(request, link, found)
+        return next((Found(row, page.included) for row in page.rows), None)
+
+    async def _own(
         self, request: Request, link: Relationship, target: ResourceType, found: Found
     ) -> Found | None:
-        """The record at the end of a to-one relationship, if there is one for this asker."""
+        """The record to which the record itself refers, if there is one for this asker."""
 
         def include(_view: View) -> IncludeTree:
             request.fields = request.terms.reader.fieldsets(request.parameters)
@@ -121,13 +133,13 @@ class RelationshipFace:
         key = found.row[link.foreign_key]
         if key is None:
             # What is wrong with the request is wrong with nothing to show, too.
-            view = self._operations.visibility.view(link.target, request.identity)
+            view = self._operations.visibility.view(target.name, request.identity)
             await self._operations.visibility.permit_query(view)
             include(view)
             return None
         try:
             return await self._operations.get(
-                link.target, key, include=include, auth=request.identity
+                target.name, key, include=include, auth=request.identity
             )
         except NotFound:
             return None
@@ -165,11 +177,18 @@ def _linkage_state(link: Relationship, row: Row) -> str:
     """The tag of a to-one relationship; that of the members of a to-many one is not kept, and
     cannot be required.
     """
-    return "" if link.to_many else state_tag([row[link.foreign_key]])
+    return "" if not link.is_own else state_tag([link.type_of(row), row[link.foreign_key]])
 
 
 def _requirement(request: Request, link: Relationship) -> Require | None:
     return requirement(request.headers, "PATCH", lambda _view, row: _linkage_state(link, row))
+
+
+def refuse_include(request: Request, link: Relationship) -> None:
+    """Refuse paths that no record to which a relationship may lead could bring along."""
+    request.fields = request.terms.reader.fieldsets(request.parameters)
+    paths = [f"{link.name}.{path}" for path in request.parameters.include]
+    parse_include(request.terms.registry, request.resource, paths)
 
 
 def _linkage_tree(request: Request, link: Relationship) -> IncludeTree:
@@ -194,10 +213,12 @@ def linkage_draft(request: Request) -> Draft:
         message = f"{link.name!r} is a to-one relationship: replace it with PATCH"
         raise MethodNotAllowed(message, _TO_ONE_METHODS)
     refuse_all(request.parameters)
+    if link.is_own:
+        values = parse_reference(link, request.body)
+        request.pointers.update(dict.fromkeys(values, "/data"))
+        return Draft(values, require=_requirement(request, link))
     given: Any = parse_linkage(link, request.body)
-    if not link.to_many:
-        request.pointers[link.foreign_key] = "/data"
-        return Draft({link.foreign_key: given}, require=_requirement(request, link))
     request.pointers[link.name] = "/data"
-    members = {link.name: Members(given, _MODES[request.method])}
+    some = Members(given, _MODES[request.method]) if link.to_many else Members.of_one(given)
+    members = {link.name: some}
     return Draft(members=members, require=_requirement(request, link))

@@ -66,7 +66,7 @@ class Request:
             NotFound: the resource has none of this name.
         """
         link = self.resource.relationships.get(str(self.relationship_name))
-        if link is None or (not link.to_many and self.resource.fields[link.foreign_key].hidden):
+        if link is None or (link.is_own and self.resource.fields[link.foreign_key].hidden):
             raise NotFound("There is nothing at this URL", code="RELATIONSHIP_NOT_FOUND")
         return link
 

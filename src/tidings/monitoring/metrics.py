@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
@@ -24,21 +22,12 @@ from starlette.responses import Response
 from tidings._version import __version__
 from tidings.api import Api
 from tidings.counting import Histogram
-from tidings.feed import Change, Cursor, FeedGap, SharedFeed
+from tidings.feed import Cursor, SharedFeed
+from tidings.monitoring.findings import Findings, ask, lag
 from tidings.monitoring.questions import Questions
 from tidings.monitoring.requests import RequestCounters
 
-_log = logging.getLogger("tidings.metrics")
-_T = TypeVar("_T")
 _REASONS: Final = ("window", "epoch", "overflow", "bulk", "permission")
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What had to be asked of others: of the outbox and of the log of the feed. None: not known."""
-
-    head: Cursor | None = None
-    outbox: tuple[int, float | None] | None = None
 
 
 class Metrics(Collector):
@@ -58,7 +47,7 @@ class Metrics(Collector):
 
     async def respond(self, request: Request) -> Response:
         """The answer to a scrape, in the format that it accepts."""
-        self._findings = await self._asked()
+        self._findings = await ask(self._api, self._questions) if self._is_open else Findings()
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(self.registry), headers={"content-type": content_type})
 
@@ -80,20 +69,6 @@ class Metrics(Collector):
     @property
     def _is_open(self) -> bool:
         return self._api.state == "open"
-
-    async def _asked(self) -> Findings:
-        found = Findings()
-        if not self._is_open:
-            return found
-        internals = self._api.internals
-        feed, outbox = internals.feed, internals.link.outbox
-        if isinstance(feed, SharedFeed) and feed.is_connected:
-            head = await _answer(self._questions, "head", feed.log.head)
-            found = replace(found, head=head)
-        if outbox is not None:
-            state = await _answer(self._questions, "outbox", outbox.state)
-            found = replace(found, outbox=state)
-        return found
 
     def _http(self) -> Iterator[Metric]:
         answers = CounterMetricFamily(
@@ -137,19 +112,9 @@ class Metrics(Collector):
         yield from self._lag(now.position, now.newest_at)
 
     def _lag(self, delivered: Cursor, newest_at: float | None) -> Iterator[Metric]:
-        feed = self._api.internals.feed
-        head = self._findings.head or feed.position
-        behind = head.offset - delivered.offset if head.epoch == delivered.epoch else head.offset
-        yield _gauge(
-            "tidings_feed_behind", "Changes in the feed, not delivered yet.", max(0, behind)
-        )
-        try:
-            waiting = feed.recent(delivered)
-        except FeedGap:
-            waiting = []
-        written = [one.at.timestamp() for _, one in waiting[:1] if isinstance(one, Change)]
-        lag = max(0.0, time.time() - written[0]) if written else 0.0
-        yield _gauge("tidings_feed_lag_seconds", "Age of the oldest change among those.", lag)
+        behind, seconds = lag(self._api, delivered, self._findings.head)
+        yield _gauge("tidings_feed_behind", "Changes in the feed, not delivered yet.", behind)
+        yield _gauge("tidings_feed_lag_seconds", "Age of the oldest change among those.", seconds)
         if newest_at is not None:
             yield _gauge(
                 "tidings_feed_newest_change_age_seconds",
@@ -174,20 +139,10 @@ class Metrics(Collector):
                 value=relay.overflows,
             )
         if self._findings.outbox is not None:
-            rows, oldest = self._findings.outbox
+            rows, _ = self._findings.outbox
             yield _gauge("tidings_outbox_rows", "Rows to be published.", rows)
-            age = 0.0 if oldest is None else max(0.0, time.time() - oldest)
+            age = self._findings.outbox_age
             yield _gauge("tidings_outbox_oldest_age_seconds", "Age of the oldest of them.", age)
-
-
-async def _answer(
-    questions: Questions, name: str, question: Callable[[], Coroutine[Any, Any, _T]]
-) -> _T | None:
-    try:
-        return await questions.ask(name, question)
-    except Exception as error:  # noqa: BLE001  the other figures are wanted all the same
-        _log.info("the metrics lack the %s: %s", name, error)
-        return None
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -17,7 +17,7 @@ from tidings.identity import Identity
 from tidings.matching import Matcher, Transitions, is_stale, is_unknown
 from tidings.realtime.notifications import Notification, Resync, encoder, without_values
 from tidings.realtime.service import SubscriptionService
-from tidings.realtime.statistics import DeliveryCounters, DeliveryTracer
+from tidings.realtime.statistics import DeliveryCounters, DeliveryObserver, DeliveryTracer
 from tidings.realtime.subscriptions import Message, Subscriber, Subscription
 from tidings.realtime.waiting import Entry, Question, WaitingLines
 
@@ -62,6 +62,7 @@ class Dispatcher:
         permissions: Permissions,
         tracer: DeliveryTracer | None = None,
         together: Callable[[], AbstractContextManager[None]] = nullcontext,
+        observer: DeliveryObserver | None = None,
     ) -> None:
         """What is sent within ``together`` may leave at its end, in one piece."""
         self._feed = feed
@@ -69,6 +70,7 @@ class Dispatcher:
         self._matcher = matcher
         self._permissions = permissions
         self._tracer = tracer
+        self._observer = observer
         self.counters = DeliveryCounters()
         self.position = feed.position
         """The last change that has been matched: a subscription made now sees all later ones."""
@@ -131,6 +133,8 @@ class Dispatcher:
         while notices and time.monotonic() < ends:
             offset, change = notices.popleft()
             self.position = Cursor(self.position.epoch, offset)
+            if self._observer is not None:
+                self._observer.begin(self.position, change)
             with nullcontext() if self._tracer is None else self._tracer.delivery(change):
                 await self._deliver_or_resync(service, change)
             self.delivered = self.position
@@ -264,6 +268,8 @@ class Dispatcher:
                         _log.exception("%s could not be notified", subscriber.id)
                     else:
                         told += 1
+                        if self._observer is not None:
+                            self._observer.told(subscription, message)
                         if traces:
                             _log.debug("%s notified of %s", subscriber.id, subscription.id)
                 self._sent += 1
@@ -311,6 +317,8 @@ class Dispatcher:
             _log.exception("%s could not be notified", subscriber.id)
         else:
             self.counters.told(1, message.reason if isinstance(message, Resync) else None)
+            if self._observer is not None:
+                self._observer.told(subscription, message)
             _log.debug("%s notified of %s", subscriber.id, subscription.id)
 
     def _overflown(self, subscriber: Subscriber) -> None:

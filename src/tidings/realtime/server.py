@@ -37,7 +37,7 @@ from tidings.realtime.replay import Replayer
 from tidings.realtime.requests import readable
 from tidings.realtime.service import Identify, Subscribed, SubscriptionService
 from tidings.realtime.sessions import IsRevoked, Sessions, moment
-from tidings.realtime.statistics import DeliveryTracer, SocketStatistics
+from tidings.realtime.statistics import DeliveryObserver, DeliveryTracer, SocketStatistics
 from tidings.realtime.subscriptions import Connection, Message, Subscriber, Subscription
 from tidings.resources import Answer, Operations, QueryPermissions
 from tidings.socketio import (
@@ -96,6 +96,7 @@ class SocketServer:
         is_revoked: IsRevoked = lambda identity: False,
         identify: Identify | None = None,
         tracer: DeliveryTracer | None = None,
+        observer: DeliveryObserver | None = None,
         drain_seconds: float = 5.0,
         settle: Drain | None = None,
     ) -> None:
@@ -105,9 +106,16 @@ class SocketServer:
         self._permissions = QueryPermissions(operations.registry, permission_seconds)
         self._limits = limits or SocketLimits()
         self._origins = Origins(cors)
-        self.io = Server(_options(self._limits, connect_deadline), cors=self._origins)
+        self.io = Server(
+            _options(self._limits, connect_deadline), cors=self._origins, unhandled=_unhandled
+        )
         self._dispatcher = Dispatcher(
-            feed, self._matcher, self._permissions, tracer, self.io.engine.turns.together
+            feed,
+            self._matcher,
+            self._permissions,
+            tracer,
+            self.io.engine.turns.together,
+            observer,
         )
 
         def position() -> Cursor:
@@ -157,6 +165,20 @@ class SocketServer:
         """What slow clients have come to."""
         self._slow.dropped = self.io.engine.slow
         return self._slow
+
+    @property
+    def subscribers(self) -> Sequence[Subscriber]:
+        """All sockets that are connected, in the order in which they came."""
+        return list(self._subscribers.values())
+
+    def subscribers_of(self, user_id: str) -> Sequence[Subscriber]:
+        """The sockets of one user."""
+        return self._sessions.of_user(user_id)
+
+    @property
+    def subscriptions(self) -> SubscriptionService:
+        """The subscriptions of all sockets, by filter."""
+        return self._service
 
     def statistics(self) -> SocketStatistics:
         """What the sockets are at this moment, and what has been delivered so far."""
@@ -490,3 +512,10 @@ def _nothing() -> None:
 
 def _notify(subscription: Subscription, message: Message) -> None:
     subscription.subscriber.connection.notify(subscription, message)
+
+
+def _unhandled(event: str) -> dict[str, Any]:
+    error = InvalidRequest(
+        f"There is no event {event[:40]!r} that takes these arguments", code="UNKNOWN_EVENT"
+    )
+    return {"error": error_payload(error)}

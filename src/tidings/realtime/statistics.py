@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tidings.counting import SECONDS, SHORT_SECONDS, Histogram
 from tidings.feed import Change, Cursor, Notice
+
+if TYPE_CHECKING:
+    from tidings.realtime.subscriptions import Message, Subscription
 
 
 @dataclass(slots=True)
@@ -71,4 +74,16 @@ class DeliveryTracer(Protocol):
 
     def matching(self) -> AbstractContextManager[None]:
         """Around the search for the filters that it concerns."""
+        ...
+
+
+class DeliveryObserver(Protocol):
+    """Sees what is delivered, and to whom. It is called for every message, so it must be quick."""
+
+    def begin(self, cursor: Cursor, notice: Notice) -> None:
+        """This notice of the feed is delivered next."""
+        ...
+
+    def told(self, subscription: Subscription, message: Message) -> None:
+        """A notification or resync was handed to a subscription's connection."""
         ...

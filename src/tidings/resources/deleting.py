@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tidings.errors import Conflict
 from tidings.feed import Invalidation
+from tidings.filters import EVERYTHING, Atom, Expression
 from tidings.resources.context import OperationContext, operation_context
 from tidings.schema import Field, ResourceRegistry, ResourceType
 from tidings.storage import Row, UnitOfWork
@@ -76,8 +77,12 @@ class Deleting:
         assert uow is not None
         for name, field in self._referring.get(resource.name, ()):
             other = operations.registry[name]
+            key: Any = row["id"]
+            also: Expression = EVERYTHING
+            if field.targets:
+                key, also = str(key), Atom(field.type_field, "=", resource.name)
             found = await operations.store.related(
-                uow.connection, other, field.name, [row["id"]], taken.left + 1
+                uow.connection, other, field.name, [key], taken.left + 1, also
             )
             for one in found:
                 if (name, one["id"]) in taken.records:
@@ -88,7 +93,11 @@ class Deleting:
                     break
                 # As it is now: another transaction may have written it since it was found.
                 locked = await operations.store.get(uow.connection, other, one["id"], lock=True)
-                if locked is not None and locked[field.name] == row["id"]:
+                if (
+                    locked is not None
+                    and locked[field.name] == key
+                    and (not field.targets or locked[field.type_field] == resource.name)
+                ):
                     taken.add(other, locked)
                     yield other, field, locked
 
@@ -115,21 +124,28 @@ class Deleting:
         """Let go of one that refers, or give the context of its own deletion."""
         operations, uow = self._operations, context.transaction
         assert uow is not None
+        if field.on_delete == "restrict":
+            # Of several resources no database sees to it.
+            raise Conflict(
+                f"'{context.resource}' {context.id} is still referred to by other records",
+                code="STILL_REFERENCED",
+            )
         deletes = field.on_delete == "cascade"
+        emptied = {name: None for name in (field.name, field.type_field) if name}
         own = operation_context(
             resource,
             "delete" if deletes else "patch",
             context.auth,
             record_id=row["id"],
             record=row,
-            values=None if deletes else {field.name: None},
+            values=None if deletes else dict(emptied),
             uow=uow,
         )
         await operations.hooks.run("before_write", own)
         if deletes:
             return own
         # Hooks may add to it; what the declaration says is not theirs to change.
-        values = {**(own.values or {}), field.name: None}
+        values = resource.counted(row, {**(own.values or {}), **emptied})
         effect = await operations.effects.prepare(uow, resource, row, values)
         after = await operations.store.update(uow.connection, resource, row["id"], values)
         await operations.changed(effect, "patch", after, own)
@@ -180,4 +196,6 @@ def _referring(registry: ResourceRegistry) -> Mapping[str, list[tuple[str, Field
         for field in resource.fields.values():
             if field.references is not None and field.on_delete != "restrict":
                 found.setdefault(field.references, []).append((resource.name, field))
+            for target in field.targets:
+                found.setdefault(target, []).append((resource.name, field))
     return found

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tidings.errors import InvalidRequest, ProblemList, RequestError
+from tidings.errors import Conflict, InvalidRequest, ProblemList, RequestError
 from tidings.identity import Trusted
 from tidings.resources.includes import IncludeTree
 from tidings.resources.visibility import View
@@ -23,6 +23,11 @@ class Members:
 
     keys: Sequence[str]
     mode: Mode = "replace"
+
+    @classmethod
+    def of_one(cls, key: str | None) -> Members:
+        """For a to-one relationship whose key the other record holds: its id, or None."""
+        return cls([] if key is None else [key])
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +101,23 @@ class Given:
     """By to-many relationship that is to be replaced, the ids that it had when that was planned."""
     links: list[Link] = field(default_factory=list)
     """The related records to write, in an order in which all lock them."""
+    sent_back: Row = field(default_factory=dict)
+    """What the asker cannot set, by field name: it may be what a document has shown."""
+    version: int | None = None
+    """That of the record for which the write is meant."""
 
     @property
     def is_echo(self) -> bool:
         """Whether it must be held against the record as it is."""
-        return bool(self.draft.members or self.draft.contested)
+        return bool(
+            self.draft.members or self.draft.contested or self.sent_back or self.version is not None
+        )
 
     def settle(self, view: View, record: Row | None) -> None:
         """Of a foreign key that was given twice, take the value that the record does not have."""
         for column, attribute in self.draft.contested.items():
+            if column in self.sent_back:
+                continue
             try:
                 other = view.resource.fields[column].accept(attribute)
             except ValueProblem as problem:
@@ -119,6 +132,34 @@ class Given:
                     f"contradicts the attribute {column!r}", code="INVALID_DOCUMENT", field=column
                 )
 
+    def compare(self, resource: ResourceType, record: Row | None) -> None:
+        """Hold what cannot be set against the record: as it is, it may be sent back.
+
+        A version says for which state of a record the write is meant, and a new one has none.
+        """
+        for name, value in self.sent_back.items():
+            values = [value]
+            if name in self.draft.contested:
+                values.append(self.draft.contested[name])
+            if not all(_is_as_shown(resource, name, one, record) for one in values):
+                self.problems.add(name, "is read only", "READ_ONLY")
+        if record is None and self.version is not None:
+            self.problems.add(str(resource.version_field), "is read only", "READ_ONLY")
+
+    def check_version(self, resource: ResourceType, record: Row) -> None:
+        """Hold the version that was sent against that of the record, which is locked.
+
+        Raises:
+            Conflict: ``STALE_VERSION``.
+        """
+        name = resource.version_field
+        if self.version is not None and name is not None and record[name] != self.version:
+            raise Conflict(
+                "The record has changed since you read it: fetch it again",
+                code="STALE_VERSION",
+                field=name,
+            )
+
     @property
     def is_wrong(self) -> bool:
         """Whether some value cannot be taken."""
@@ -129,6 +170,12 @@ class Given:
         for name, found in resource.fields.items():
             missing = found.required and found.default is MISSING and not found.hidden
             if missing and name not in self.draft.values:
+                self.problems.add(name, "is required", "REQUIRED")
+
+    def note_missing_virtual(self, resource: ResourceType) -> None:
+        """Add the virtual fields that must be given and are not: no hook fills these in."""
+        for name, found in resource.virtual.items():
+            if found.required and name not in self.draft.values:
                 self.problems.add(name, "is required", "REQUIRED")
 
     def raise_if_wrong(self, resource: str) -> None:
@@ -150,6 +197,28 @@ def read_draft(view: View, make: MakeDraft) -> Given:
         draft = make(view)
     except RequestError as failure:
         return Given(Draft(), {}, problems, failure)
-    trusted = isinstance(view.auth, Trusted)
-    values = accept_given(view.resource, draft.values, problems, trusted=trusted)
-    return Given(draft, values, problems)
+    given = Given(draft, {}, problems)
+    given.values = accept_given(
+        view.resource,
+        draft.values,
+        problems,
+        trusted=isinstance(view.auth, Trusted),
+        sent_back=given.sent_back,
+    )
+    version = view.resource.version_field
+    if version is not None:
+        given.version = given.values.pop(version, None)
+    return given
+
+
+def _is_as_shown(resource: ResourceType, name: str, value: object, record: Row | None) -> bool:
+    field = resource.declared(name)
+    if record is None or field is None:
+        return False
+    now = record[name] if field.computed is None else field.compute(record)
+    if value is None or now is None:
+        return value is now
+    try:
+        return bool(field.cast(value) == now)
+    except ValueProblem:
+        return False

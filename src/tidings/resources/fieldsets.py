@@ -35,10 +35,7 @@ def parse_fieldsets(registry: ResourceRegistry, fields: object) -> dict[str, fro
 
 def is_visible(resource: ResourceType, name: str) -> bool:
     """Tell whether documents may show a field of this name."""
-    if name in resource.relationships:
-        return True
-    found = resource.fields.get(name)
-    return found is not None and found.is_attribute and not found.hidden
+    return name in resource.relationships or name in resource.attributes
 
 
 def _shown(field: object) -> str:

@@ -17,7 +17,7 @@ from tidings.resources.results import Selection
 from tidings.resources.scopes import TransactionLike
 from tidings.resources.sorting import parse_sort
 from tidings.resources.visibility import View
-from tidings.schema import ResourceType
+from tidings.schema import Relationship, ResourceType
 from tidings.storage import Row
 
 Record = dict[str, Any]
@@ -98,10 +98,10 @@ class ResourceHandle:
         assert found.total is not None  # it was counted
         included: dict[str, list[Record]] = {}
         for (name, _), row in found.included.records.items():
-            included.setdefault(name, []).append(_record(row))
-        return Records(
-            [_record(row) for row in found.rows], found.total, found.number, found.size, included
-        )
+            target = self._operations.registry[name]
+            included.setdefault(name, []).append(_record(target, row))
+        records = [_record(self._resource, row) for row in found.rows]
+        return Records(records, found.total, found.number, found.size, included)
 
     async def get(
         self,
@@ -114,7 +114,7 @@ class ResourceHandle:
         found = await self._operations.get(
             self._resource.name, record_id, auth=asker(auth), transaction=transaction
         )
-        return _record(found.row)
+        return _record(self._resource, found.row)
 
     async def post(
         self,
@@ -133,7 +133,7 @@ class ResourceHandle:
             auth=asker(auth),
             transaction=transaction,
         )
-        return _record(found.row)
+        return _record(self._resource, found.row)
 
     async def put(
         self,
@@ -151,7 +151,7 @@ class ResourceHandle:
             auth=asker(auth),
             transaction=transaction,
         )
-        return _record(found.row)
+        return _record(self._resource, found.row)
 
     async def patch(
         self,
@@ -169,7 +169,7 @@ class ResourceHandle:
             auth=asker(auth),
             transaction=transaction,
         )
-        return _record(found.row)
+        return _record(self._resource, found.row)
 
     async def delete(
         self,
@@ -216,8 +216,9 @@ class ResourceHandles:
             raise AttributeError(str(error)) from None
 
 
-def _record(row: Row) -> Record:
-    return {**row, "id": str(row["id"])}
+def _record(resource: ResourceType, row: Row) -> Record:
+    computed = {name: field.compute(row) for name, field in resource.computed.items()}
+    return {**row, **computed, "id": str(row["id"])}
 
 
 def _draft(view: View, values: Mapping[str, Any], *, is_new: bool = False) -> Draft:
@@ -226,11 +227,26 @@ def _draft(view: View, values: Mapping[str, Any], *, is_new: bool = False) -> Dr
     members: dict[str, Members] = {}
     for name, value in values.items():
         link = view.resource.relationships.get(name)
-        if link is None or not link.to_many:
+        if link is not None and link.targets:
+            given |= _reference(view, link, value)
+            continue
+        if link is None or link.is_own:
             given[name if link is None else link.foreign_key] = value
+        elif not link.to_many:
+            members[name] = Members.of_one(None if value is None else str(value))
         elif isinstance(value, list | tuple):
             members[name] = Members([str(key) for key in value])
         else:
             problem = Problem(name, "expected a list of ids")
             raise ValidationFailed([problem], resource=view.resource.name)
     return Draft(given, given.pop("id", None) if is_new else None, members=members)
+
+
+def _reference(view: View, link: Relationship, value: Any) -> Record:
+    """The type and the id of the record to which a polymorphic relationship is to lead."""
+    if value is None:
+        return {link.type_field: None, link.foreign_key: None}
+    if isinstance(value, tuple) and len(value) == 2:
+        return {link.type_field: value[0], link.foreign_key: str(value[1])}
+    problem = Problem(link.name, 'expected ("resource", id), or None')
+    raise ValidationFailed([problem], resource=view.resource.name)

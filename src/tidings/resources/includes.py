@@ -10,6 +10,7 @@ from typing import Any, Final
 from tidings.errors import InvalidRequest
 from tidings.filters import Atom, Expression, all_of
 from tidings.resources.budget import ReadBudget
+from tidings.resources.refusals import key_or_none
 from tidings.schema import Relationship, ResourceRegistry, ResourceType
 from tidings.storage import Connection, RecordStore, Row
 from tidings.storage.lists import chunks
@@ -24,7 +25,8 @@ RecordKey = tuple[str, Any]
 
 @dataclass(slots=True)
 class Included:
-    """Related records without repetitions, and the members of to-many relationships.
+    """Related records without repetitions, and the members of relationships whose
+    key others hold.
 
     ``asked`` is False where nothing was to be included, which a document shows.
     """
@@ -47,16 +49,18 @@ def parse_include(
     for number, path in enumerate(paths):
         if number >= MAX_PATHS or not isinstance(path, str) or path.count(".") >= MAX_DEPTH:
             raise _invalid(f"at most {MAX_PATHS} paths of {MAX_DEPTH} segments", resource)
-        branch, place = tree, resource
+        branch, places = tree, [resource]
         for segment in path.split("."):
-            relationship = place.relationships.get(segment)
-            if relationship is None:
+            links = [place.relationships.get(segment) for place in places]
+            names = {name for link in links if link is not None for name in link.types}
+            if not names:
+                where = "' and '".join(place.name for place in places)
                 raise _invalid(
-                    f"{path[:100]!r}: '{place.name}' has no relationship {segment[:100]!r}",
+                    f"{path[:100]!r}: '{where}' has no relationship {segment[:100]!r}",
                     resource,
                 )
             branch = branch.setdefault(segment, {})
-            place = registry[relationship.target]
+            places = [registry[name] for name in sorted(names)]
     return tree
 
 
@@ -75,11 +79,22 @@ def included_resources(
     """The names of the resources whose records the tree brings in."""
     found: set[str] = set()
     for name, branch in tree.items():
-        link = resource.relationships[name]
-        target = registry[link.target]
-        found |= {target.name} | included_resources(registry, target, branch)
+        link = resource.relationships.get(name)
+        if link is None:
+            continue  # it belongs to another of the resources that a polymorphic one leads to
+        for target in link.types:
+            found |= {target} | included_resources(registry, registry[target], branch)
         found |= {link.through} if link.through else set()
     return found
+
+
+def _keys(relationship: Relationship, target: ResourceType, rows: list[Row]) -> set[Any]:
+    """The ids of the records of a resource to which rows refer themselves."""
+    key = relationship.foreign_key
+    if not relationship.targets:
+        return {row[key] for row in rows} - {None}
+    found = {row[key] for row in rows if relationship.type_of(row) == target.name}
+    return {key_or_none(target, text) for text in found} - {None}
 
 
 class IncludeLoader:
@@ -109,17 +124,19 @@ class IncludeLoader:
         """
         for name, branch in tree.items():
             await asyncio.sleep(0)  # so many paths are many turns
-            relationship = resource.relationships[name]
-            target = self._registry[relationship.target]
-            if relationship.to_many:
-                found = await self._load_members(resource, relationship, target, rows)
-            else:
-                keys = {row[relationship.foreign_key] for row in rows} - {None}
-                found = await self._fetch(target, "id", keys)
-            for row in found:
-                self._included.records[target.name, row["id"]] = row
-            if found and branch:
-                await self.load(target, found, branch)
+            relationship = resource.relationships.get(name)
+            if relationship is None:
+                continue  # see `included_resources`
+            for kind in relationship.types:
+                target = self._registry[kind]
+                if not relationship.is_own:
+                    found = await self._load_members(resource, relationship, target, rows)
+                else:
+                    found = await self._fetch(target, "id", _keys(relationship, target, rows))
+                for row in found:
+                    self._included.records[target.name, row["id"]] = row
+                if found and branch:
+                    await self.load(target, found, branch)
         return self._included
 
     async def _load_members(

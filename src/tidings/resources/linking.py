@@ -1,8 +1,8 @@
 """Writing to-many relationships: the records that hold the keys are what is written.
 
-Of a hasMany these are the related records, which are patched; of a manyToMany those that link the
-two, which are made and deleted. Each is a write of its own, with the permission, policies and hooks
-of such a request, in the transaction of the record that has the relationship.
+Of a hasMany or hasOne these are the related records, which are patched; of a manyToMany those that
+link the two, which are made and deleted. Each is a write of its own, with the permission, policies
+and hooks of such a request, in the transaction of the record that has the relationship.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Linking:
                 links += await find(
                     connection, holder, relationship, record, joining, leaving, members.mode
                 )
-        links.sort(key=lambda link: (link.view.resource.name, link.method, str(link.key)))
+        links.sort(key=_order)
         for link in links:
             await self._permit(link, link.record, transaction)
         given.links = links
@@ -247,6 +247,8 @@ class Linking:
         if given is None:
             return
         try:
+            if record is not None:
+                given.compare(view.resource, record)
             given.raise_if_wrong(view.resource.name)
             if link.method == "post":
                 await self._operations.check_given(view, given, None, transaction, is_whole=True)
@@ -288,6 +290,12 @@ class Linking:
             return [], list(keys)
         present = given.present[relationship.name]
         return _without(keys, present), _without(present, keys)
+
+
+def _order(link: Link) -> tuple[str, str, bool, str]:
+    """All lock them in the same order; of two, one has to let go before another is taken up."""
+    waits = link.relationship.kind == "hasOne" and not link.is_leaving
+    return link.view.resource.name, link.method, waits, str(link.key)
 
 
 def _too_many(name: str) -> InvalidRequest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import MappingProxyType
@@ -31,9 +31,10 @@ from tidings.resources.keysets import Keyset
 from tidings.resources.linking import Linking, changed_meanwhile
 from tidings.resources.permissions import check_permission, is_asked, permit
 from tidings.resources.policies import Policies
-from tidings.resources.refusals import client_id, explained, key_or_none, not_found
+from tidings.resources.refusals import client_id, explained, key_or_none, not_found, referred
 from tidings.resources.results import Found, Page, Selection
 from tidings.resources.scopes import Scopes, TransactionLike, given_unit, step
+from tidings.resources.setting import still_stored, stored
 from tidings.resources.visibility import View, Visibility
 from tidings.schema import ResourceRegistry, ResourceType, validate_changes, validate_new
 from tidings.storage import (
@@ -172,6 +173,8 @@ class Operations:
         )
         await permit(view.resource, context, auth)
         await self.check_given(view, given, None, transaction, is_whole=True)
+        if given.draft.members and key is not None:
+            await self._linking.plan(view, given, {**given.values, "id": key}, transaction)
         async with self.scopes.writing(transaction) as uow:
             context.transaction = uow
             row = await self.create(view, key, given, context)
@@ -351,6 +354,8 @@ class Operations:
                     await self.permit(view, method, key, before, given, uow)
                 if require is not None:
                     require(view, before)
+                if given is not None and before is not None:
+                    given.check_version(view.resource, before)
                 context = operation_context(
                     view.resource,
                     method,
@@ -398,6 +403,10 @@ class Operations:
         """Say what is wrong with a draft, now that permission was given; ``is_whole``: a field
         that is not in it has no value.
         """
+        if is_whole or record is not None:  # what is not there to be changed is said as ever
+            given.compare(view.resource, record)
+        if is_whole:
+            given.note_missing_virtual(view.resource)
         if given.is_wrong and is_whole and not self.hooks.has("before_write"):
             # Where no hook may fill them in, what is missing is told together with the rest.
             given.note_missing(view.resource)
@@ -413,10 +422,13 @@ class Operations:
         """What a client may not get does not exist for it: it cannot be referred to, either."""
         hidden = []
         for name, value in given.values.items():
-            field = view.resource.fields[name]
-            if field.references is None or value is None:
+            field = view.resource.fields.get(name)
+            kind = None if field is None else referred(field, given.values)
+            if kind is None or value is None:
                 continue
-            target = self.visibility.view(field.references, view.auth)
+            target = self.visibility.view(kind, view.auth)
+            if field is not None and field.targets:
+                value = key_or_none(target.resource, value)
             if is_asked(target.resource, view.auth) and not await self._may_get(
                 target, value, transaction
             ):
@@ -510,8 +522,9 @@ class Operations:
                 await self._require_after(view, context, row)
                 await self.changed(effect, "post", row, context)
                 if given.draft.members:
-                    # Only now there is an id that the related records can be permitted to have.
-                    await self._linking.plan(view, given, row, uow)
+                    if not given.links:
+                        # Only now there is an id that the related records can be permitted to have.
+                        await self._linking.plan(view, given, row, uow)
                     row = await self._linked(view, given, row, uow)
         except ConstraintViolation as violation:
             raise await self._explained(uow, view, accepted, violation) from violation
@@ -528,11 +541,16 @@ class Operations:
             name: before[name]
             for name, found in resource.fields.items()
             if name not in given.values
-            and (found.read_only or found.hidden or name == resource.owner_field)
+            and (
+                found.read_only
+                or found.version
+                or not found.is_shown
+                or name == resource.owner_field
+            )
         }
         assert context.values is not None
         context.values.update(kept)
-        accepted = await self._accept(view, given, context, validate_new)
+        accepted = await self._accept(view, given, context, validate_new, kept)
         return await self._write(view, "update", before, accepted, context, given)
 
     async def _accept(
@@ -540,17 +558,21 @@ class Operations:
         view: View,
         given: Given,
         context: OperationContext,
-        validate: Callable[[ResourceType, Row], Row],
+        validate: Callable[[ResourceType, Row, Collection[str]], Row],
+        kept: Mapping[str, Any] = MappingProxyType({}),
     ) -> Row:
-        """Hooks may complete what was given; the whole is held against the schema."""
+        """Hooks may complete what was given; the whole is held against the schema. Setters make
+        what is stored, except of what is ``kept`` as it was.
+        """
         await self.hooks.run("before_write", context)
         assert context.values is not None
+        before = still_stored(view.resource, context.values, kept)
         try:
-            accepted = validate(view.resource, context.values)
+            accepted = validate(view.resource, context.values, before)
         except ValidationFailed as error:
             raise self._without_hidden(view, error, context.method) from None
         await self._check_references(view, given, accepted, context)
-        return accepted
+        return await stored(view.resource, accepted, context.values.keys() - before)
 
     def _without_hidden(self, view: View, error: ValidationFailed, method: Method) -> RequestError:
         """The error as the asker may know it: a field that it may not see is not declared."""
@@ -571,10 +593,10 @@ class Operations:
         """Hold what the asker refers to against the row policies, in the write's transaction."""
         assert context.transaction is not None
         connection = context.transaction.connection
-        hidden = []
+        hidden = await self._missing(view, accepted, connection)
         for name in given.values:
-            field, value = view.resource.fields[name], accepted.get(name)
-            if field.references is None or value is None:
+            field, value = view.resource.fields.get(name), accepted.get(name)
+            if field is None or field.references is None or value is None:
                 continue
             target = self.visibility.view(field.references, view.auth)
             if self.policies.of(target.resource, "get", view.auth) == EVERYTHING:
@@ -584,6 +606,22 @@ class Operations:
                 hidden.append(name)
         if hidden:
             raise RelatedNotFound(hidden)
+
+    async def _missing(self, view: View, accepted: Row, connection: Connection) -> list[str]:
+        """The polymorphic references to what is not there for the asker: no database sees to them.
+        What they refer to is locked, so that nobody deletes it meanwhile.
+        """
+        missing = []
+        for name, field in view.resource.fields.items():
+            kind = referred(field, accepted) if field.targets else None
+            if kind is None or accepted.get(name) is None:
+                continue
+            target = self.visibility.view(kind, view.auth)
+            key = key_or_none(target.resource, accepted[name])
+            row, _ = await self.seen(connection, target, key, lock=True)
+            if row is None:
+                missing.append(name)
+        return missing
 
     async def _write(
         self,
@@ -601,6 +639,8 @@ class Operations:
             return before
         resource, uow = view.resource, context.transaction
         assert uow is not None
+        if accepted:
+            accepted = resource.counted(before, accepted)
         try:
             async with step(uow):
                 effect = await self.effects.prepare(uow, resource, before, accepted)

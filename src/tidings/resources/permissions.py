@@ -24,8 +24,23 @@ _AT_ONCE: Final = 50
 
 async def permit(resource: ResourceType, context: OperationContext, auth: Asker) -> None:
     """Ask for permission, unless trusted code is at work."""
-    if is_asked(resource, auth):
+    if not is_asked(resource, auth):
+        return
+    uow = context.transaction
+    if uow is None or uow.patience is None:
         await check_permission(resource, context)
+        return
+    if uow.patience <= 0:
+        raise Unavailable(
+            "Permission for each record of this request takes too long while others wait for its "
+            "locks; send fewer at once",
+            code="CHECKS_TOO_SLOW",
+        )
+    began = time.monotonic()
+    try:
+        await check_permission(resource, context)
+    finally:
+        uow.patience -= time.monotonic() - began
 
 
 def is_asked(resource: ResourceType, auth: Asker) -> bool:

@@ -126,8 +126,13 @@ class Policies:
                 return any_of(self.guarded(resource, term, auth) for term in terms)
             case _:
                 paths = sorted(columns_used(filters) & resource.related.keys())
-                guards = [self._along(resource, path, auth) for path in paths]
-                return all_of([filters, *(guard for along in guards for guard in along)])
+                guards = [guard for path in paths for guard in self._along(resource, path, auth)]
+                if guards and isinstance(filters, Atom) and filters.operator == "is null":
+                    # True as well where there is nothing that could be hidden.
+                    hop = resource.related[filters.column].hops[0]
+                    if not hop.to_many:
+                        return any_of([Atom(hop.near, "is null"), all_of([filters, *guards])])
+                return all_of([filters, *guards])
 
     async def sees(
         self,

@@ -11,7 +11,7 @@ from tidings.errors import (
     PermissionDenied,
     RelatedNotFound,
 )
-from tidings.schema import ResourceType, ValueProblem
+from tidings.schema import Field, ResourceType, ValueProblem
 from tidings.storage import ConstraintViolation, Row
 
 MAX_CLIENT_NUMBER: Final = 2**53 - 1
@@ -91,4 +91,12 @@ def explained(
 
 def is_known(resource: ResourceType, name: str) -> bool:
     """Whether whoever has this view of a resource may know of the field."""
-    return name in resource.fields and not resource.fields[name].hidden
+    return name in resource.fields and resource.fields[name].is_shown
+
+
+def referred(field: Field, values: Row) -> str | None:
+    """The resource to a record of which a field refers, of a record with these values; None where
+    it refers to none.
+    """
+    found = values.get(field.type_field) if field.targets else field.references
+    return found if isinstance(found, str) else None

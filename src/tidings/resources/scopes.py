@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from tidings.storage import Connection, Database, Publisher, UnitOfWork, join, unit_of_work
 
 TransactionLike = UnitOfWork | AsyncSession | AsyncConnection | None
+
+PATIENCE: Final = 2.0
+"""For how many seconds the permission checks of one request may keep locks that others wait for."""
 
 
 class Scopes:
@@ -41,6 +45,7 @@ class Scopes:
                 yield uow
         else:
             async with unit_of_work(self._database, self._publisher, single=True) as uow:
+                uow.patience = PATIENCE
                 yield uow
 
     @asynccontextmanager

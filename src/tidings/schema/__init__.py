@@ -1,6 +1,6 @@
 """Resources as declared: fields, types, relationships, filters; validation of values."""
 
-from tidings.schema.classes import belongs_to, field, has_many
+from tidings.schema.classes import belongs_to, field, has_many, has_one
 from tidings.schema.declare import declare_resource
 from tidings.schema.fields import Field, Relationship, SearchField, cast_id
 from tidings.schema.limits import FilterLimits
@@ -26,6 +26,7 @@ __all__ = [
     "describe",
     "field",
     "has_many",
+    "has_one",
     "resolve_path",
     "validate_changes",
     "validate_new",

@@ -34,7 +34,7 @@ _TYPE_OF: Final[dict[Any, str]] = {
 
 
 class _Declared:
-    """What `field`, `belongs_to` and `has_many` leave in the class body."""
+    """What `field`, `belongs_to`, `has_many` and `has_one` leave in the class body."""
 
     def __init__(self, kind: str, options: dict[str, Any]) -> None:
         self.kind = kind
@@ -67,6 +67,15 @@ def has_many(target: str, *, foreign_key: str) -> Any:
     return _Declared("hasMany", {"type": "hasMany", "target": target, "foreign_key": foreign_key})
 
 
+def has_one(target: str, *, foreign_key: str) -> Any:
+    """A to-one relationship that the other record holds: ``foreign_key`` is the field of the target
+    that points back, and is unique.
+
+    profile = has_one("profiles", foreign_key="user_id")
+    """
+    return _Declared("hasOne", {"type": "hasOne", "target": target, "foreign_key": foreign_key})
+
+
 def fields_of_class(where: str, declaration: type) -> tuple[dict[str, Any], dict[str, Any]]:
     """The schema and the relationships of a class, in the form that dicts have.
 
@@ -86,7 +95,7 @@ def fields_of_class(where: str, declaration: type) -> tuple[dict[str, Any], dict
     for name, value in declared.items():
         if not isinstance(value, _Declared):
             continue
-        if value.kind == "hasMany":
+        if value.kind in ("hasMany", "hasOne"):
             relationships[name] = value.options
         elif value.kind == "belongsTo":
             schema[f"{name}_id"] = {"type": "id", "as_": name, **value.options}

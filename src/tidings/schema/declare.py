@@ -11,8 +11,17 @@ from typing import Any, get_args
 from tidings.errors import ConfigurationError
 from tidings.identity import Identity
 from tidings.schema.classes import fields_of_class
-from tidings.schema.fields import LEFT_TO_DATABASE, MISSING, Field, OnDelete, Relationship
+from tidings.schema.fields import (
+    LEFT_TO_DATABASE,
+    MISSING,
+    Field,
+    OnDelete,
+    Relationship,
+    RelationshipKind,
+)
+from tidings.schema.kinds import check_kind, check_kinds, prepare_kind
 from tidings.schema.options import as_mapping, check_keys
+from tidings.schema.polymorphic import declare_polymorphic
 from tidings.schema.resource import ResourceType, RowPolicy
 from tidings.schema.search import declare_search
 from tidings.schema.types import (
@@ -37,6 +46,13 @@ FIELD_OPTIONS = frozenset(
         "unique",
         "hidden",
         "read_only",
+        "write_only",
+        "as_string",
+        "version",
+        "setter",
+        "computed",
+        "depends_on",
+        "virtual",
         "readable_by",
         "search",
         "precision",
@@ -44,6 +60,7 @@ FIELD_OPTIONS = frozenset(
         "items",
         "belongs_to",
         "as_",
+        "type_field",
         "constraint",
         "on_delete",
     }
@@ -92,11 +109,13 @@ def declare_resource(
         relationships = {**from_class, **(relationships or {})}
     else:
         declared = dict(as_mapping(f"{where}, schema", schema))
-    fields, links = _declare_fields(where, declared, is_existing=is_existing)
+    declared_fields, links = _declare_fields(where, declared, is_existing=is_existing)
+    fields = {name: one for name, one in declared_fields.items() if one.has_column}
+    check_kinds(where, declared_fields)
     for link, entry in (relationships or {}).items():
         relationship = _declare_relationship(where, link, entry, fields)
         links[link] = relationship
-    _check_names(where, fields, links)
+    _check_names(where, declared_fields, links)
     if options.get("id_type", "integer") not in ("integer", "uuid", "string"):
         raise ConfigurationError(f"{where}: id_type is 'integer', 'uuid' or 'string'")
     options["row_policy"] = _row_policies(where, options.get("row_policy"))
@@ -106,6 +125,8 @@ def declare_resource(
         name=name,
         fields=fields,
         relationships=links,
+        computed={name: one for name, one in declared_fields.items() if one.computed},
+        virtual={name: one for name, one in declared_fields.items() if one.virtual},
         search=declare_search(where, fields, links, search_schema, declared),
         **options,
     )
@@ -153,8 +174,20 @@ def _declare_fields(
             )
         options = {"type": entry} if isinstance(entry, str) else dict(as_mapping(place, entry))
         check_keys(place, options, FIELD_OPTIONS)
-        fields[name] = _declare_field(place, name, dict(options), is_existing=is_existing)
         target = options.get("belongs_to")
+        if isinstance(target, list | tuple):
+            own, type_field, polymorphic = declare_polymorphic(place, name, options, declared)
+            if is_existing:
+                raise ConfigurationError(
+                    f"{place}: belongs_to of several resources is not served for models yet"
+                )
+            fields[name] = own
+            fields[type_field.name] = type_field
+            links[polymorphic.name] = polymorphic
+            continue
+        if "type_field" in options:
+            raise ConfigurationError(f"{place}: type_field belongs to several belongs_to")
+        fields[name] = _declare_field(place, name, dict(options), is_existing=is_existing)
         # A hidden key has no relationship: what it points at would tell its value.
         if target is not None and not options.get("hidden"):
             link = options.get("as_") or name.removesuffix("_id")
@@ -165,6 +198,7 @@ def _declare_fields(
 def _declare_field(
     place: str, name: str, options: dict[str, Any], *, is_existing: bool = False
 ) -> Field:
+    prepare_kind(place, options)
     type_name = options.pop("type", "id" if options.get("belongs_to") else None)
     if type_name not in TYPE_NAMES:
         known = ", ".join(sorted(TYPE_NAMES))
@@ -208,6 +242,12 @@ def _readers(place: str, declared: Any) -> Callable[[Identity], bool] | None:
             f"{place}, readable_by: a role, a list of roles, or an ordinary function of an "
             f"identity, not {declared!r}"
         )
+    checks = sorted(role for role in roles if ":" in role)
+    if checks:
+        raise ConfigurationError(
+            f"{place}, readable_by: {checks[0]!r} looks like a permission check; readable_by takes "
+            "the names of roles, as in readable_by='editor'"
+        )
     allowed = frozenset(roles)
     return lambda identity: not allowed.isdisjoint(identity.roles)
 
@@ -220,7 +260,8 @@ def _bound(place: str, type_name: TypeName, value: object) -> Any:
 
 
 def _check_field(place: str, field: Field, *, is_existing: bool) -> None:
-    if not field.nullable and not field.required and field.default is MISSING:
+    check_kind(place, field)
+    if not field.nullable and not field.required and field.default is MISSING and field.has_column:
         raise ConfigurationError(
             f"{place}: a field that is neither nullable nor required needs a default"
         )
@@ -265,11 +306,14 @@ def _declare_relationship(
     place = f"{where}, relationship {name!r}"
     options = dict(as_mapping(place, entry))
     check_keys(place, options, _RELATIONSHIP_OPTIONS)
-    kind = options.get("type")
-    if kind not in ("belongsTo", "hasMany", "manyToMany"):
+    kind: Any = options.get("type")
+    if isinstance(options.get("target"), list | tuple):
         raise ConfigurationError(
-            f"{place}: type is 'belongsTo', 'hasMany' or 'manyToMany', not {kind!r}"
+            f"{place}: several targets are those of a field: belongs_to=[...] of {name}_id"
         )
+    if kind not in get_args(RelationshipKind):
+        known = ", ".join(map(repr, get_args(RelationshipKind)))
+        raise ConfigurationError(f"{place}: type is one of {known}, not {kind!r}")
     for needed in ("target", "foreign_key") if kind != "manyToMany" else ("target",):
         if not isinstance(options.get(needed), str):
             raise ConfigurationError(f"{place}: {needed!r} is missing")
@@ -311,9 +355,10 @@ def _as_reference(
     found = fields.get(key)
     if found is None or found.type != "id":
         raise ConfigurationError(f"{place}: foreign_key {key!r} is no field of type 'id'")
-    if found.hidden:
+    if not found.is_shown:
         raise ConfigurationError(
-            f"{place}: foreign_key {key!r} is hidden, and the relationship would show it"
+            f"{place}: foreign_key {key!r} is hidden or write-only, and the "
+            "relationship would show it"
         )
     return replace(found, references=target, constraint=constraint)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Literal
 
 from tidings.identity import Identity
@@ -19,7 +20,14 @@ from tidings.schema.types import (
 )
 
 IdType = Literal["integer", "uuid", "string"]
+RelationshipKind = Literal["belongsTo", "hasMany", "hasOne", "manyToMany"]
 OnDelete = Literal["restrict", "set_null", "cascade"]
+
+
+Setter = Callable[[Any], Awaitable[Any] | Any]
+"""The value that was given, cast and checked, to the one that is stored."""
+Compute = Callable[[Mapping[str, Any]], Any]
+"""The values of the fields that it depends on, by name, to the value of a computed field."""
 
 
 class _Missing:
@@ -59,8 +67,8 @@ class Field:
     ``min`` and ``max`` bound a number, a date or a time; for text and arrays they bound the
     length. ``required`` asks for the value when a record is made; ``nullable`` (by default: what
     is not required) lets it be null. ``hidden`` keeps it out of documents, filters and sorting;
-    ``read_only`` lets only trusted code set it. ``precision`` and ``scale`` are a decimal's
-    digits in all and after the point.
+    ``read_only`` lets only trusted code set it; ``write_only`` lets clients set it and never see
+    it. ``precision`` and ``scale`` are a decimal's digits in all and after the point.
     """
 
     name: str
@@ -74,12 +82,28 @@ class Field:
     unique: bool = False
     hidden: bool = False
     read_only: bool = False
+    write_only: bool = False
+    as_string: bool = False
+    """Whether documents hold an integer as a text, which JavaScript cannot round."""
+    version: bool = False
+    """Whether tidings counts it up with every write, and holds what a client sends against it."""
+    setter: Setter | None = None
+    """Makes what is stored of what was given."""
+    computed: Compute | None = None
+    """Makes the value of the fields in ``depends_on``: it has no column."""
+    depends_on: tuple[str, ...] = ()
+    virtual: bool = False
+    """Whether hooks alone get what clients give: it has no column, and no document shows it."""
     readable_by: Callable[[Identity], bool] | None = None
     """Who may read it; to others it is ``hidden``. None: everybody."""
     precision: int = 18
     scale: int = 4
     references: str | None = None
     """The resource whose id this field holds (``belongs_to``), None for an ordinary attribute."""
+    targets: tuple[str, ...] = ()
+    """The resources of which it holds an id of any one, where these are several."""
+    type_field: str = ""
+    """The field that says of which of them."""
     constraint: bool = True
     """Whether the database enforces the reference."""
     on_delete: OnDelete = "restrict"
@@ -90,6 +114,44 @@ class Field:
     """The id type of the referenced resource, filled in when the resources are linked."""
     items: TypeName | None = None
     """What an array's elements have to be; None: any JSON."""
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether documents hold it, and filters and sorting may tell of it."""
+        return not (self.hidden or self.write_only or self.virtual)
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether a client may give it a value."""
+        return not (self.hidden or self.read_only or self.computed is not None)
+
+    @property
+    def has_column(self) -> bool:
+        """Whether the table holds it."""
+        return self.computed is None and not self.virtual
+
+    def shown(self, row: Mapping[str, Any]) -> Any:
+        """What a document holds of it, for this row.
+
+        Raises:
+            ValueError: the function that computes it gave what its type cannot be.
+        """
+        value = row[self.name] if self.computed is None else self.compute(row)
+        return str(value) if self.as_string and value is not None else value
+
+    def compute(self, row: Mapping[str, Any]) -> Any:
+        """The value of a computed field, for this row.
+
+        Raises:
+            ValueError: its function gave what its type cannot be.
+        """
+        assert self.computed is not None
+        given = MappingProxyType({name: row[name] for name in self.depends_on})
+        try:
+            return self.accept(self.computed(given))
+        except ValueProblem as problem:
+            message = f"the computed field {self.name!r} {problem.message}"
+            raise ValueError(message) from None
 
     @property
     def is_scalar(self) -> bool:
@@ -180,25 +242,49 @@ class Field:
 class Relationship:
     """How records of this resource point at those of another.
 
-    ``belongsTo``: ``foreign_key`` is a field of this resource; ``hasMany``: of the target;
-    ``manyToMany``: of the link resource ``through``, whose ``other_key`` holds the target's id.
+    ``belongsTo``: ``foreign_key`` is a field of this resource; ``hasMany`` and ``hasOne``: of the
+    target, where that of a ``hasOne`` is unique; ``manyToMany``: of the link resource ``through``,
+    whose ``other_key`` holds the target's id.
     """
 
     name: str
-    kind: Literal["belongsTo", "hasMany", "manyToMany"]
+    kind: RelationshipKind
     target: str
     foreign_key: str = ""
     through: str = ""
     other_key: str = ""
+    targets: tuple[str, ...] = ()
+    """The resources to any of which a polymorphic ``belongsTo`` leads; it has no ``target``."""
+    type_field: str = ""
+    """The field that says to which of them."""
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The resources that it may lead to."""
+        return self.targets or (self.target,)
+
+    def type_of(self, row: Mapping[str, Any]) -> str | None:
+        """The resource to which it leads from a row that has it as its own; None: to nothing that
+        is declared.
+        """
+        if not self.targets:
+            return self.target
+        found = row[self.type_field]
+        return found if found in self.targets else None
 
     @property
     def to_many(self) -> bool:
         """True where the relationship's data is an array."""
-        return self.kind != "belongsTo"
+        return self.kind in ("hasMany", "manyToMany")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the record itself holds the key, and no other record does."""
+        return self.kind == "belongsTo"
 
     @property
     def holder(self) -> str:
-        """Of a to-many relationship, the resource whose records hold the key."""
+        """Of a relationship that is not its own, the resource whose records hold the key."""
         return self.through or self.target
 
 

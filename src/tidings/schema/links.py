@@ -70,9 +70,10 @@ def _completed(
             raise ConfigurationError(
                 f"{where}: {through.name!r} has no field {key!r} with belongs_to={refers_to!r}"
             )
-        if field.hidden:
+        if not field.is_shown:
             raise ConfigurationError(
-                f"{where}: {through.name}.{key} is hidden, and the relationship would show it"
+                f"{where}: {through.name}.{key} is hidden or write-only, and the "
+                "relationship would show it"
             )
     return replace(link, foreign_key=keys[0], other_key=keys[1])
 

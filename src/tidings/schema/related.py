@@ -77,15 +77,20 @@ def resolve_path(
             raise ConfigurationError(
                 f"{where}: {path!r}: resource {place.name!r} has no relationship {name!r}"
             )
+        if link.targets:
+            raise ConfigurationError(
+                f"{where}: {path!r}: {place.name}.{name} leads to several resources "
+                f"({', '.join(link.targets)}), and no filter, policy or sorting goes through it"
+            )
         if link.through:
             hops.append(Hop(link.through, "id", link.foreign_key, to_many=True))
-        near, far = (link.foreign_key, "id") if not link.to_many else ("id", link.foreign_key)
+        near, far = (link.foreign_key, "id") if link.is_own else ("id", link.foreign_key)
         if link.through:
             near, far = link.other_key, "id"
-        hops.append(Hop(link.target, near, far, link.to_many and not link.through))
+        hops.append(Hop(link.target, near, far, not link.is_own and not link.through))
         place = resources[link.target]
     link = place.relationships.get(column)
-    column = link.foreign_key if link is not None and not link.to_many else column
+    column = link.foreign_key if link is not None and link.is_own else column
     field = place.fields.get(column)
     if field is None and column != "id":
         raise ConfigurationError(

@@ -42,6 +42,10 @@ class ResourceType:
     name: str
     fields: Mapping[str, Field]
     relationships: Mapping[str, Relationship] = field(default_factory=dict)
+    computed: Mapping[str, Field] = field(default_factory=dict)
+    """The attributes that are made of others when a document is, and have no column."""
+    virtual: Mapping[str, Field] = field(default_factory=dict)
+    """What clients may send for hooks to read, and has no column."""
     search: Mapping[str, SearchField] | None = None
     related: Mapping[str, RelatedColumn] = field(default_factory=dict)
     """The columns of related records that filters use, by path; filled in when linked."""
@@ -106,7 +110,27 @@ class ResourceType:
                 and any(name in entry.columns for entry in (self.search or {}).values())
             )
         found = self.fields.get(name)
-        return found is not None and not found.hidden and found.type not in ("array", "object")
+        return found is not None and found.is_shown and found.type not in ("array", "object")
+
+    def declared(self, name: str) -> Field | None:
+        """The field of this name, with or without a column."""
+        return self.fields.get(name) or self.computed.get(name) or self.virtual.get(name)
+
+    @property
+    def attributes(self) -> dict[str, Field]:
+        """What documents show as attributes."""
+        own = {n: one for n, one in self.fields.items() if one.is_attribute and one.is_shown}
+        return own | {n: one for n, one in self.computed.items() if one.is_shown}
+
+    @property
+    def version_field(self) -> str | None:
+        """The field that counts the writes of a record, if there is one."""
+        return next((name for name, one in self.fields.items() if one.version), None)
+
+    def counted(self, before: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a write, and the version that the record has after it."""
+        name = self.version_field
+        return {**values} if name is None else {**values, name: (before[name] or 0) + 1}
 
 
 class ResourceRegistry:
@@ -154,7 +178,7 @@ class ResourceRegistry:
         self._guarded_fields = [
             (resource.name, found)
             for resource in self._types.values()
-            for found in resource.fields.values()
+            for found in (*resource.fields.values(), *resource.computed.values())
             if found.readable_by is not None
         ]
 
@@ -225,6 +249,11 @@ class ResourceRegistry:
 
     def _check(self, resource: ResourceType, relationship: Relationship) -> None:
         where = f"relationship {relationship.name!r} of resource {resource.name!r}"
+        for name in relationship.targets:
+            if self.get(name) is None:
+                raise ConfigurationError(f"{where} points at {name!r}, which is not declared")
+        if relationship.targets:
+            return
         target = self._types.get(relationship.target)
         if target is None:
             raise ConfigurationError(
@@ -232,24 +261,35 @@ class ResourceRegistry:
             )
         if relationship.through:
             return  # see `with_links`
-        holder = target if relationship.to_many else resource
+        holder = resource if relationship.is_own else target
         key = holder.fields.get(relationship.foreign_key)
         if key is None:
             raise ConfigurationError(
                 f"{where}: {holder.name!r} has no field {relationship.foreign_key!r}"
             )
-        if relationship.to_many and key.hidden:
+        if not relationship.is_own and key.targets:
             raise ConfigurationError(
-                f"{where}: {target.name}.{key.name} is hidden, and the relationship would show it"
+                f"{where}: {target.name}.{key.name} refers to several resources, of which this "
+                "would be one: it is not served from this side"
             )
-        if relationship.to_many and key.references not in (None, resource.name):
+        if not relationship.is_own and not key.is_shown:
+            raise ConfigurationError(
+                f"{where}: {target.name}.{key.name} is hidden or write-only, and the "
+                "relationship would show it"
+            )
+        if not relationship.is_own and key.references not in (None, resource.name):
             raise ConfigurationError(
                 f"{where}: {target.name}.{key.name} belongs to {key.references!r}"
             )
 
+        if relationship.kind == "hasOne" and not key.unique:
+            raise ConfigurationError(
+                f"{where}: {target.name}.{key.name} is not unique, so that there could be many: "
+                "declare it with unique=True, or make this a 'hasMany'"
+            )
         texts = TEXT_TYPES | {"uuid"} if resource.id_type == "uuid" else TEXT_TYPES
         fits = key.type == "integer" if resource.id_type == "integer" else key.type in texts
-        if relationship.to_many and key.references is None and not fits:
+        if not relationship.is_own and key.references is None and not fits:
             raise ConfigurationError(
                 f"{where}: {target.name}.{key.name} cannot hold ids of {resource.name!r}; "
                 f"declare it with belongs_to={resource.name!r}"
@@ -295,11 +335,18 @@ def _without(resource: ResourceType, unreadable: frozenset[tuple[str, str]]) -> 
             name: replace(found, hidden=True) if name in hidden else found
             for name, found in resource.fields.items()
         },
+        computed={
+            name: replace(found, hidden=True)
+            if name in hidden or not hidden.isdisjoint(found.depends_on)
+            else found
+            for name, found in resource.computed.items()
+        },
         relationships={
             name: link
             for name, link in resource.relationships.items()
-            if (link.holder if link.to_many else resource.name, link.foreign_key) not in unreadable
+            if (resource.name if link.is_own else link.holder, link.foreign_key) not in unreadable
             and (link.holder, link.other_key) not in unreadable
+            and (resource.name, link.type_field) not in unreadable
         },
         search=None
         if resource.search is None

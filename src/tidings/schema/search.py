@@ -191,7 +191,12 @@ def _columns(
         if not isinstance(column, str):
             raise ConfigurationError(f"{place}: {column!r} is no field name")
         link = links.get(column)
-        column = link.foreign_key if link is not None and not link.to_many else column
+        if link is not None and link.targets:
+            raise ConfigurationError(
+                f"{place}: {column!r} leads to several resources; filter by {link.type_field!r} "
+                f"and {link.foreign_key!r}"
+            )
+        column = link.foreign_key if link is not None and link.is_own else column
         if "." not in column and column != "id" and column not in fields:
             raise ConfigurationError(
                 f"{place}: the resource has no field {column!r}; name one with actual_field"
@@ -245,9 +250,10 @@ def _check_column(
 ) -> None:
     """Check that the operator can be used on a column, whose ``field`` is None for an ``id``."""
     kind: TypeName = "id" if field is None else field.type
-    if field is not None and field.hidden:
+    if field is not None and not field.is_shown:
+        said = "hidden" if field.hidden else "write-only"
         raise ConfigurationError(
-            f"{place}: field {column!r} is hidden; a filter on it would give it away"
+            f"{place}: field {column!r} is {said}; a filter on it would give it away"
         )
     if entry.match_all and entry.operator == "in" and not (many or kind == "array"):
         raise ConfigurationError(f"{place}: match_all: {column!r} has one value only")

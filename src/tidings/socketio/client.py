@@ -222,6 +222,8 @@ class Client:
         handler = socket.namespace.events.get(name)
         if handler is None or not handler.takes(packet):
             _log.debug("%s: nothing handles %.100r", socket.id, name)
+            if packet.id is not None and self._server.unhandled is not None:
+                self._answer(socket, packet, self._server.unhandled(str(name)))
             return None
         try:
             result = handler.handle(socket, *arguments)

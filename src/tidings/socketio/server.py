@@ -37,13 +37,20 @@ class Server:
 
     ``cors`` is what `Origins` takes. Events of one client are handled one after the other, and
     acknowledged in their order; what a handler returns is the ack's argument (a tuple: its
-    arguments). A handler of a client that has gone is cancelled.
+    arguments). A handler of a client that has gone is cancelled. ``unhandled`` is called with the
+    name of an event that has no handler for its arguments, and gives the ack's argument; without
+    it such an event stays unanswered.
     """
 
     def __init__(
-        self, options: Options | None = None, *, cors: Mapping[str, Any] | Origins | None = None
+        self,
+        options: Options | None = None,
+        *,
+        cors: Mapping[str, Any] | Origins | None = None,
+        unhandled: Callable[[str], Any] | None = None,
     ) -> None:
         self.options = options or Options()
+        self.unhandled = unhandled
         origins = cors if isinstance(cors, Origins) else Origins(cors)
         self.engine = Engine(self, self.options, origins)
         self.namespaces: dict[str, Namespace] = {MAIN: Namespace()}

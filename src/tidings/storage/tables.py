@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from sqlalchemy import Column, ForeignKey, MetaData, Table, UniqueConstraint
@@ -80,10 +81,11 @@ def _column(field: Field, resources: dict[str, ResourceType]) -> Column[object]:
         constraints.append(ForeignKey(f"{target}.id", use_alter=False))
     return Column(
         field.name,
-        column_type(field),
+        # A bound is that of what is given: what a setter makes of it may be longer.
+        column_type(field if field.setter is None else replace(field, max=None)),
         *constraints,
         nullable=field.nullable,
         unique=field.unique or None,
-        index=(field.references is not None and not field.unique) or None,
+        index=((field.references or field.targets) and not field.unique) or None,
         quote=True,
     )

@@ -40,6 +40,9 @@ class UnitOfWork:
         """Whether it is of one operation alone, with which it stands or falls."""
         self.budget: Budget | None = None
         """What bounds the records that may be written in it, where it is of a client's request."""
+        self.patience: float | None = None
+        """For how many seconds more permission checks may keep its locks, in all; None: as long as
+        they take, in a transaction of the application's own."""
         self.cursor: Cursor | None = None
         """Once it is committed, the place in the feed of the last that it told; None where that
         is not known in this process: another one may give it its place."""

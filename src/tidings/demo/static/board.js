@@ -1,15 +1,12 @@
-// The board: notifications say that something has changed, REST says what there is now.
+// One side of the demo: somebody's board, and what goes over their wire.
 
 import { openEditor } from '/static/editor.js';
-import { Live } from '/static/live.js';
-import { Rest } from '/static/rest.js';
+import { Posts } from '/static/posts.js';
 import {
-  announce, Board, Log, showAuthors, showProblem, showRefetches, showState, showSubscription,
+  announce, Board, Log, Requests, showAuthors, showProblem, showState, showSubscribed, showSubscription,
   showTrouble, showUsers,
 } from '/static/view.js';
 
-const COALESCE = 60;
-const MANY = 5;
 const TYPING = 250;
 const FILTERS = ['status', 'author_id', 'min_views', 'search'];
 
@@ -17,6 +14,7 @@ const filterForm = document.getElementById('filters');
 const createDialog = document.getElementById('create');
 const board = new Board((action, card) => actions[action](card));
 const log = new Log();
+const requests = new Requests();
 
 let users = [];
 let session = null;
@@ -25,120 +23,45 @@ let session = null;
 class Session {
   constructor(user) {
     this.user = user;
-    this.refetches = { list: 0, item: 0 };
-    this.pending = new Map();
-    this.newest = new Map();
-    this.loading = 0;
-    this.rest = new Rest(user.token, (what) => this.#refetched(what));
-    this.live = new Live((options) => this.#token(options), {
-      state: showState,
-      subscribed: (id) => this.#subscribed(id),
-      update: (notification) => this.#notified(notification),
-      resync: (notification) => this.#resync(notification),
-      refused: (error) => showTrouble(`The subscription was refused: ${error.message}`),
+    this.posts = new Posts({
+      token: (wanted) => this.#token(wanted),
+      fetch: window.tappedFetch,
+      changed: (snapshot, filters) => this.#show(snapshot, filters),
+      status: showState,
     });
   }
 
   watch() {
     this.filters = readFilters(this.user);
-    this.subscription = null;
-    showSubscription(null);
-    this.live.watch({ resource: 'posts', filters: this.filters, include: ['author'] });
+    this.isShown = false;
+    this.posts.watch(this.filters);
   }
 
   close() {
-    clearTimeout(this.timer);
-    this.loading = Infinity; // whatever is still on its way finds nobody at home
-    this.live.close();
+    this.filters = null; // whatever is still on its way finds nobody at home
+    this.posts.close();
   }
 
   async #token({ renew }) {
     if (renew) {
       users = await fetchUsers().catch(() => users);
       this.user = users.find(({ id }) => id === this.user.id) ?? this.user;
-      this.rest.token = this.user.token;
     }
     return this.user.token;
   }
 
-  #refetched(what) {
-    this.refetches[what] += 1;
-    showRefetches(this.refetches);
+  #show({ data, included, status, error }, filters) {
+    if (filters !== this.filters) return;
+    showTrouble(error && !(error.status === 0 && !error.code) ? error.message : null);
+    if (status === 'loading') return;
+    const told = board.replace(data.map((record) => flattened(record, included)), { quiet: !this.isShown });
+    if (told) announce(told);
+    this.isShown = true;
   }
 
-  #subscribed(id) {
-    this.subscription = id;
-    showSubscription(id);
-    this.#loadList();
-  }
-
-  #resync(notification) {
-    log.add('resync', notification);
-    this.#loadList();
-  }
-
-  #notified(notification) {
-    const { id, meta, subscriptionId } = notification;
-    log.add(meta.change, notification);
-    // What still comes for other filters is not for this list.
-    if (subscriptionId !== this.subscription) return;
-    this.newest.set(id, notification);
-    this.pending.set(id, meta.change);
-    this.#schedule();
-  }
-
-  #schedule() {
-    clearTimeout(this.timer);
-    // While a list is on its way, what came meanwhile waits: the list may be older.
-    if (this.pending.size && !this.loading) this.timer = setTimeout(() => this.#flush(), COALESCE);
-  }
-
-  #flush() {
-    const ways = this.pending;
-    this.pending = new Map();
-    const present = [...ways].filter(([, way]) => way !== 'leave');
-    for (const [id, way] of ways) if (way === 'leave') this.#leave(id);
-    if (present.length > MANY) this.#loadList(ways);
-    else for (const [id, way] of present) this.#loadItem(id, way);
-  }
-
-  async #loadList(ways) {
-    const { filters } = this;
-    this.loading += 1;
-    try {
-      const posts = await this.rest.list(filters);
-      if (this === session && filters === this.filters) {
-        board.replace(posts, ways);
-        showTrouble(null);
-      }
-    } catch (error) {
-      if (this === session) showTrouble(error.message);
-    } finally {
-      this.loading -= 1;
-      this.#schedule();
-    }
-  }
-
-  async #loadItem(id, way) {
-    const { filters } = this;
-    const cause = this.newest.get(id);
-    const isCurrent = () =>
-      this === session && filters === this.filters && cause === this.newest.get(id);
-    try {
-      const post = await this.rest.item(id);
-      if (!isCurrent()) return;
-      board.put(post, way);
-      announce(`${post.title}: ${way === 'enter' ? 'new in the list' : 'changed'}`);
-    } catch (error) {
-      // It may have gone since; what we may not read is gone for us.
-      if (isCurrent() && [403, 404].includes(error.status)) board.remove(id);
-    }
-  }
-
-  #leave(id) {
-    const card = board.get(id);
-    if (card) announce(`${card.post.title}: left the list`);
-    board.remove(id);
+  // The server decides; what it would refuse is not offered.
+  mayDelete(post) {
+    return this.user.admin || String(post.author_id) === this.user.id;
   }
 }
 
@@ -147,14 +70,13 @@ const actions = {
   publish: (card) =>
     attempt(card, { status: card.post.status === 'published' ? 'draft' : 'published' }),
   views: (card) => attempt(card, { view_count: card.post.view_count + 10 }),
-  delete: (card) => guarded(card, () => session.rest.remove(card.post.id)),
+  delete: (card) => guarded(card, () => session.posts.remove(card.post.id)),
 };
 
 function attempt(card, changes) {
-  return guarded(card, () => session.rest.update(card.post.id, changes));
+  return guarded(card, () => session.posts.update(card.post.id, changes));
 }
 
-// The page changes nothing itself: the notification of its own write tells it to, like others'.
 async function guarded(card, work) {
   showProblem(card.problem, null);
   try {
@@ -162,6 +84,13 @@ async function guarded(card, work) {
   } catch (error) {
     showProblem(card.problem, error.message);
   }
+}
+
+function flattened({ id, attributes, relationships }, included) {
+  const link = relationships.author.data;
+  const author = included.find((one) => one.type === link.type && one.id === link.id);
+  const post = { id, ...attributes, author: author?.attributes.name ?? 'Somebody' };
+  return { ...post, mayDelete: session.mayDelete({ ...post, author_id: link.id }) };
 }
 
 function editCard(card) {
@@ -172,7 +101,7 @@ function editCard(card) {
   const { id } = card.post;
   card.form = openEditor(card.element.querySelector('article'), {
     values: card.post,
-    save: ({ title, content, status }) => session.rest.update(id, { title, content, status }),
+    save: ({ title, content, status }) => session.posts.update(id, { title, content, status }),
     close: () => {
       if (!card.form) return;
       card.form.remove();
@@ -191,7 +120,7 @@ function createPost() {
   openEditor(createDialog, {
     values: { workspace_id: user.workspace_id },
     withWorkspace: user.admin,
-    save: (values) => session.rest.create({ ...values, author_id: user.id }),
+    save: (values) => session.posts.create({ ...values, author_id: user.id }),
     close: () => createDialog.close(),
   });
 }
@@ -209,16 +138,15 @@ function signIn(user) {
   session?.close();
   board.clear();
   log.clear();
+  requests.clear();
   showTrouble(null);
+  showSubscription(null);
   showState('connecting');
-  showRefetches({ list: 0, item: 0 });
   const colleagues = users.filter((other) => user.admin || other.workspace_id === user.workspace_id);
   const author = filterForm.elements.author_id.value;
   showAuthors(colleagues, colleagues.some(({ id }) => id === author) ? author : '');
   document.title = `${user.name} · tidings`;
   history.replaceState(null, '', `?user=${encodeURIComponent(user.id)}`);
-  const other = users.find(({ id, workspace_id: its }) => id !== user.id && its === user.workspace_id);
-  document.getElementById('second').href = `/?user=${encodeURIComponent((other ?? users[0]).id)}`;
   session = new Session(user);
   session.watch();
 }
@@ -244,7 +172,21 @@ function listen() {
   createDialog.addEventListener('close', () => createDialog.querySelector('form')?.remove());
 }
 
+function listenIn() {
+  document.addEventListener('wire:asked', ({ detail }) => requests.add(detail));
+  document.addEventListener('wire:answered', ({ detail }) => requests.answered(detail));
+  document.addEventListener('wire:said', ({ detail: { name, payload } }) => {
+    if (name === 'subscribe') showSubscribed(payload);
+  });
+  document.addEventListener('wire:told', ({ detail: { name, payload } }) => {
+    if (name === 'subscription.update') log.add(payload.meta.change, payload);
+    else if (name === 'subscription.resync') log.add('resync', payload);
+    else if (name === 'subscription.created') showSubscription(payload.subscriptionId);
+  });
+}
+
 async function start() {
+  document.documentElement.classList.toggle('pane', window.parent !== window);
   try {
     users = await fetchUsers();
   } catch (error) {
@@ -255,6 +197,7 @@ async function start() {
   const me = users.find(({ id }) => id === asked) ?? users[0];
   showUsers(users, me, (user) => signIn(users.find(({ id }) => id === user.id)));
   listen();
+  listenIn();
   signIn(me);
 }
 

@@ -1,7 +1,6 @@
 // The form for a post, new or old; what the server refuses is shown beside the field it is about.
 
-import { readable } from '/static/rest.js';
-import { showProblem, stamped } from '/static/view.js';
+import { readable, showProblem, stamped } from '/static/view.js';
 
 let lastId = 0;
 
@@ -65,7 +64,7 @@ function clearProblems(form) {
 function showErrors(form, error) {
   const rest = [];
   const invalid = [];
-  for (const entry of error.errors ?? [{ detail: error.message }]) {
+  for (const entry of error.errors?.length ? error.errors : [{ detail: error.message }]) {
     const field = fieldOf(form, entry.source?.pointer);
     if (!field) {
       rest.push(readable(entry));

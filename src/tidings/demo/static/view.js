@@ -3,6 +3,7 @@
 const byId = (id) => document.getElementById(id);
 const MAX_ENTRIES = 200;
 const LEAVING = 450;
+const MAX_REQUESTS = 30;
 const STATES = { connecting: 'Connecting', live: 'Live', away: 'Reconnecting' };
 const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto' });
 const exact = new Intl.DateTimeFormat('en', { dateStyle: 'medium', timeStyle: 'medium' });
@@ -12,6 +13,11 @@ const clock = new Intl.DateTimeFormat('en', {
 
 export function stamped(id) {
   return byId(id).content.firstElementChild.cloneNode(true);
+}
+
+export function readable({ detail, message, title }) {
+  const text = detail ?? message ?? title ?? 'Something went wrong';
+  return text.endsWith('.') ? text : `${text}.`;
 }
 
 export function showProblem(element, text) {
@@ -33,21 +39,32 @@ export class Board {
     return this.cards.get(id);
   }
 
-  // Shows exactly these posts; `ways` says how those came that a notification brought.
-  replace(posts, ways = new Map()) {
+  // Shows exactly these posts; unless `quiet`, what is new or different flashes, and is told.
+  replace(posts, { quiet = false } = {}) {
     const kept = new Set(posts.map((post) => post.id));
-    for (const id of [...this.cards.keys()]) if (!kept.has(id)) this.remove(id);
-    for (const post of posts) this.put(post, ways.get(post.id));
+    const told = [];
+    for (const id of [...this.cards.keys()]) {
+      if (kept.has(id)) continue;
+      told.push(`${this.cards.get(id).post.title}: left the list`);
+      this.remove(id);
+    }
+    for (const post of posts) {
+      const old = this.cards.get(post.id)?.post;
+      if (old && JSON.stringify(old) === JSON.stringify(post)) continue;
+      this.#put(post, quiet ? null : old ? 'update' : 'enter');
+      told.push(`${post.title}: ${old ? 'changed' : 'new in the list'}`);
+    }
+    this.#counted();
+    return quiet ? null : told.at(-1);
   }
 
-  put(post, way) {
+  #put(post, way) {
     const card = this.cards.get(post.id) ?? this.#add(post.id);
     card.post = post;
     if ('gone' in card.element.dataset) showProblem(card.problem, null);
     delete card.element.dataset.gone;
     fill(card.element, post);
     if (way) flash(card.element, way);
-    this.#counted();
   }
 
   // A post that is being edited stays until its form is closed; then `settle` takes it away.
@@ -121,6 +138,7 @@ function fill(element, post) {
   part('views').textContent = post.view_count === 1 ? '1 view' : `${post.view_count} views`;
   part('status').textContent = post.status;
   part('status').dataset.status = post.status;
+  element.querySelector('[data-action="delete"]').hidden = !post.mayDelete;
   const publish = element.querySelector('[data-action="publish"]');
   publish.textContent = post.status === 'published' ? 'Unpublish' : 'Publish';
   for (const button of element.querySelectorAll('article > .actions button')) {
@@ -182,7 +200,8 @@ function breakable(json) {
   return json.split(/(?<=,)/).flatMap((part) => [part, document.createElement('wbr')]);
 }
 
-export function showState(state) {
+export function showState(status) {
+  const state = status in STATES ? status : 'away';
   const pill = byId('connection');
   pill.dataset.state = state;
   pill.textContent = STATES[state];
@@ -192,9 +211,50 @@ export function showSubscription(id) {
   byId('subscription').textContent = id ?? 'none';
 }
 
-export function showRefetches({ list, item }) {
-  const some = (count, one, many) => `${count} ${count === 1 ? one : many}`;
-  byId('refetches').textContent = `${some(item, 'post', 'posts')}, ${some(list, 'list', 'lists')}`;
+export function showSubscribed(payload) {
+  byId('subscribed').replaceChildren(...breakable(JSON.stringify(payload)));
+}
+
+// The last requests, newest first.
+export class Requests {
+  constructor() {
+    this.list = byId('requests');
+    this.lines = new Map();
+    this.clear();
+  }
+
+  add(request) {
+    const line = document.createElement('li');
+    const status = textElement('span', '…', 'code');
+    const path = textElement('code', '');
+    path.append(textElement('b', request.method), ` ${request.path}`);
+    if (request.body) path.append(` ${request.body}`);
+    line.append(path, status);
+    this.lines.set(request, status);
+    this.list.prepend(line);
+    while (this.list.children.length > MAX_REQUESTS) this.list.lastElementChild.remove();
+    this.count += 1;
+    this.#counted();
+  }
+
+  answered(request) {
+    const status = this.lines.get(request);
+    this.lines.delete(request);
+    if (!status) return;
+    status.textContent = request.status || 'no answer';
+    status.dataset.ok = request.status >= 200 && request.status < 300;
+  }
+
+  clear() {
+    this.list.replaceChildren();
+    this.lines.clear();
+    this.count = 0;
+    this.#counted();
+  }
+
+  #counted() {
+    byId('count-requests').textContent = this.count === 1 ? '1 request' : `${this.count} requests`;
+  }
 }
 
 export function showTrouble(text) {

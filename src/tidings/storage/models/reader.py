@@ -151,7 +151,9 @@ class _Reader:
     def read(self, chosen: Mapping[str, Mapping[str, Any]], hidden: tuple[str, ...]) -> Model:
         id_type, make_id = self._read_key()
         for name, options in chosen.items():
-            if name in self.columns:
+            if options.get("computed") or options.get("virtual"):
+                self.found.schema[name] = options  # no column has it
+            elif name in self.columns:
                 self._add_column(name, options)
             elif self.mapper is not None and name in self.mapper.relationships:
                 self._add_relationship(name, self.mapper.relationships[name], options)
@@ -314,12 +316,10 @@ class _Reader:
             self._add_reference(name, local, remote, placeholder, options)
             return
         key = link.mapper.get_property_by_column(remote).key
-        if not link.uselist:
-            raise self._refuse(f"{where} has one record at its other end, and is not served yet")
         if local is not self.columns[self.key]:
             raise self._refuse(f"{where} does not begin at the primary key, and is not served")
         self.found.relationships[name] = {
-            "type": "hasMany",
+            "type": "hasMany" if link.uselist else "hasOne",
             "target": placeholder,
             "foreign_key": key,
         }
