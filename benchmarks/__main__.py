@@ -16,7 +16,6 @@ from benchmarks.tables import Table
 
 BENCHMARKS: dict[str, Callable[[Effort], Awaitable[Table]]] = {
     "rest": rest.run,
-    "rest-postgres": rest.run_postgres,
     "latency": latency.run,
     "connections": connections.run,
     "fanout": fanout.run,
@@ -26,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[Effort], Awaitable[Table]]] = {
     "subscriptions": holding.run,
     "cost": cost.run,
     "capture": capture.run,
+    "rest-postgres": rest.run_postgres,
 }
 
 
