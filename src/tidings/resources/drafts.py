@@ -143,12 +143,17 @@ class Given:
 
         A version says for which state of a record the write is meant, and a new one has none.
         """
+        wrong: dict[str, None] = {}
+        # Of a polymorphic reference, type and id are one thing to whoever has sent them.
+        pairs = {one.type_field: name for name, one in resource.fields.items() if one.targets}
         for name, value in self.sent_back.items():
             values = [value]
             if name in self.draft.contested:
                 values.append(self.draft.contested[name])
             if not all(_is_as_shown(resource, name, one, record) for one in values):
-                self.problems.add(name, "is read only", "READ_ONLY")
+                wrong[pairs.get(name, name)] = None
+        for name in wrong:
+            self.problems.add(name, "is read only", "READ_ONLY")
         if record is None and self.version is not None:
             self.problems.add(str(resource.version_field), "is read only", "READ_ONLY")
 

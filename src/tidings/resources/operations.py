@@ -572,7 +572,7 @@ class Operations:
             accepted = await worked(given, partial(validate, view.resource, context.values, before))
         except ValidationFailed as error:
             raise self._without_hidden(view, error, context.method) from None
-        await self._check_references(view, given, accepted, context)
+        await self._check_references(view, given, accepted, context, kept)
         return await stored(view.resource, accepted, context.values.keys() - before)
 
     def _without_hidden(self, view: View, error: ValidationFailed, method: Method) -> RequestError:
@@ -589,12 +589,18 @@ class Operations:
         )
 
     async def _check_references(
-        self, view: View, given: Given, accepted: Row, context: OperationContext
+        self,
+        view: View,
+        given: Given,
+        accepted: Row,
+        context: OperationContext,
+        kept: Mapping[str, Any],
     ) -> None:
         """Hold what the asker refers to against the row policies, in the write's transaction."""
         assert context.transaction is not None
         connection = context.transaction.connection
-        hidden = await self._missing(view, accepted, connection)
+        fresh = {name: value for name, value in accepted.items() if name not in kept}
+        hidden = await self._missing(view, fresh, connection)
         for name in given.values:
             field, value = view.resource.fields.get(name), accepted.get(name)
             if field is None or field.references is None or value is None:
