@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[Effort], Awaitable[Table]]] = {
     "subscriptions": holding.run,
     "cost": cost.run,
     "capture": capture.run,
+    "rest-postgres": rest.run_postgres,
 }
 
 

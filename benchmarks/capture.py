@@ -7,13 +7,13 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from importlib import import_module
+from contextlib import ExitStack
 
 from sqlalchemy import Integer, String, insert, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from benchmarks.databases import private
 from benchmarks.machine import Effort
 from benchmarks.tables import Table, median, percentile
 from tidings import Api, RestApiPlugin, SqlAlchemyPlugin
@@ -53,18 +53,11 @@ def _databases(table: Table) -> Iterator[tuple[str, str]]:
     for name, kind in (("PostgreSQL", "postgresql"), ("MariaDB", "mariadb")):
         with ExitStack() as stack:
             try:
-                url = stack.enter_context(_private(kind))
+                url = stack.enter_context(private(kind))
             except Exception as error:  # noqa: BLE001  a baseline that cannot be had
                 table.notes.append(f"{name}: {error}")
                 continue
             yield name, url
-
-
-@contextmanager
-def _private(kind: str) -> Iterator[str]:
-    databases = import_module("tests.support.databases")
-    with getattr(databases, kind)() as server, server.database() as url:
-        yield url
 
 
 async def _measured(url: str, effort: Effort) -> dict[str, float]:

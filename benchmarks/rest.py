@@ -1,4 +1,4 @@
-"""rest: processor time per request and requests per second, beside three other ways to do it.
+"""rest: processor time per request and requests per second, beside other ways to do it.
 
 Every request brings a token, which every server verifies.
 """
@@ -15,6 +15,7 @@ from typing import Final
 
 import jwt
 
+from benchmarks.databases import private
 from benchmarks.machine import Effort
 from benchmarks.requests import JSON_API, HttpConnection, get, post
 from benchmarks.servers import Server, Unavailable, python_server, rest_peer
@@ -28,7 +29,7 @@ _VALUES: Final = {
     "views": 0,
 }
 _DOCUMENT: Final = {"data": {"type": "posts", "attributes": _VALUES}}
-PEERS: Final = ("reference", "express", "plain")
+PEERS: Final = ("reference", "express", "plain", "outbox")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,44 +41,84 @@ class Round:
 
 
 async def run(effort: Effort) -> Table:
-    """Run the benchmark."""
-    table = Table(
-        "rest: HTTP requests with a token, SQLite file, one process each",
-        ["tidings/s", "CPU ms", *(f"{peer} CPU ms" for peer in PEERS), *map("to {}".format, PEERS)],
-        notes=[
+    """On SQLite, beside Node's servers and a plain one of Python's."""
+    async with AsyncExitStack() as stack:
+        secret = secrets.token_hex(32)
+        environment = {"BENCH_SECRET": secret}
+        servers = await _of_python(stack, environment)
+        notes = [
             "tidings: under uvicorn, with uvloop and httptools where they are installed.",
             "reference: json-rest-api 1.0.26 on Express, knex and better-sqlite3.",
             "express: Express and better-sqlite3 with nothing on top.",
             "plain: Starlette, SQLAlchemy Core and aiosqlite with nothing on top.",
-            "to ...: tidings' CPU per request to the other's; less is better.",
-        ],
-    )
-    secret = secrets.token_hex(32)
-    async with AsyncExitStack() as stack:
-        environment = {"BENCH_SECRET": secret}
-        servers = {
-            "tidings": await stack.enter_async_context(
-                python_server("tidings_app", environment=environment)
-            ),
-            "plain": await stack.enter_async_context(
-                python_server("plain_app", environment=environment)
-            ),
-        }
+        ]
         for name in ("reference", "express"):
             try:
                 servers[name] = await stack.enter_async_context(rest_peer(name, environment))
             except Unavailable as error:
-                table.notes.append(f"{name} is not here: {error}")
-        for what, requests in _operations(_token(secret)).items():
-            for connections in CONCURRENCIES:
-                rounds = [
-                    {
-                        name: await _round(server, requests[name], connections, effort.seconds)
-                        for name, server in servers.items()
-                    }
-                    for _ in range(effort.rounds)
-                ]
-                table.add(f"{what}, {connections} at once", _figures(rounds))
+                notes.append(f"{name} is not here: {error}")
+        return await _measured("SQLite file", servers, _token(secret), effort, notes)
+
+
+async def run_postgres(effort: Effort) -> Table:
+    """On PostgreSQL, beside a plain server; and with an outbox, which several processes need."""
+    async with AsyncExitStack() as stack:
+        secret = secrets.token_hex(32)
+        notes = [
+            "outbox: tidings with each change in the outbox, too, in the same transaction.",
+            "plain: Starlette, SQLAlchemy Core and asyncpg with nothing on top.",
+            "CPU is of the process that serves HTTP; the database's own is not in it.",
+        ]
+        servers: dict[str, Server] = {}
+        try:
+            urls = [stack.enter_context(private("postgresql")) for _ in range(3)]
+        except Exception as error:  # noqa: BLE001  a baseline that cannot be had
+            notes.append(f"PostgreSQL is not here: {error}")
+        else:
+            environment = {"BENCH_SECRET": secret}
+            servers |= await _of_python(
+                stack, environment | {"BENCH_URL": urls[0]}, environment | {"BENCH_URL": urls[1]}
+            )
+            with_outbox = {**environment, "BENCH_URL": urls[2], "BENCH_OUTBOX": "1"}
+            servers["outbox"] = await stack.enter_async_context(
+                python_server("tidings_app", environment=with_outbox)
+            )
+        return await _measured("PostgreSQL", servers, _token(secret), effort, notes)
+
+
+async def _of_python(
+    stack: AsyncExitStack,
+    environment: Mapping[str, str],
+    of_plain: Mapping[str, str] | None = None,
+) -> dict[str, Server]:
+    started = (("tidings", environment), ("plain", of_plain or environment))
+    return {
+        name: await stack.enter_async_context(python_server(f"{name}_app", environment=given))
+        for name, given in started
+    }
+
+
+async def _measured(
+    database: str, servers: Mapping[str, Server], token: str, effort: Effort, notes: list[str]
+) -> Table:
+    peers = [name for name in PEERS if name in servers]
+    table = Table(
+        f"HTTP requests with a token, {database}, one process each",
+        ["tidings/s", "CPU ms", *(f"{peer} CPU ms" for peer in peers), *map("to {}".format, peers)],
+        notes=[*notes, "to ...: tidings' CPU per request to the other's; less is better."],
+    )
+    if not servers:
+        return table
+    for what, requests in _operations(token).items():
+        for connections in CONCURRENCIES:
+            rounds = [
+                {
+                    name: await _round(server, requests[name], connections, effort.seconds)
+                    for name, server in servers.items()
+                }
+                for _ in range(effort.rounds)
+            ]
+            table.add(f"{what}, {connections} at once", _figures(rounds))
     return table
 
 
@@ -101,7 +142,8 @@ def _operations(token: str) -> dict[str, dict[str, bytes]]:
 
 
 def _by_server(json_api: bytes, plain: bytes) -> dict[str, bytes]:
-    return {"tidings": json_api, "reference": json_api, "express": plain, "plain": plain}
+    json_apis = dict.fromkeys(("tidings", "reference", "outbox"), json_api)
+    return {**json_apis, "express": plain, "plain": plain}
 
 
 async def _round(server: Server, request: bytes, connections: int, seconds: float) -> Round:

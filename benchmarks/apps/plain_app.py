@@ -1,4 +1,4 @@
-"""The same work with no framework on top: Starlette, SQLAlchemy Core and aiosqlite.
+"""The same work with no framework on top: Starlette, SQLAlchemy Core and aiosqlite or asyncpg.
 
 No validation, no permissions, no notifications, no JSON:API: the least that gives the same rows.
 """
@@ -40,7 +40,8 @@ ROWS = 1000
 PAGE = 20
 STATUSES = ("draft", "published", "archived", "review")
 
-engine = create_async_engine(f"sqlite+aiosqlite:///{os.environ['BENCH_DATABASE']}")
+url = os.environ.get("BENCH_URL") or f"sqlite+aiosqlite:///{os.environ['BENCH_DATABASE']}"
+engine = create_async_engine(url)
 metadata = MetaData()
 posts = Table(
     "posts",
@@ -56,6 +57,8 @@ posts = Table(
 
 @event.listens_for(engine.sync_engine, "connect")
 def _set_pragmas(connection: Any, _record: Any) -> None:
+    if engine.dialect.name != "sqlite":
+        return
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")

@@ -9,14 +9,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from tidings import Api, JWTAuthPlugin, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
+from tidings import (
+    Api,
+    JWTAuthPlugin,
+    MemoryFeedPlugin,
+    RestApiPlugin,
+    SocketIOPlugin,
+    SqlAlchemyPlugin,
+)
 
 ROWS = 1000
 STATUSES = ("draft", "published", "archived", "review")
 
 api = Api(name="bench")
 api.use(RestApiPlugin())
-api.use(SqlAlchemyPlugin(f"sqlite+aiosqlite:///{os.environ['BENCH_DATABASE']}", create_tables=True))
+url = os.environ.get("BENCH_URL") or f"sqlite+aiosqlite:///{os.environ['BENCH_DATABASE']}"
+api.use(SqlAlchemyPlugin(url, create_tables=True))
+if "BENCH_OUTBOX" in os.environ:
+    api.use(MemoryFeedPlugin(outbox=True))
 if "BENCH_SECRET" in os.environ:
     api.use(JWTAuthPlugin(secret=os.environ["BENCH_SECRET"], algorithms=["HS256"]))
 api.use(SocketIOPlugin(anonymous=True))

@@ -30,7 +30,7 @@ from tidings.feed import WINDOW_BYTES
 from tidings.feed.postgres import PostgresLog
 from tidings.feed.redis import redis_log
 from tidings.realtime import Origins, SocketLimits
-from tidings.storage import CoreDatabase, Database, SqliteDatabase, own_engine
+from tidings.storage import CoreDatabase, Database, PostgresDatabase, SqliteDatabase, own_engine
 from tidings.storage.bounds import STATEMENT_SECONDS
 
 _DRIVERS = {"asyncpg": ("asyncpg", "postgres"), "asyncmy": ("asyncmy", "mysql")}
@@ -135,6 +135,8 @@ def _database(url: str, statement_timeout: float) -> Database:
     if find_spec(package) is None:
         raise MissingExtraError(package, extra, f"the database URL {driver}://")
     engine = own_engine(url, statement_timeout=statement_timeout)
+    if package == "asyncpg":
+        return PostgresDatabase(engine, statement_timeout=statement_timeout)
     return CoreDatabase(engine, owned=True, statement_timeout=statement_timeout)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,8 +12,10 @@ import pytest
 
 from tests.http.kit import bearer
 from tests.inspector.kit import ADMIN, explain, hide_drafts, inspected, look
+from tests.monitoring import kit as monitoring
 from tests.sockets.kit import Socket, eventually, served
-from tidings import Api, OperationContext
+from tests.support.memory_log import MemoryLog
+from tidings import Api, Identity, InspectorPlugin, OperationContext
 from tidings.feed import Change, Cursor
 from tidings.inspector.recorder import Recorder
 
@@ -163,6 +167,42 @@ async def test_another_process_says_that_it_is_another():
         assert answer.status_code == 409
         assert answer.json()["process"] == process
         assert answer.headers["connection"] == "close"
+
+
+async def test_a_feed_that_is_away_and_an_outbox_that_waits(tmp_path: Path):
+    log = MemoryLog()
+    plugin = InspectorPlugin(
+        role="admin", identify=lambda request: Identity("root", roles=frozenset({"admin"}))
+    )
+    api = monitoring.make_api(tmp_path / "a.db", plugin, log=log, outbox=True)
+
+    async def feed() -> dict[str, Any]:
+        return dict((await look(http, {}, user="nobody"))["feed"])
+
+    async with api, monitoring.client(api.asgi()) as http:
+        found = await feed()
+        assert (found["shared"], found["connected"]) == (True, True)
+        assert (found["outboxRows"], found["behind"]) == (0, 0)
+        log.is_there = False
+        await eventually(lambda: not api._feed.is_connected)
+        await api.resources.posts.post({"title": "a"})
+        with sqlite3.connect(tmp_path / "a.db") as other:
+            other.execute("UPDATE tidings_outbox SET added = added - 100")
+        other.close()
+        found = await feed()
+        assert (found["connected"], found["outboxRows"]) == (False, 1)
+        assert found["outboxAge"] >= 100
+
+
+async def test_an_api_that_is_closed_says_so():
+    api = inspected(allow=lambda who: True)
+    async with monitoring.client(api.asgi()) as http:
+        found = await look(http)
+        assert found["state"] == "closed"
+        assert "feed" not in found
+        assert (
+            await http.get("/inspector/explain", headers=ADMIN, params={"cursor": "e.1"})
+        ).status_code == 404
 
 
 def change(number: int, text: str) -> Change:

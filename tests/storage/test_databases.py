@@ -11,13 +11,21 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from sqlalchemy import Column, String, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from tidings import ConfigurationError, SqlAlchemyPlugin
 from tidings.errors import DatabaseBusy
 from tidings.schema import ResourceRegistry, ResourceType, declare_resource
 from tidings.schema.types import INT64_MAX, INT64_MIN
-from tidings.storage import ConstraintViolation, Database, RecordStore, Row, build_tables
+from tidings.storage import (
+    ConstraintViolation,
+    Database,
+    RecordStore,
+    Row,
+    Statement,
+    build_tables,
+)
 from tidings.storage.core import CoreDatabase
 from tidings.storage.database import Transaction
 
@@ -361,10 +369,10 @@ async def test_waiting_for_locks_is_bounded(bench: Bench) -> None:
     is_postgresql = bench.database.dialect_name == "postgresql"
     question = "SHOW lock_timeout" if is_postgresql else "SELECT @@innodb_lock_wait_timeout"
     async with bench.database.writing() as connection:
-        raw: Any = connection
-        answer = (await raw.connection.exec_driver_sql(question)).scalar()
+        statement = Statement(text(question), [Column("answer", String)])
+        (row,) = await connection.fetch(statement, {})
         await connection.rollback()
-    assert answer == ("5s" if is_postgresql else 5)
+    assert row["answer"] == ("5s" if is_postgresql else 5)
 
 
 # What the database refuses

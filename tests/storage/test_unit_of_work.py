@@ -14,6 +14,7 @@ from tests.storage.recording import RecordingFeed, make_api
 
 from tidings import Api, ConfigurationError, SqlAlchemyPlugin, ValidationFailed
 from tidings.storage.core import CoreConnection
+from tidings.storage.postgres import _PostgresConnection
 from tidings.storage.sqlite import _SqliteConnection
 from tidings.storage.waiting import uninterrupted
 
@@ -224,6 +225,7 @@ class Canceller:
         for kind, names in (
             (_SqliteConnection, ("fetch", "run")),
             (CoreConnection, ("fetch", "commit", "rollback", "savepoint", "release")),
+            (_PostgresConnection, ("fetch", "commit", "rollback", "savepoint", "release")),
         ):
             for name in names:
                 monkeypatch.setattr(kind, name, self._counted(getattr(kind, name)))

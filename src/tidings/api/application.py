@@ -59,7 +59,13 @@ from tidings.realtime import (
 )
 from tidings.resources import Operations, ResourceHandle, ResourceHandles
 from tidings.resources.policies import check_policies
-from tidings.schema import FilterLimits, ResourceRegistry, ResourceType, declare_resource
+from tidings.schema import (
+    FilterLimits,
+    MemberNames,
+    ResourceRegistry,
+    ResourceType,
+    declare_resource,
+)
 from tidings.schema.resource import CheckPermissions, RowPolicy
 from tidings.storage import Database, RecordStore, UnitOfWork, build_tables
 from tidings.storage.comparison import MISSING_TABLE, differences
@@ -200,6 +206,7 @@ class Api:
         client_ids: bool | None = None,
         table: str | None = None,
         capture: str | bool | None = None,
+        member_names: MemberNames = "as_declared",
         page_size: int = 20,
         max_page_size: int = 100,
     ) -> None:
@@ -219,7 +226,9 @@ class Api:
         of method to policy. ``borrows`` names paths (``"workspace.owner_id"``) that policies and
         hooks use, beside those of the search schema. ``capture`` says whether triggers tell of
         those who write the table without tidings: ``"triggers"``, False, or as the
-        `SqlAlchemyPlugin` says (None).
+        `SqlAlchemyPlugin` says (None). ``member_names`` is how clients spell the names of fields,
+        relationships and filters: ``"as_declared"``, ``"camelCase"`` or ``"dasherized"``; Python
+        code uses the declared ones always.
 
         Raises:
             ConfigurationError: names the resource, the field or option, and what is wrong.
@@ -253,6 +262,7 @@ class Api:
             check_permissions=check_permissions,
             row_policy=row_policy,
             borrows=borrows,
+            member_names=member_names,
             owner_field=owner_field,
             id_type=id_type,
             client_ids=(id_type != "integer") if client_ids is None else client_ids,

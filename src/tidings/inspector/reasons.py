@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -70,7 +69,6 @@ class Reasons:
             "matching": told,
             "examined": examined,
             "left": len(nodes) - examined,
-            "reasons": dict(_by_reason(others)),
             "groups": [
                 {
                     "resource": group.node.resource,
@@ -154,10 +152,3 @@ def _failing(expression: Expression, change: Change, *, shows_values: bool) -> s
                 text += f"; it is {value_in_words(image[term.column])}"
             return text if len(text) <= _WORDS else text[: _WORDS - 1] + "…"
     return "the record does not match"
-
-
-def _by_reason(groups: Iterable[_Group]) -> Iterable[tuple[str, int]]:
-    counts: Counter[str] = Counter()
-    for group in groups:
-        counts[group.reason] += group.subscriptions
-    return counts.most_common(10)

@@ -7,6 +7,7 @@ from tidings.storage.database import Connection, Database
 from tidings.storage.engines import own_engine
 from tidings.storage.errors import ConstraintViolation, DatabaseFailure
 from tidings.storage.outbox import Keeps, Outbox
+from tidings.storage.postgres import PostgresDatabase
 from tidings.storage.publishing import DirectPublisher, NobodyPublisher, Publication, Publisher
 from tidings.storage.records import RecordStore, Sort
 from tidings.storage.related import Borrowed, Chain, RelatedStore
@@ -31,6 +32,7 @@ __all__ = [
     "Keeps",
     "NobodyPublisher",
     "Outbox",
+    "PostgresDatabase",
     "Publication",
     "Publisher",
     "RecordStore",

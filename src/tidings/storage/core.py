@@ -24,6 +24,7 @@ from tidings.storage.bounds import (
     bounded,
     cut,
 )
+from tidings.storage.database import Connection, Transaction
 from tidings.storage.errors import StaleStatement, translate, unreachable
 from tidings.storage.fate import (
     ENDED_BY_SQL,
@@ -356,7 +357,7 @@ class CoreDatabase:
         return self._engine.execution_options(isolation_level=level)
 
     @asynccontextmanager
-    async def reading(self, *, snapshot: bool) -> AsyncIterator[CoreConnection]:
+    async def reading(self, *, snapshot: bool) -> AsyncIterator[Connection]:
         async with self._connected(self._snapshot if snapshot else self._reading) as connection:
             await prepare(connection)
             found = CoreConnection(connection, self.answer_seconds)
@@ -374,7 +375,7 @@ class CoreDatabase:
             await transaction.commit()
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[CoreConnection]:
+    async def writing(self) -> AsyncIterator[Transaction]:
         async with self._connected(self._writing) as connection:
             await prepare(connection)
             forget(connection.info)

@@ -46,7 +46,7 @@ class _SqliteConnection:
         _log.debug("%s", native.sql)
         with self._asked():
             found = await self.raw.execute_fetchall(native.sql, parameters)
-        return native.rows(statement.names, list(found))
+        return native.rows(found)
 
     async def run(self, sql: str) -> None:
         with self._asked():

@@ -1,13 +1,13 @@
 """Statement: an SQLAlchemy statement that is compiled once and then run many times.
 
-Where tidings runs the driver itself (SQLite), the text, the order of parameters and the value
-processors are worked out once per statement; elsewhere SQLAlchemy executes it.
+Where tidings runs the driver itself (SQLite, PostgreSQL), the text, the order of parameters and the
+value processors are worked out once per statement; elsewhere SQLAlchemy executes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import Column, Dialect, Select, TextClause, UpdateBase
@@ -18,33 +18,62 @@ _Processor = Callable[[Any], Any] | None
 Clause = Select[*tuple[Any, ...]] | UpdateBase | TextClause
 
 
-@dataclass(frozen=True, slots=True)
 class NativeStatement:
-    """A statement as its driver takes it."""
+    """A statement as its driver takes it, and how its rows become those of Python's values."""
 
-    sql: str
-    bind_processors: Mapping[str, _Processor]
-    result_processors: tuple[_Processor, ...]
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-    """The values of parameters that the statement itself has."""
+    __slots__ = ("_binds", "_fixed", "_names", "_processed", "is_finished", "order", "sql")
+
+    def __init__(
+        self,
+        sql: str,
+        binds: Mapping[str, _Processor],
+        names: Sequence[str] = (),
+        *,
+        fixed: Mapping[str, Any] = MappingProxyType({}),
+        order: Sequence[str] | None = None,
+    ) -> None:
+        self.sql = sql
+        self.order = order
+        """The names of the parameters, for drivers that number them."""
+        self.is_finished = False
+        """Whether `finish` was called."""
+        self._binds = binds
+        self._fixed = fixed
+        """The values of parameters that the statement itself has."""
+        self._names = names
+        self._processed: tuple[tuple[str, Callable[[Any], Any]], ...] = ()
+
+    def finish(
+        self, columns: Sequence[Column[Any]], dialect: Dialect, types: Sequence[object] = ()
+    ) -> None:
+        """Say what the rows are of; ``types`` are the driver's codes, where it has any."""
+        processors = (
+            column.type.dialect_impl(dialect).result_processor(dialect, found)
+            for column, found in zip(columns, types or [None] * len(columns), strict=True)
+        )
+        self._processed = tuple(
+            (name, process)
+            for name, process in zip(self._names, processors, strict=True)
+            if process is not None
+        )
+        self.is_finished = True
 
     def bind(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters as the driver takes them."""
         return {
             name: found if process is None else process(found)
-            for name, process in self.bind_processors.items()
-            for found in (values[name] if name in values else self.fixed[name],)
+            for name, process in self._binds.items()
+            for found in (values[name] if name in values else self._fixed[name],)
         }
 
-    def rows(self, names: Sequence[str], found: Sequence[Sequence[Any]]) -> list[Row]:
+    def rows(self, found: Iterable[Sequence[Any]]) -> list[Row]:
         """The driver's rows as dicts of Python values."""
-        return [
-            {
-                name: value if process is None else process(value)
-                for name, process, value in zip(names, self.result_processors, row, strict=True)
-            }
-            for row in found
-        ]
+        names, processed = self._names, self._processed
+        rows: list[Row] = [dict(zip(names, row, strict=True)) for row in found]
+        for name, process in processed:
+            for row in rows:
+                row[name] = process(row[name])
+        return rows
 
 
 class Statement:
@@ -68,25 +97,50 @@ class Statement:
     def native(self, dialect: Dialect, values: Mapping[str, Any]) -> tuple[NativeStatement, Any]:
         """The compiled statement and its parameters; ``dialect`` has named parameters."""
         if self.inline:
-            return self._compile_inline(dialect, values)
+            native, given = self._compile_inline(dialect, values)
+        else:
+            native, given = self._compiled(dialect), values
+        if not native.is_finished:
+            native.finish(self.columns, dialect)
+        return native, native.bind(given)
+
+    def numbered(
+        self, dialect: Dialect, values: Mapping[str, Any]
+    ) -> tuple[NativeStatement, list[Any]]:
+        """The same where ``dialect`` numbers them; the rows' types have to be said yet."""
+        if self.inline:
+            native, given = self._compile_inline(dialect, values)
+        else:
+            native, given = self._compiled(dialect), values
+        bound = native.bind(given)
+        return native, [bound[name] for name in native.order or ()]
+
+    def _compiled(self, dialect: Dialect) -> NativeStatement:
         if self._native is None:
             compiled = self.clause.compile(dialect=dialect)
-            self._native = self._finish(dialect, compiled)
-        return self._native, self._native.bind(values)
+            assert isinstance(compiled, SQLCompiler)
+            self._native = NativeStatement(
+                str(compiled),
+                _bind_processors(dialect, compiled),
+                self.names,
+                fixed=_fixed(compiled),
+                order=compiled.positiontup,
+            )
+        return self._native
 
     def raw(self, dialect: Dialect, values: Mapping[str, Any]) -> tuple[str, Any]:
         """The text and the parameters as a driver of this dialect takes them."""
         compiled = self.clause.compile(dialect=dialect)
         assert isinstance(compiled, SQLCompiler)
         processors = _bind_processors(dialect, compiled)
-        given = NativeStatement(str(compiled), processors, (), _fixed(compiled)).bind(values)
+        given = NativeStatement(str(compiled), processors, fixed=_fixed(compiled)).bind(values)
         if compiled.positiontup is None:
             return str(compiled), given
         return str(compiled), tuple(given[name] for name in compiled.positiontup)
 
     def _compile_inline(
         self, dialect: Dialect, values: Mapping[str, Any]
-    ) -> tuple[NativeStatement, Any]:
+    ) -> tuple[NativeStatement, Mapping[str, Any]]:
         compiled = self.clause.compile(dialect=dialect)
         assert isinstance(compiled, SQLCompiler)
         state = compiled.construct_expanded_state(dict(values))
@@ -95,21 +149,10 @@ class Statement:
         native = NativeStatement(
             state.statement,
             {name: processors.get(name) for name in state.parameters},
-            self._result_processors(dialect),
+            self.names,
+            order=state.positiontup,
         )
-        return native, native.bind(state.parameters)
-
-    def _finish(self, dialect: Dialect, compiled: Any) -> NativeStatement:
-        assert isinstance(compiled, SQLCompiler)
-        binds = _bind_processors(dialect, compiled)
-        results = self._result_processors(dialect)
-        return NativeStatement(str(compiled), binds, results, _fixed(compiled))
-
-    def _result_processors(self, dialect: Dialect) -> tuple[_Processor, ...]:
-        return tuple(
-            column.type.dialect_impl(dialect).result_processor(dialect, None)
-            for column in self.columns
-        )
+        return native, state.parameters
 
 
 def _bind_processors(dialect: Dialect, compiled: SQLCompiler) -> dict[str, _Processor]:

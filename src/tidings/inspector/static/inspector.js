@@ -130,7 +130,7 @@ function showText(node, text) {
 
 function showState(state, text) {
   at('state').dataset.state = state;
-  at('state').textContent = text;
+  if (at('state').textContent !== text) at('state').textContent = text; // it is read aloud
 }
 
 // ---------------------------------------------------------------------------------------------
