@@ -642,11 +642,13 @@ class Api:
             stale = await self._open_capture()
             self._say_what_is_not_captured()
             await self._linked.open()
-            if stale:
+            if stale and not self.is_alone:  # else nobody can have been told anything yet
                 await self._linked.tell_stale(stale)
             await self._hooks.run("startup", self)
             if self._socket_options is not None or self._sockets is not None:
                 await self.socket_server.open()
+            if self._capture is not None:
+                self._capture.follow(self._linked.tell_stale, may_install=self._creates_tables)
             self._state = "open"
             self._has_been_closed = False
         except BaseException:
@@ -674,6 +676,8 @@ class Api:
         parts = self._assembled
         self._state = "closing"
         try:
+            if self._capture is not None:
+                await self._capture.close()
             await self._linked.close()
         finally:
             self._state = "closed"
