@@ -103,7 +103,7 @@ async def test_what_the_database_says_is_in_the_log_alone(tmp_path, caplog) -> N
         database: Any = api.internals.parts.database
         broken = [await database._readers.get() for _ in range(database._reader_count)]
         for reader in broken:
-            await reader.raw.close()
+            await reader.close()
             database._readers.put_nowait(reader)
         for _ in range(2):
             status, document = await ready(api)
@@ -114,8 +114,10 @@ async def test_what_the_database_says_is_in_the_log_alone(tmp_path, caplog) -> N
             }
         told = [record for record in caplog.records if record.name == "tidings.health"]
         assert [record.levelname for record in told] == ["WARNING"]
-        for reader in broken:
-            reader.raw = (await database._connect()).raw
+        for _ in broken:
+            database._readers.get_nowait()
+        for _ in broken:
+            database._readers.put_nowait(await database._connect())
         assert (await ready(api))[0] == 200
 
 

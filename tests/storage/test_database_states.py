@@ -141,11 +141,11 @@ async def test_a_full_disk(url: str) -> None:
     api, feed = make_api(SqlAlchemyPlugin(url, create_tables=True))
     async with api:
         database: Any = api._database
-        await database._writer.run("PRAGMA max_page_count = 1")
+        await database._writer.call(lambda raw: raw.execute("PRAGMA max_page_count = 1"))
         with pytest.raises(DatabaseBusy, match="no room"):
             await api.resources.notes.post({"title": "a", "body": "b" * 1_000_000})
         assert feed.published == []
-        await database._writer.run("PRAGMA max_page_count = 100000")
+        await database._writer.call(lambda raw: raw.execute("PRAGMA max_page_count = 100000"))
         await api.resources.notes.post({"title": "a", "body": "b" * 1_000_000})
 
 

@@ -55,9 +55,8 @@ def held(path: Path) -> Iterator[sqlite3.Connection]:
     connection.close()
 
 
-async def pragma(connection: Any, name: str) -> Any:
-    rows = await connection.raw.execute_fetchall(f"PRAGMA {name}")
-    return next(iter(rows))[0]
+async def pragma(thread: Any, name: str) -> Any:
+    return await thread.call(lambda raw: raw.execute(f"PRAGMA {name}").fetchone()[0])
 
 
 async def test_every_connection_has_its_settings(opened: Any) -> None:
@@ -233,7 +232,7 @@ async def test_creating_tables_that_fails_leaves_nothing(opened: Any) -> None:
     with pytest.raises(DatabaseFailure, match="reserved for internal use"):
         await database.create_tables([good, bad])
     async with database.writing() as connection:
-        assert await pragma(connection, "schema_version") == 0
+        assert await pragma(connection.thread, "schema_version") == 0
         await connection.rollback()
     await database.create_tables([])
 

@@ -194,10 +194,11 @@ async def test_a_deferred_constraint_that_fails_at_commit(url: str) -> None:
     api, feed = make_api(SqlAlchemyPlugin(url, create_tables=True))
     async with api:
         database: Any = api._database
-        await database._writer.run(
+        children = (
             "CREATE TABLE children (id INTEGER PRIMARY KEY, parent_id INTEGER "
             "REFERENCES notes (id) DEFERRABLE INITIALLY DEFERRED)"
         )
+        await database._writer.call(lambda raw: raw.execute(children))
 
         async def spoiled() -> None:
             async with api.transaction() as uow:

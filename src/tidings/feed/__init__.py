@@ -8,7 +8,7 @@ from tidings.feed.log import Batch, Entry, Log
 from tidings.feed.memory import MemoryFeed
 from tidings.feed.net_changes import fold, net_changes
 from tidings.feed.shared import SharedFeed
-from tidings.feed.weight import MAX_VALUE, bounded, weigh, weight
+from tidings.feed.weight import MAX_VALUE, bounded, weigh_all, weight
 from tidings.feed.window import WINDOW_BYTES, FeedGap, Place, new_epoch
 
 __all__ = [
@@ -36,6 +36,6 @@ __all__ = [
     "fold",
     "net_changes",
     "new_epoch",
-    "weigh",
+    "weigh_all",
     "weight",
 ]

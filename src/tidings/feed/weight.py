@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from sys import getsizeof
 from typing import Any, Final
@@ -61,7 +61,7 @@ def weight(notice: Notice) -> int:
     before, after = notice.before, notice.after
     for image in (before, after):
         if image is not None:
-            total += sum(map(weigh, image.values())) + 100 * len(image)
+            total += weigh_all(image.values()) + 100 * len(image)
     if before is not None and after is not None:
         total -= sum(
             weigh(value) for name, value in after.items() if before.get(name, None) is value
@@ -98,6 +98,20 @@ class Interned:
 
 def _is_long(value: Any) -> bool:
     return isinstance(value, str) and len(value) >= _LONG
+
+
+def weigh_all(values: Iterable[Any]) -> int:
+    """The same of several."""
+    total = 0
+    for value in values:
+        kind = type(value)
+        if kind is str:
+            total += getsizeof(value)
+        elif kind is int or value is None:
+            total += _SMALL
+        else:
+            total += weigh(value)
+    return total
 
 
 def weigh(value: Any) -> int:

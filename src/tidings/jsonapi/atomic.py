@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from tidings.errors import InvalidRequest, NotFound, RequestError, Source
-from tidings.feed import weigh
+from tidings.feed import weigh_all
 from tidings.identity import Identity
 from tidings.jsonapi.answers import answer
 from tidings.jsonapi.bodies import MAX_MEMBERS, Body, decoded, escape_pointer
@@ -222,7 +222,7 @@ class _Run:
             found = await self.operations.patch(
                 name, operation.id, request.draft, auth=who, transaction=self.uow
             )
-        self.room[0] -= sum(map(weigh, found.row.values()))
+        self.room[0] -= weigh_all(found.row.values())
         if self.room[0] < 0:
             raise InvalidRequest(
                 f"the results are longer than {MAX_BYTES:,} bytes in all: send fewer operations",

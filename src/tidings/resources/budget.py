@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from tidings.errors import InvalidRequest
-from tidings.feed import weigh
+from tidings.feed import weigh_all
 from tidings.storage import Row
 
 MAX_BYTES: Final = 8_000_000
@@ -43,7 +43,7 @@ class Weights:
         """Look at records that were read or written; gives what they weigh in all."""
         total, longest = 0, self._longest.get(resource, 1)
         for row in rows:
-            size = sum(map(weigh, row.values()))
+            size = weigh_all(row.values())
             total += size
             longest = max(longest, size)
         self._longest[resource] = longest

@@ -47,7 +47,7 @@ def _give_up(driver: Any, seconds: float) -> None:
 
 
 def is_sqlite(driver: Any) -> bool:
-    """Whether it is aiosqlite's connection: there is no server that could be lost."""
+    """Whether it is a connection to SQLite: there is no server that could be lost."""
     return hasattr(driver, "interrupt")
 
 

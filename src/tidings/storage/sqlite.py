@@ -1,4 +1,4 @@
-"""SQLite, driven directly: statements compiled once by SQLAlchemy, run by aiosqlite.
+"""SQLite, driven directly: statements compiled once by SQLAlchemy, run in a thread.
 
 One connection writes, a few read (WAL: readers never wait for the writer). A database in memory
 exists in one connection only, so there readers and writers take turns.
@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-import aiosqlite
 from sqlalchemy import Table
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -24,6 +23,7 @@ from tidings.storage.bounds import STATEMENT_SECONDS, WAIT_SECONDS, bounded, cut
 from tidings.storage.errors import translate
 from tidings.storage.fate import ENDED_BY_SQL
 from tidings.storage.sqlite_file import SqliteFile
+from tidings.storage.sqlite_thread import SqliteThread
 from tidings.storage.statements import Row, Statement
 from tidings.storage.waiting import uninterrupted
 
@@ -34,47 +34,62 @@ _dialect = sqlite_dialect(paramstyle="named")
 class _SqliteConnection:
     """One connection with its own thread.
 
-    A statement that runs for longer than ``seconds`` is interrupted.
+    With ``begin`` its first statement begins a transaction, on the same way to the thread. A
+    statement that runs for longer than ``seconds`` is interrupted.
     """
 
-    def __init__(self, raw: aiosqlite.Connection, seconds: float) -> None:
-        self.raw = raw
+    is_transaction = False
+
+    def __init__(self, thread: SqliteThread, seconds: float, begin: str | None = None) -> None:
+        self.thread = thread
         self.seconds = seconds
+        self._begin = begin
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
         native, parameters = statement.native(_dialect, values)
         _log.debug("%s", native.sql)
-        with self._asked():
-            found = await self.raw.execute_fetchall(native.sql, parameters)
-        return native.rows(found)
+        return native.rows(await self._execute(native.sql, parameters))
 
     async def run(self, sql: str) -> None:
+        await self._execute(sql, ())
+
+    async def _execute(self, sql: str, parameters: Any) -> list[Any]:
+        begin, self._begin = self._begin, None
+
+        def work(raw: sqlite3.Connection) -> list[Any]:
+            if begin is not None:
+                raw.execute(begin)
+            elif self.is_transaction and not raw.in_transaction:
+                # Its beginning has failed, and whoever waited for that does not know it.
+                raise sqlite3.OperationalError("there is no transaction")
+            return raw.execute(sql, parameters).fetchall()
+
         with self._asked():
-            await self.raw.execute_fetchall(sql)
+            return await self.thread.call(work)
 
     @contextmanager
     def _asked(self) -> Iterator[None]:
         try:
-            with bounded(self.raw, self.seconds):
+            with bounded(self.thread, self.seconds):
                 yield
         except sqlite3.Error as error:
             # Not "from error": a trigger's text may hold values, and whoever logs it shows both.
             raise translate(error) from None
 
-    async def rollback(self) -> None:
-        # The driver looks whether there is a transaction only when its turn comes, so that a
-        # BEGIN that was cancelled but still runs is undone as well.
-        with bounded(self.raw, self.seconds):
-            await self.raw.rollback()
+    def leave(self) -> None:
+        """End the transaction of a read; what is asked next comes after that."""
+        if self._begin is None:
+            self.thread.start(sqlite3.Connection.rollback)
 
 
 class _SqliteTransaction(_SqliteConnection):
     """A `Transaction` of the connection that writes."""
 
     is_doubtful = False
+    is_transaction = True
 
-    def __init__(self, raw: aiosqlite.Connection, seconds: float) -> None:
-        super().__init__(raw, seconds)
+    def __init__(self, thread: SqliteThread, seconds: float) -> None:
+        super().__init__(thread, seconds, "BEGIN IMMEDIATE")
         self.was_ended = False
         self._has_begun = False
         self._is_undone = False
@@ -85,26 +100,34 @@ class _SqliteTransaction(_SqliteConnection):
         try:
             with super()._asked():
                 yield
-        except DatabaseBusy:
-            # An interrupted write undoes everything, as does a full disk.
-            self._is_undone = self._has_begun and not self.raw.in_transaction
+        except Exception:
+            # An interrupted write undoes everything, as does a full disk; or it has not begun.
+            self._is_undone = not self.thread.in_transaction
             raise
         finally:
-            self._has_begun |= self.raw.in_transaction
+            self._has_begun |= self.thread.in_transaction
 
     def check_open(self) -> None:
-        if not self._has_begun or self.raw.in_transaction:
-            return
         if self._is_undone:
             raise DatabaseBusy("The database has undone the transaction; try again")
+        if not self._has_begun or self.thread.in_transaction:
+            return
         self.was_ended = True
         raise ConfigurationError(ENDED_BY_SQL)
 
     async def commit(self) -> None:
-        await self.run("COMMIT")
+        if self._begin is None:  # otherwise there is nothing to commit
+            await self.run("COMMIT")
+
+    async def rollback(self) -> None:
+        # Whether there is a transaction is looked at only when its turn comes, so that a BEGIN
+        # that was cancelled but still runs is undone as well.
+        if self._begin is None:
+            with bounded(self.thread, self.seconds):
+                await self.thread.rollback()
 
     async def discard(self) -> None:
-        cut(self.raw)
+        cut(self.thread)
         await self.rollback()
 
     async def savepoint(self, name: str) -> None:
@@ -145,9 +168,9 @@ class SqliteDatabase:
         given = self._file.timeout
         self._busy_timeout = busy_timeout if given is None else given
         self.answer_seconds = statement_timeout
-        self._writer: _SqliteConnection | None = None
+        self._writer: SqliteThread | None = None
         self._write_lock = asyncio.Lock()
-        self._readers: asyncio.LifoQueue[_SqliteConnection] = asyncio.LifoQueue()
+        self._readers: asyncio.LifoQueue[SqliteThread] = asyncio.LifoQueue()
 
     async def open(self) -> None:
         if sqlite3.sqlite_version_info < (3, 35):
@@ -158,13 +181,13 @@ class SqliteDatabase:
             return
         # Made anew: they belong to the event loop they were first waited for in.
         self._write_lock, self._readers = asyncio.Lock(), asyncio.LifoQueue()
-        opened: list[_SqliteConnection] = []
+        opened: list[SqliteThread] = []
         try:
             for _ in range(1 + self._reader_count):
                 opened.append(await self._connect())  # noqa: PERF401  kept for the handler below
         except BaseException:
             for connection in opened:
-                await connection.raw.close()
+                await connection.close()
             raise
         self._writer, *readers = opened
         for reader in readers:
@@ -179,32 +202,32 @@ class SqliteDatabase:
             return
         async with self._write_lock:
             for _ in range(self._reader_count):
-                await (await self._readers.get()).raw.close()
-            await self._writer.raw.close()
+                await (await self._readers.get()).close()
+            await self._writer.close()
             self._writer = None
 
-    async def _connect(self) -> _SqliteConnection:
-        name, is_uri = self._file.name, self._file.is_uri
+    async def _connect(self) -> SqliteThread:
+        thread = SqliteThread()
         try:
-            # Not the driver's thread finds out: it would live on for a moment after the failure.
-            sqlite3.connect(name, uri=is_uri).close()
+            await thread.open(self._connected)
         except sqlite3.Error as error:
-            raise ConfigurationError(f"cannot open the database {name!r}: {error}") from None
-        raw = aiosqlite.connect(name, uri=is_uri, isolation_level=None)
-        # As SQLAlchemy does: a script that fails before it closes the api must still end.
-        # Older versions of aiosqlite are a thread, newer ones have one.
-        thread: Any = getattr(raw, "_thread", raw)
-        thread.daemon = True
-        await raw
+            raise ConfigurationError(
+                f"cannot open the database {self._file.name!r}: {error}"
+            ) from None
+        return thread
+
+    def _connected(self) -> sqlite3.Connection:
+        name, is_uri = self._file.name, self._file.is_uri
+        raw = sqlite3.connect(name, uri=is_uri, isolation_level=None)
         try:
             for pragma in self._pragmas():
-                await raw.execute_fetchall(pragma)
-        except sqlite3.Error as error:
-            await raw.close()  # its thread would keep the process alive
-            raise ConfigurationError(f"cannot open the database {name!r}: {error}") from None
-        for name, (count, function) in SQLITE_FUNCTIONS.items():
-            await raw.create_function(name, count, function, deterministic=True)
-        return _SqliteConnection(raw, self.answer_seconds)
+                raw.execute(pragma).fetchall()
+        except BaseException:
+            raw.close()
+            raise
+        for function, (count, work) in SQLITE_FUNCTIONS.items():
+            raw.create_function(function, count, work, deterministic=True)
+        return raw
 
     def _pragmas(self) -> Iterator[str]:
         yield f"PRAGMA busy_timeout = {int(self._busy_timeout * 1000)}"
@@ -228,39 +251,32 @@ class SqliteDatabase:
     @asynccontextmanager
     async def reading(self, *, snapshot: bool) -> AsyncIterator[_SqliteConnection]:
         if self.in_memory:
-            async with self._locked() as connection:
-                yield connection
+            async with self._locked() as thread:
+                yield _SqliteConnection(thread, self.answer_seconds)
             return
-        connection = await self._reader()
+        thread = await self._reader()
+        begin = "BEGIN" if snapshot else None
+        connection = _SqliteConnection(thread, self.answer_seconds, begin)
         try:
-            if snapshot:
-                await connection.run("BEGIN")
             yield connection
         finally:
-            try:
-                if snapshot:
-                    await uninterrupted(connection.rollback())
-            finally:
-                self._readers.put_nowait(connection)
+            if snapshot:
+                connection.leave()
+            self._readers.put_nowait(thread)
 
     async def execute(self, statement: Statement, values: Mapping[str, Any]) -> None:
-        async with self._locked() as connection:
+        async with self._locked() as thread:
             # Outside a transaction SQLite makes one of each statement.
+            connection = _SqliteConnection(thread, self.answer_seconds)
             await uninterrupted(connection.fetch(statement, values))
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[_SqliteTransaction]:
-        async with self._locked() as writer:
-            connection = _SqliteTransaction(writer.raw, writer.seconds)
-            try:
-                await connection.run("BEGIN IMMEDIATE")
-            except BaseException:
-                await uninterrupted(connection.rollback())
-                raise
-            yield connection
+        async with self._locked() as thread:
+            yield _SqliteTransaction(thread, self.answer_seconds)
 
     @asynccontextmanager
-    async def _locked(self) -> AsyncIterator[_SqliteConnection]:
+    async def _locked(self) -> AsyncIterator[SqliteThread]:
         self._check_open()
         try:
             async with asyncio.timeout(self._busy_timeout):
@@ -275,7 +291,7 @@ class SqliteDatabase:
         finally:
             self._write_lock.release()
 
-    async def _reader(self) -> _SqliteConnection:
+    async def _reader(self) -> SqliteThread:
         self._check_open()
         try:
             async with asyncio.timeout(self._busy_timeout):
