@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 import types
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -28,6 +28,8 @@ _TYPE_OF: Final[dict[Any, str]] = {
     datetime: "dateTime",
     date: "date",
     time: "time",
+    timedelta: "duration",
+    bytes: "bytes",
     list: "array",
     dict: "object",
 }
