@@ -67,8 +67,8 @@ VIEWS = {"actual_field": "view_count", "filter_operator": ">"}
 
 
 @pytest.fixture
-async def api(database_url: str) -> AsyncIterator[Api]:
-    async with declare(database_url) as api:
+async def api() -> AsyncIterator[Api]:
+    async with declare("sqlite+aiosqlite://") as api:
         await api.resources.users.post({"full_name": "Ada"})
         yield api
 

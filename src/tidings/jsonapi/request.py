@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.datastructures import Headers
 
@@ -96,6 +98,7 @@ class Request:
             write.members,
             write.contested,
             self.requirement(),
+            is_long=not isinstance(self.body, bytes) and _has_structure(write.values),
         )
 
     def spell(self, error: RequestError) -> None:
@@ -111,3 +114,8 @@ class Request:
     def state(self, view: View, row: Row) -> str:
         """The tag of a record, as who asks may know it."""
         return self.terms.documents.state(view.resource, row)
+
+
+def _has_structure(values: Mapping[str, Any]) -> bool:
+    """Whether some value holds others: only these take long to look through."""
+    return any(isinstance(value, dict | list) for value in values.values())

@@ -1,14 +1,16 @@
 """The one place between the names that clients spell and those that a resource declares.
 
 Faces read what a client sends through the functions here, and have `spell_error` say what is wrong
-in the client's names. All else knows the declared names only.
+in the client's names. All else knows the declared names only. What is refused for its size is left
+as it came: nobody waits for names that are not looked at.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from tidings.errors import (
@@ -20,6 +22,9 @@ from tidings.errors import (
     RequestError,
     ValidationFailed,
 )
+from tidings.resources.fieldsets import is_visible
+from tidings.resources.includes import MAX_DEPTH, MAX_PATHS
+from tidings.resources.sorting import MAX_SORT_FIELDS
 from tidings.schema import ResourceRegistry, ResourceType
 
 
@@ -37,6 +42,8 @@ def declared_name(resource: ResourceType, name: str) -> str:
     Raises:
         WrongSpelling: no name of this resource is spelled so.
     """
+    if resource.member_names == "as_declared":
+        return name
     spelled = resource.member_name(name)
     if spelled != name:
         # Said of any name of this form, so that it does not tell which ones there are.
@@ -52,14 +59,17 @@ def declared_filters(resource: ResourceType, filters: Mapping[str, Any]) -> Mapp
     """
     if resource.member_names == "as_declared":
         return filters
-    found, problems = {}, []
+    found: dict[str, Any] = {}
+    problems: list[Problem] = []
     for name, value in filters.items():
+        if len(problems) >= MAX_PROBLEMS or len(found) > MAX_PROBLEMS + len(resource.search or ()):
+            break
         try:
             found[declared_name(resource, name)] = value
         except WrongSpelling as wrong:
             problems.append(Problem(name[:100], str(wrong), "UNKNOWN_FIELD"))
     if problems:
-        raise _Misspelled(problems=problems[:MAX_PROBLEMS], resource=resource.name)
+        raise _Misspelled(problems=problems, resource=resource.name)
     return found
 
 
@@ -69,6 +79,8 @@ def declared_sort(resource: ResourceType, names: list[str]) -> list[str]:
     Raises:
         InvalidRequest: ``INVALID_SORT``.
     """
+    if len(names) > MAX_SORT_FIELDS:
+        return names
     try:
         return [
             "-" * name.startswith("-") + declared_name(resource, name.removeprefix("-"))
@@ -88,8 +100,11 @@ def declared_paths(
     """
     if all(one.member_names == "as_declared" for one in registry):
         return list(paths)
+    some = list(islice(paths, MAX_PATHS + 1))
+    if len(some) > MAX_PATHS or any(path.count(".") >= MAX_DEPTH for path in some):
+        return some
     try:
-        return [_declared_path(registry, resource, path) for path in paths]
+        return [_declared_path(registry, resource, path) for path in some]
     except WrongSpelling as wrong:
         raise InvalidRequest(
             f"Cannot include: {wrong}",
@@ -132,15 +147,22 @@ def declared_fieldsets(registry: ResourceRegistry, fields: object) -> object:
         if resource is None or not isinstance(names, list | tuple):
             continue
         try:
-            found[kind] = [
-                declared_name(resource, one) if isinstance(one, str) else one for one in names
-            ]
+            found[kind] = list(_declared_fields(resource, names))
         except WrongSpelling as wrong:
             option = f"fields[{kind}]"
             raise InvalidRequest(
                 f"{option}: {wrong}", code="INVALID_FIELDS", option=option
             ) from None
     return found
+
+
+def _declared_fields(resource: ResourceType, names: Iterable[object]) -> Iterator[object]:
+    """The names until the first that is wrong, for which all are refused."""
+    for name in names:
+        declared = declared_name(resource, name) if isinstance(name, str) else name
+        yield declared
+        if not isinstance(declared, str) or not is_visible(resource, declared):
+            return
 
 
 def spell_error(resource: ResourceType, error: RequestError) -> None:

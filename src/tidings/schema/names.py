@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Any, Final, Literal
 
 from tidings.errors import ConfigurationError
 
 MemberNames = Literal["as_declared", "camelCase", "dasherized"]
 _UNDERSCORE: Final = re.compile(r"(?<=[A-Za-z0-9])_+([A-Za-z0-9])")
+_LONGEST: Final = 1_000
 
 
-@lru_cache(maxsize=10_000)
 def member_name(style: MemberNames, name: str) -> str:
     """A declared name as clients spell it; one that they spell already stays as it is."""
+    if len(name) > _LONGEST:  # of which clients may send any, and nothing is declared
+        return name
     if style == "camelCase":
         return _UNDERSCORE.sub(lambda found: found[1].upper(), name)
     if style == "dasherized":
