@@ -7,6 +7,9 @@ our own, in which nothing that tidings accepts is rounded.
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
 from typing import Any, Final
 
@@ -65,7 +68,12 @@ class JsonNumber(float):
         return parsed(self.text) == parsed(float.__repr__(self))
 
 
-_decoder: Final = msgspec.json.Decoder(float_hook=JsonNumber)
+def _number(text: str) -> float:
+    return float(text) if len(text) <= _CERTAIN else JsonNumber(text)
+
+
+_decoder: Final = msgspec.json.Decoder(float_hook=_number)
+_LONG: Final = 32_768
 
 
 def encode_number(value: object) -> float:
@@ -82,4 +90,23 @@ def decode_json(text: str | bytes) -> Any:
         msgspec.DecodeError: it is no JSON.
         RecursionError: it is nested too deep.
     """
-    return _decoder.decode(text)
+    if len(text) < _LONG:
+        return _decoder.decode(text)
+    with uncollected():
+        return _decoder.decode(text)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Make many small objects at once without the collector looking through all that there are,
+    again and again: a megabyte of brackets held the event loop for 200 ms by that alone.
+
+    What is made must be short work, and free of cycles.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

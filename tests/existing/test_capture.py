@@ -46,6 +46,14 @@ def notices(api: Api) -> list[Notice]:
     return [one for _, one in api._feed.recent(Cursor(api._feed.position.epoch, 0))]
 
 
+async def first_change(api: Api) -> Any:
+    """The first change that the feed has, whatever was told to refetch before it."""
+    async with asyncio.timeout(10):
+        while not (found := [one for one in notices(api) if isinstance(one, Change)]):
+            await asyncio.sleep(0.01)
+    return shown(list(found))[0]
+
+
 def shown(found: list[Notice]) -> list[Any]:
     return [
         (one.resource, one.action, (one.before or {}).get("title"), (one.after or {}).get("title"))
@@ -282,3 +290,54 @@ async def test_a_long_transaction_is_read_in_pages_that_grow(api: Api, engine: A
         await connection.execute(insert(Project.__table__), rows)
     changes = [one for one in await told(api, 700) if isinstance(one, Change)]
     assert len({one.id for one in changes}) == len(changes) == 700
+
+
+async def looked_at_often(api: Api, *, may_install: bool) -> None:
+    await api.triggers.close()
+    api.triggers.check_seconds = 0.05
+    api.triggers.follow(api._linked.tell_stale, may_install=may_install)
+
+
+async def complete(api: Api) -> None:
+    async with asyncio.timeout(10):
+        while api.triggers.is_incomplete:
+            await asyncio.sleep(0.01)
+
+
+async def test_triggers_that_vanish_under_a_running_server_are_said_and_watchers_refetch(
+    engine: AsyncEngine, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    await looked_at_often(api, may_install=False)
+    await api.triggers.remove()
+    async with engine.begin() as connection:  # nobody notes it
+        await connection.execute(insert(Project).values(title="unheard"))
+    found = await told(api, 4)  # again and again, while they are missing
+    assert all(isinstance(one, Invalidation) and not one.paths for one in found)
+    assert {one.resource for one in found} == {"projects", "tasks"}
+    said = [one.message for one in caplog.records if "have gone" in one.message]
+    assert all("tidings triggers install" in one for one in said)
+    for table in ("projects", "task_items"):  # once each, however many looks there were
+        assert sum(table in one for one in said) == 1
+
+    await api.triggers.install()
+    await complete(api)
+    async with engine.begin() as connection:
+        await connection.execute(insert(Project).values(title="heard"))
+    assert await first_change(api) == ("projects", "post", None, "heard")
+
+
+async def test_a_table_that_a_migration_rebuilds_gets_its_triggers_back(
+    engine: AsyncEngine, api: Api
+) -> None:
+    await looked_at_often(api, may_install=True)
+    metadata = Task.metadata
+    async with engine.begin() as connection:
+        await connection.run_sync(metadata.drop_all, tables=[Task.__table__])
+    found = await told(api, 2)
+    assert {one.resource for one in found} == {"tasks"}
+    async with engine.begin() as connection:
+        await connection.run_sync(metadata.create_all, tables=[Task.__table__])
+    await complete(api)
+    async with AsyncSession(engine) as session, session.begin():
+        session.add(Task(title="after"))
+    assert await first_change(api) == ("tasks", "post", None, "after")

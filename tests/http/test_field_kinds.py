@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from openapi_spec_validator import validate
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tests.http.kit import SECRET, Client, bearer, document, error, errors, serving_quietly
 from tests.realtime.kit import delivered, subscriber
 
@@ -343,3 +346,45 @@ async def test_a_function_that_gives_nonsense_is_named() -> None:
             await api.resources.notes.post({"name": "other"})
         with pytest.raises(ValueError, match="the computed field 'size' expected an integer"):
             await api.resources.notes.post({"name": "fine"})
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Note(Base):
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    lock: Mapped[int | None] = mapped_column(server_default="0")
+    code: Mapped[str | None]
+
+
+async def test_models_have_the_kinds_too(tmp_path: Path) -> None:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/notes.db")
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    api = Api(name="test")
+    api.use(RestApiPlugin())
+    api.use(SqlAlchemyPlugin(engine=engine))
+    loud = {
+        "type": "string",
+        "computed": lambda record: record["name"].upper(),
+        "depends_on": ["name"],
+    }
+    fields = {
+        "name": {},
+        "loud": loud,
+        "lock": {"version": True},
+        "code": {"write_only": True, "setter": str.lower},
+        "repeated": {"type": "string", "virtual": True},
+    }
+    api.add_resource("notes", Note, fields=fields)
+    async with api, serving_quietly(api) as http:
+        made = await http.made("notes", {"name": "a", "code": "X", "repeated": "X"})
+        assert made["attributes"] == {"name": "a", "lock": 0, "loud": "A"}
+        assert (await api.resources.notes.get(made["id"]))["code"] == "x"
+        response = await http.change("notes", made["id"], {"name": "b", "lock": 0})
+        assert response.json()["data"]["attributes"] == {"name": "b", "lock": 1, "loud": "B"}
+        error(await http.change("notes", made["id"], {"lock": 0}), 409, "STALE_VERSION")
+    await engine.dispose()

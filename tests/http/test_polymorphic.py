@@ -53,8 +53,13 @@ def declare(url: str) -> Api:
         {"text": "string", "subject_id": {"belongs_to": EITHER, "required": True}},
         search_schema={"subject_type": {}, "subject_id": {}},
     )
+    api.add_resource(
+        "pins", {"name": "string", "pinned_id": {"belongs_to": EITHER, "read_only": True}}
+    )
     api.add_resource("marks", {"mark_id": {"belongs_to": EITHER, "on_delete": "set_null"}})
-    api.add_resource("likes", {"liked_id": {"belongs_to": EITHER, "on_delete": "cascade"}})
+    api.add_resource(
+        "likes", {"liked_id": {"belongs_to": [*EITHER, "users"], "on_delete": "cascade"}}
+    )
     return api
 
 
@@ -159,6 +164,9 @@ async def test_what_is_deleted_is_not_referred_to_any_more(http: Client, api: Ap
     for resource, name in (("marks", "mark"), ("likes", "liked")):
         for to in (("posts", 1), ("posts", 2), ("photos", photo)):
             await http.made(resource, **{name: to})
+    # One of another resource with the same id stays.
+    await http.made("users", {"name": "Bea"})
+    await http.made("likes", liked=("users", 2))
     error(await http.delete("/posts/1"), 409, "STILL_REFERENCED")
     wires = {}
     for name in ("marks", "likes"):
@@ -175,7 +183,19 @@ async def test_what_is_deleted_is_not_referred_to_any_more(http: Client, api: Ap
     }
     marks = [one["relationships"]["mark"]["data"] for one in await http.data("/marks?sort=id")]
     assert marks == [at("posts", 1), None, None]
-    assert await http.ids("/likes") == ["1"]
+    assert await http.ids("/likes") == ["1", "4"]
+
+
+async def test_what_is_kept_need_not_be_seen(http: Client, api: Api) -> None:
+    made = await api.resources.pins.post({"name": "x", "pinned": ("posts", 3)})
+    url = f"/pins/{made['id']}"
+    shown = await http.data(url)
+    assert shown["relationships"]["pinned"]["data"] == at("posts", 3)
+    for body in ({**shown, "relationships": {}}, shown):
+        response = await http.write("PUT", url, {"data": body})
+        assert response.json()["data"] == shown
+    response = await http.change("pins", made["id"], pinned=("posts", 1))
+    error(response, 422, "READ_ONLY", pointer="/data/relationships/pinned/data")
 
 
 async def test_nobody_refers_to_what_is_deleted_meanwhile(http: Client) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,6 +16,7 @@ from tidings.errors import Unavailable
 from tidings.jsonapi import answers
 from tidings.jsonapi.answers import Room
 from tidings.resources import budget
+from tidings.schema import types
 from tidings.storage import RecordStore
 
 
@@ -185,3 +187,27 @@ async def test_memory_of_refused_pages_does_not_add_up(api: Api, http: Client) -
     assert {one.status_code for one in answers_} == {400}
     # Four at once, of 8 MB and a step each, whoever asks; all of it would be 900 MB.
     assert peak < 100_000_000
+
+
+async def test_a_long_document_is_cast_beside_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A megabyte of brackets takes 200 ms to look through: nobody else waits for that."""
+    threads: list[int] = []
+    cast_object = types._CASTS["object"]
+
+    def noting(value: object) -> Any:
+        threads.append(threading.get_ident())
+        return cast_object(value)
+
+    monkeypatch.setitem(types._CASTS, "object", noting)
+    api = make_api()
+    api.add_resource("things", {"value": "object"})
+    async with serving(api) as http:
+        for value in ({"a": 1}, {"a": [[]] * 50_000}):
+            body = {"data": {"type": "things", "attributes": {"value": value}}}
+            response = await http.write("POST", "/things", body)
+            assert response.status_code == 201, response.text
+            assert response.json()["data"]["attributes"]["value"] == value
+    here = threading.get_ident()
+    assert [one == here for one in threads] == [True, True, False, False]

@@ -636,3 +636,41 @@ def test_an_annotation_that_cannot_be_read() -> None:
 
     with pytest.raises(ConfigurationError, match="'posts': an annotation of Wrong cannot be read"):
         declare_resource("posts", Wrong)
+
+
+def test_defaults_in_fields_of_pydantic_and_dataclasses_hold() -> None:
+    import dataclasses
+
+    from pydantic import BaseModel, Field
+
+    class Model(BaseModel):
+        title: str
+        status: str = "draft"
+        number: int = Field(default=3, ge=1)
+        tags: list[str] = Field(default_factory=lambda: ["new"])
+
+    class Plain:
+        title: str
+        number: int = Field(default=3)
+
+    @dataclasses.dataclass
+    class Data:
+        title: str
+        number: int = 3
+        tags: list[str] = dataclasses.field(default_factory=lambda: ["new"])
+
+    full = {"title": "x", "status": "draft", "number": 3, "tags": ["new"]}
+    for schema in (Model, Plain, Data):
+        resource = declared(schema)
+        expected = {name: value for name, value in full.items() if name in resource.fields}
+        made = validate_new(resource, {"title": "x"})
+        assert {name: made[name] for name in expected} == expected
+        with pytest.raises(ValidationFailed):
+            validate_new(resource, {})
+
+    class Depends(BaseModel):
+        title: str
+        other: str = Field(default_factory=lambda data: data["title"])
+
+    with pytest.raises(ConfigurationError, match=r"field 'other'.*takes no argument"):
+        declared(Depends)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import decimal
+import gc
 from collections.abc import Iterator
 from decimal import Context, Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from tidings import Api, RestApiPlugin, SqlAlchemyPlugin
@@ -80,4 +83,12 @@ def test_json_keeps_digits() -> None:
     found = decode_json('{"a": 12345678901234.5678, "b": 1.5, "c": 7}')
     assert isinstance(found["a"], JsonNumber)
     assert (found["a"].text, found["a"].is_exact) == ("12345678901234.5678", False)
-    assert (found["b"], found["b"].is_exact, found["c"]) == (1.5, True, 7)
+    assert (found["b"], found["c"]) == (1.5, 7)
+    assert (type(found["b"]), repr(decode_json("0.10"))) == (float, "0.1")
+
+
+def test_the_collector_is_on_after_a_long_text() -> None:
+    for text in (f"[{'[],' * 20_000}[]]", f"[{'[],' * 20_000}"):
+        with contextlib.suppress(msgspec.DecodeError):
+            decode_json(text)
+        assert gc.isenabled()

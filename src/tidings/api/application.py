@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging as python_logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar, overload
@@ -59,7 +59,13 @@ from tidings.realtime import (
 )
 from tidings.resources import Operations, ResourceHandle, ResourceHandles
 from tidings.resources.policies import check_policies
-from tidings.schema import FilterLimits, ResourceRegistry, ResourceType, declare_resource
+from tidings.schema import (
+    FilterLimits,
+    MemberNames,
+    ResourceRegistry,
+    ResourceType,
+    declare_resource,
+)
 from tidings.schema.resource import CheckPermissions, RowPolicy
 from tidings.storage import Database, RecordStore, UnitOfWork, build_tables
 from tidings.storage.comparison import MISSING_TABLE, differences
@@ -130,6 +136,7 @@ class Api:
         self._capture: Capture | None = None
         self._changed: Changed | None = None
         self._engines: list[AsyncEngine] = []
+        self._own_engine: AsyncEngine | None = None
         self._transforms: list[Callable[[ResourceType], ResourceType]] = []
         self._plugins: dict[str, Plugin] = {}
         self._database: Database | None = None
@@ -200,6 +207,7 @@ class Api:
         client_ids: bool | None = None,
         table: str | None = None,
         capture: str | bool | None = None,
+        member_names: MemberNames = "as_declared",
         page_size: int = 20,
         max_page_size: int = 100,
     ) -> None:
@@ -219,7 +227,9 @@ class Api:
         of method to policy. ``borrows`` names paths (``"workspace.owner_id"``) that policies and
         hooks use, beside those of the search schema. ``capture`` says whether triggers tell of
         those who write the table without tidings: ``"triggers"``, False, or as the
-        `SqlAlchemyPlugin` says (None).
+        `SqlAlchemyPlugin` says (None). ``member_names`` is how clients spell the names of fields,
+        relationships and filters: ``"as_declared"``, ``"camelCase"`` or ``"dasherized"``; Python
+        code uses the declared ones always.
 
         Raises:
             ConfigurationError: names the resource, the field or option, and what is wrong.
@@ -253,6 +263,7 @@ class Api:
             check_permissions=check_permissions,
             row_policy=row_policy,
             borrows=borrows,
+            member_names=member_names,
             owner_field=owner_field,
             id_type=id_type,
             client_ids=(id_type != "integer") if client_ids is None else client_ids,
@@ -335,6 +346,7 @@ class Api:
         self._database = database
         self._creates_tables = create_tables
         self._captures_all = capture
+        self._own_engine = engine
         if engine is not None:
             self._engines.append(engine)
 
@@ -632,11 +644,13 @@ class Api:
             stale = await self._open_capture()
             self._say_what_is_not_captured()
             await self._linked.open()
-            if stale:
+            if stale and not self.is_alone:  # else nobody can have been told anything yet
                 await self._linked.tell_stale(stale)
             await self._hooks.run("startup", self)
             if self._socket_options is not None or self._sockets is not None:
                 await self.socket_server.open()
+            if self._capture is not None:
+                self._capture.follow(self._linked.tell_stale, may_install=self._creates_tables)
             self._state = "open"
             self._has_been_closed = False
         except BaseException:
@@ -664,6 +678,8 @@ class Api:
         parts = self._assembled
         self._state = "closing"
         try:
+            if self._capture is not None:
+                await self._capture.close()
             await self._linked.close()
         finally:
             self._state = "closed"
@@ -701,6 +717,23 @@ class Api:
                 particular (``is_authenticated`` is False).
         """
         return await self._authority.of_header(connection.headers.get("authorization"))
+
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """A session on your engine for one request, which tidings' operations join. In an
+        application's own routes: ``session: Annotated[AsyncSession, Depends(api.session)]``.
+
+        What is to stand you commit yourself, before the answer; changes are told when you do.
+        Objects stay readable after it (``expire_on_commit=False``).
+
+        Raises:
+            ConfigurationError: tidings was given no engine of yours.
+        """
+        if self._own_engine is None:
+            raise ConfigurationError(
+                "api.session is a session on your own engine: SqlAlchemyPlugin(engine=...)"
+            )
+        async with AsyncSession(self._own_engine, expire_on_commit=False) as session:
+            yield session
 
     def openapi(self, auth: Asker = TRUSTED, *, prefix: str | None = None) -> dict[str, Any]:
         """An OpenAPI 3.1 document of the resources below ``prefix`` (by default the plugin's).

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -25,10 +26,13 @@ from tidings.storage.capture import (
     statements,
 )
 from tidings.storage.capture.install import prepare
+from tidings.values import without_values
 
 _log = logging.getLogger("tidings.storage")
 TRIGGERS: Final = "triggers"
 EVENTS: Final = "events"
+Tell = Callable[[Sequence[str]], Awaitable[None]]
+"""Tells whoever watches these resources to refetch."""
 
 
 def check_capture(where: str, given: object) -> None:
@@ -51,6 +55,11 @@ class Capture:
         self._is_open = is_open
         self.outbox = CaptureOutbox(database, self._convert)
         self._capturing: Capturing | None = None
+        self.check_seconds = 10.0
+        """How often (seconds) an open api sees whether its triggers are still there. While some
+        are not, those who watch their resources are told to refetch, each time."""
+        self._following: asyncio.Task[None] | None = None
+        self._lost: list[Watched] = []
 
     def assemble(
         self,
@@ -74,6 +83,11 @@ class Capture:
         """The tables that are captured."""
         assert self._capturing is not None
         return self._capturing.watched
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether triggers were missing when they were last looked at by an open api."""
+        return bool(self._lost)
 
     async def missing(self) -> list[Watched]:
         """The tables whose triggers are missing, disabled or of an older declaration."""
@@ -128,6 +142,62 @@ class Capture:
         _log.info("triggers installed on %s", names)
         assert self._capturing is not None
         return [name for watched in wrong for name in self._capturing.resources_of(watched)]
+
+    def follow(self, tell: Tell, *, may_install: bool) -> None:
+        """Keep an eye on the triggers until `close`."""
+        self._lost = []
+        self._following = asyncio.create_task(
+            self._follow(tell, may_install), name="tidings-triggers"
+        )
+
+    async def close(self) -> None:
+        """Look at the triggers no longer."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+            self._following = None
+
+    async def _follow(self, tell: Tell, may_install: bool) -> None:
+        while True:
+            await asyncio.sleep(self.check_seconds)
+            try:
+                await self._look(tell, may_install)
+            except Exception as error:  # noqa: BLE001  a database that fails is looked at again
+                _log.warning("the triggers could not be looked at: %s", without_values(error))
+
+    async def _look(self, tell: Tell, may_install: bool) -> None:
+        """Say what is lost, mend it where that is allowed, and have it refetched: also once more
+        when it is back, for what was written until then.
+        """
+        wrong = await self.missing()
+        before = {watched.source for watched in self._lost}
+        now = {watched.source for watched in wrong}
+        if new := sorted(now - before):
+            _log.error(
+                "the triggers of %s have gone, or are of an older declaration: what others write "
+                "there is not told. Those who watch it refetch every %g s, until "
+                "'tidings triggers install' has been run",
+                ", ".join(new),
+                self.check_seconds,
+            )
+        if back := sorted(before - now):
+            _log.info("the triggers of %s are back", ", ".join(back))
+        concerned = {watched.source: watched for watched in (*self._lost, *wrong)}
+        if not concerned:
+            return
+        self._lost = list(concerned.values())  # should the next lines fail, they are due again
+        if wrong and may_install:
+            await self._mend(wrong)
+        assert self._capturing is not None
+        names = (self._capturing.resources_of(watched) for watched in concerned.values())
+        await tell(sorted({name for some in names for name in some}))
+        self._lost = wrong
+
+    async def _mend(self, wrong: Sequence[Watched]) -> None:
+        try:
+            await self.install(wrong)
+        except Exception as error:  # noqa: BLE001  as of a table that a migration has dropped: later
+            _log.warning("the triggers could not be made anew: %s", without_values(error))
 
     async def _convert(
         self,

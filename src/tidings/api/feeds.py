@@ -65,8 +65,6 @@ class FeedLink:
 
     async def tell_stale(self, resources: Sequence[str]) -> None:
         """Say to all processes that nobody knows what became of these resources."""
-        if not isinstance(self.feed, SharedFeed):
-            return  # nobody can have been told anything by this one
         publication = self.publisher.begin([Invalidation(name) for name in resources])
         if self.outbox is not None:
             await self._keep(publication)

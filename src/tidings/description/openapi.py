@@ -105,12 +105,13 @@ class _Writer:
     def describe(self, resource: ResourceType) -> None:
         """Add the schemas of a resource."""
         name = self._names[resource.name]
-        attributes = resource.attributes
+        spell = resource.member_name
+        attributes = {spell(key): one for key, one in resource.attributes.items()}
         declared = {**resource.fields, **resource.virtual}
         writable = {
-            key: one for key, one in declared.items() if one.is_attribute and one.is_writable
+            spell(key): one for key, one in declared.items() if one.is_attribute and one.is_writable
         }
-        links = self._relationships(resource)
+        links = {spell(key): one for key, one in self._relationships(resource).items()}
         identity = {"type": {"const": resource.name}, "id": id_schema(resource)}
         self.schemas[f"{name}Attributes"] = _object(
             {key: value_schema(one) for key, one in attributes.items()}, attributes
@@ -292,13 +293,14 @@ class _Writer:
             method: self._operation(resource, f"{verb}{label}", None, [], f"{linkage}Write")
             for method, verb in methods.items()
         }
+        member = resource.member_name(key)
         paging = [*_paging(self._registry[link.target])] if link.to_many else []
         return {
-            f"/{resource.name}/{{id}}/{key}": {
+            f"/{resource.name}/{{id}}/{member}": {
                 "parameters": [record],
                 "get": self._operation(resource, f"get{label}", related, parameters),
             },
-            f"/{resource.name}/{{id}}/relationships/{key}": {
+            f"/{resource.name}/{{id}}/relationships/{member}": {
                 "parameters": [record],
                 "get": self._operation(resource, f"get{linkage}", linkage, paging),
                 **writes,
@@ -338,7 +340,9 @@ class _Writer:
 
     def _parameters(self, resource: ResourceType) -> list[Schema]:
         """Those of a list."""
-        filters = {"id": _BY_ID} | dict(resource.search or {})
+        spell = resource.member_name
+        filters = {"id": _BY_ID}
+        filters |= {spell(name): entry for name, entry in (resource.search or {}).items()}
         found = [
             _parameter(f"filter[{name}]", filter_schema(resource, entry))
             for name, entry in filters.items()
@@ -349,7 +353,9 @@ class _Writer:
             for operator, chosen in operators_of(entry)
         ]
         names = [
-            name for name in ("id", *resource.fields, *resource.related) if resource.sortable(name)
+            spell(name)
+            for name in ("id", *resource.fields, *resource.related)
+            if resource.sortable(name)
         ]
         order = [sign + name for name in names for sign in ("", "-")]
         found.append(_parameter("sort", {"type": "array", "items": {"enum": order}}))
@@ -357,7 +363,7 @@ class _Writer:
 
     def _shown_parameters(self, resource: ResourceType) -> Iterable[Schema]:
         """What an answer is to show."""
-        links = self._relationships(resource)
+        links = [resource.member_name(name) for name in self._relationships(resource)]
         texts: Schema = {"type": "array", "items": {"type": "string"}}
         if links:
             example = next(iter(links))

@@ -146,12 +146,16 @@ class JsonApiApp:
             pointers,
             str(self._position()),
         )
-        if allowed is LINKAGE_METHODS:
-            response = await self._relationships.linkage(request)
-        elif allowed is RELATED_METHODS:
-            response = await self._relationships.related(request)
-        else:
-            response = await self._dispatch(request)
+        try:
+            if allowed is LINKAGE_METHODS:
+                response = await self._relationships.linkage(request)
+            elif allowed is RELATED_METHODS:
+                response = await self._relationships.related(request)
+            else:
+                response = await self._dispatch(request)
+        except RequestError as error:
+            request.spell(error)
+            raise
         if method in ("GET", "HEAD"):
             response = unless_known(response, headers)
         response.headers[CURSOR_HEADER] = request.cursor

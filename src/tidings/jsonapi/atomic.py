@@ -140,6 +140,7 @@ class _Run:
             made.add((operation.type, operation.data["id"]))
         elif not is_new and (operation.id is None or (operation.type, operation.id) in made):
             return  # it names what an earlier one makes
+        request: Request | None = None
         try:
             request = self._request(operation)
             # Of a relationship it is the record that is written.
@@ -152,6 +153,8 @@ class _Run:
                 auth=self.identity,
             )
         except RequestError as error:
+            if request is not None:
+                request.spell(error)
             raise _Failed(error, operation) from None
 
     async def run(self, entry: Any, number: int) -> dict[str, Any]:
@@ -191,6 +194,13 @@ class _Run:
 
     async def _run(self, operation: _Operation) -> dict[str, Any]:
         request = self._request(operation)
+        try:
+            return await self._do(operation, request)
+        except RequestError as error:
+            request.spell(error)
+            raise
+
+    async def _do(self, operation: _Operation, request: Request) -> dict[str, Any]:
         name, who = request.resource.name, self.identity
 
         def linkage(_view: View) -> Draft:

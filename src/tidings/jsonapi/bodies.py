@@ -10,6 +10,7 @@ import msgspec
 from tidings.errors import Conflict, InvalidRequest, Source
 from tidings.numbers import decode_json
 from tidings.resources import Members
+from tidings.resources.naming import WrongSpelling, declared_name
 from tidings.schema import Relationship, ResourceType, describe
 
 MAX_MEMBERS: Final = 5_500
@@ -126,23 +127,32 @@ def _member(data: dict[str, Any], name: str) -> dict[str, Any]:
 def _take_attributes(
     resource: ResourceType, attributes: dict[str, Any], request: WriteRequest
 ) -> None:
-    for name, value in attributes.items():
-        if name.startswith("@"):  # an @-member means nothing here (JSON:API 1.1, 5.8.3)
+    for member, value in attributes.items():
+        if member.startswith("@"):  # an @-member means nothing here (JSON:API 1.1, 5.8.3)
             continue
-        pointer = f"/data/attributes/{escape_pointer(name)}"
+        pointer = f"/data/attributes/{escape_pointer(member)}"
+        name = _declared(resource, member, pointer)
         if name in resource.relationships:
             raise _invalid("is a relationship, not an attribute", pointer)
         request.values[name] = value
         request.pointers[name] = pointer
 
 
+def _declared(resource: ResourceType, member: str, pointer: str) -> str:
+    try:
+        return declared_name(resource, member)
+    except WrongSpelling as wrong:
+        raise _invalid(str(wrong), pointer) from None
+
+
 def _take_relationships(
     resource: ResourceType, relationships: dict[str, Any], request: WriteRequest
 ) -> None:
-    for name, entry in relationships.items():
-        if name.startswith("@"):
+    for member, entry in relationships.items():
+        if member.startswith("@"):
             continue
-        pointer = f"/data/relationships/{escape_pointer(name)}"
+        pointer = f"/data/relationships/{escape_pointer(member)}"
+        name = _declared(resource, member, pointer)
         relationship = resource.relationships.get(name)
         if relationship is None:
             raise _invalid(f"'{resource.name}' has no such relationship", pointer)

@@ -44,6 +44,15 @@ class DocumentWriter:
             for resource in registry
         }
         """The attributes that are not as the row has them."""
+        self._spelled = {
+            resource.name: {
+                name: resource.member_name(name)
+                for name in (*resource.attributes, *resource.relationships)
+            }
+            for resource in registry
+            if resource.declared_names
+        }
+        """The names that are spelled in another way than they are declared."""
         self._columns = {
             resource.name: [
                 "id",
@@ -115,7 +124,7 @@ class DocumentWriter:
     ) -> Document:
         """The document of a to-one relationship."""
         place = self.location(resource, found.row, shown.base)
-        links = _links(place, relationship.name)
+        links = _links(place, resource.member_name(relationship.name))
         document: Document = {
             "jsonapi": _VERSION,
             "data": _one(relationship, found.row),
@@ -126,6 +135,7 @@ class DocumentWriter:
 
     def others_linkage(
         self,
+        resource: ResourceType,
         relationship: Relationship,
         page: Page,
         shown: Shown,
@@ -136,7 +146,7 @@ class DocumentWriter:
         """The document of a relationship of the record at ``place`` whose key others hold: of one
         page of them where it is a to-many one. ``shows``: they themselves come along.
         """
-        links = _links(place, relationship.name)
+        links = _links(place, resource.member_name(relationship.name))
         target = self._registry[relationship.target]
         paging = {"self": shown.parameters.url(links["self"])}
         meta: Document = {"cursor": shown.cursor}
@@ -205,6 +215,10 @@ class DocumentWriter:
         )
         place = self.location(resource, row, shown.base)
         relationships = self._relationships(resource, row, included, wanted, place)
+        spelled = self._spelled.get(resource.name)
+        if spelled is not None:
+            given = result["attributes"]
+            result["attributes"] = {spelled[name]: value for name, value in given.items()}
         if relationships:
             result["relationships"] = relationships
         result["links"] = {"self": place}
@@ -219,18 +233,20 @@ class DocumentWriter:
         place: str,
     ) -> Document:
         result: Document = {}
+        spelled = self._spelled.get(resource.name, {})
         for name, relationship in resource.relationships.items():
+            member = spelled.get(name, name)
             if wanted is not None and name not in wanted:
                 continue
             if not relationship.is_own:
                 # Without its links a client would take what was not loaded for none.
-                shown: Document = {"links": _links(place, name)}
+                shown: Document = {"links": _links(place, member)}
                 members = included.members.get((resource.name, row["id"], name))
                 if members is not None:
                     shown["data"] = _linkage(relationship, members)
-                result[name] = shown
+                result[member] = shown
             elif not resource.fields[relationship.foreign_key].hidden:
-                result[name] = {"links": _links(place, name), "data": _one(relationship, row)}
+                result[member] = {"links": _links(place, member), "data": _one(relationship, row)}
         return result
 
 

@@ -13,6 +13,12 @@ from tidings.identity import Identity
 from tidings.resources import Fieldsets, Selection, parse_fieldsets, parse_include
 from tidings.resources.includes import IncludeTree
 from tidings.resources.keysets import Keyset, read_place
+from tidings.resources.naming import (
+    declared_fieldsets,
+    declared_filters,
+    declared_paths,
+    declared_sort,
+)
 from tidings.resources.sorting import parse_sort
 from tidings.schema import ResourceRegistry, ResourceType, ValueProblem
 from tidings.schema.types import cast_integer
@@ -227,8 +233,9 @@ class ParameterReader:
             offset = self._page(parameters, "offset", 0, _MAX_PAGE, least=0)
         else:
             offset = (self._page(parameters, "number", 1, _MAX_PAGE) - 1) * size
-        filters = build_filters(resource, parameters.filters, identity, text=True)
-        sort = parse_sort(resource, parameters.sort)
+        given = declared_filters(resource, parameters.filters)
+        filters = build_filters(resource, given, identity, text=True)
+        sort = parse_sort(resource, declared_sort(resource, parameters.sort))
         keyset = _keyset(resource, sort, parameters)
         return Selection(
             filters.expression,
@@ -242,11 +249,16 @@ class ParameterReader:
 
     def include(self, resource: ResourceType, parameters: Parameters) -> IncludeTree:
         """The include tree."""
-        return parse_include(self._registry, resource, parameters.include)
+        paths = declared_paths(self._registry, resource, parameters.include)
+        return parse_include(self._registry, resource, paths)
 
     def fieldsets(self, parameters: Parameters) -> Fieldsets:
         """The sparse fieldsets."""
-        return parse_fieldsets(self._registry, parameters.fields) if parameters.fields else {}
+        if not parameters.fields:
+            return {}
+        return parse_fieldsets(
+            self._registry, declared_fieldsets(self._registry, parameters.fields)
+        )
 
     def _page(
         self, parameters: Parameters, name: str, default: int, most: int, *, least: int = 1

@@ -25,7 +25,6 @@ from tidings.resources import (
     Require,
     Selection,
     View,
-    parse_include,
 )
 from tidings.schema import Relationship, ResourceType
 from tidings.storage import Row
@@ -45,7 +44,7 @@ class RelationshipFace:
         resource would show them.
         """
         found, link = await self._record(request)
-        place = f"{_location(request, found)}/{link.name}"
+        place = f"{_location(request, found)}/{request.resource.member_name(link.name)}"
         kind = link.type_of(found.row) if link.is_own else link.target
         if kind is None:  # of several resources it is none
             refuse_include(request, link)
@@ -97,7 +96,12 @@ class RelationshipFace:
             return await answered(200, document, _linkage_state(link, found.row))
         page = await self._page(request, link, found, tree.get(link.name, {}))
         document = request.terms.documents.others_linkage(
-            link, page, request.shown, _location(request, found), shows=link.name in tree
+            request.resource,
+            link,
+            page,
+            request.shown,
+            _location(request, found),
+            shows=link.name in tree,
         )
         return await answered(200, document)
 
@@ -187,8 +191,9 @@ def _requirement(request: Request, link: Relationship) -> Require | None:
 def refuse_include(request: Request, link: Relationship) -> None:
     """Refuse paths that no record to which a relationship may lead could bring along."""
     request.fields = request.terms.reader.fieldsets(request.parameters)
-    paths = [f"{link.name}.{path}" for path in request.parameters.include]
-    parse_include(request.terms.registry, request.resource, paths)
+    name = request.resource.member_name(link.name)
+    paths = [f"{name}.{path}" for path in request.parameters.include]
+    request.terms.reader.include(request.resource, replace(request.parameters, include=paths))
 
 
 def _linkage_tree(request: Request, link: Relationship) -> IncludeTree:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.datastructures import Headers
 
-from tidings.errors import NotFound
+from tidings.errors import NotFound, RequestError
 from tidings.feed import Cursor
 from tidings.identity import Identity
 from tidings.jsonapi.bodies import Body, parse_write
@@ -14,6 +16,7 @@ from tidings.jsonapi.conditions import requirement
 from tidings.jsonapi.documents import DocumentWriter, Shown
 from tidings.jsonapi.parameters import ParameterReader, Parameters
 from tidings.resources import Draft, Fieldsets, IncludeTree, Require, Selection, View
+from tidings.resources.naming import WrongSpelling, declared_name, spell_error
 from tidings.schema import Relationship, ResourceRegistry, ResourceType
 from tidings.storage import Row
 
@@ -65,7 +68,11 @@ class Request:
         Raises:
             NotFound: the resource has none of this name.
         """
-        link = self.resource.relationships.get(str(self.relationship_name))
+        try:
+            name = declared_name(self.resource, str(self.relationship_name))
+        except WrongSpelling:
+            name = ""
+        link = self.resource.relationships.get(name)
         if link is None or (link.is_own and self.resource.fields[link.foreign_key].hidden):
             raise NotFound("There is nothing at this URL", code="RELATIONSHIP_NOT_FOUND")
         return link
@@ -91,7 +98,14 @@ class Request:
             write.members,
             write.contested,
             self.requirement(),
+            is_long=not isinstance(self.body, bytes) and _has_structure(write.values),
         )
+
+    def spell(self, error: RequestError) -> None:
+        """Have an error name what is wrong as the client does."""
+        spell_error(self.resource, error)
+        spelled = {self.resource.member_name(name): at for name, at in self.pointers.items()}
+        self.pointers.update(spelled)
 
     def requirement(self) -> Require | None:
         """What the record that is written must be like."""
@@ -100,3 +114,8 @@ class Request:
     def state(self, view: View, row: Row) -> str:
         """The tag of a record, as who asks may know it."""
         return self.terms.documents.state(view.resource, row)
+
+
+def _has_structure(values: Mapping[str, Any]) -> bool:
+    """Whether some value holds others: only these take long to look through."""
+    return any(isinstance(value, dict | list) for value in values.values())

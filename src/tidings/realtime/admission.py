@@ -23,6 +23,12 @@ from tidings.identity import Identity
 from tidings.realtime.requests import SubscribeRequest, named_resource, parse_subscribe
 from tidings.realtime.subscriptions import SubscriptionContext, SubscriptionDraft
 from tidings.resources import View, Visibility, is_guarded, looked_into
+from tidings.resources.naming import (
+    declared_fieldsets,
+    declared_filters,
+    declared_paths,
+    spell_error,
+)
 from tidings.schema import ResourceType
 from tidings.values import without_values
 
@@ -52,7 +58,8 @@ class Admitted:
     @property
     def filters(self) -> dict[str, Any]:
         """The client's own filters, as it is shown them."""
-        return self.client.normalised
+        resource = self.request.resource
+        return {resource.member_name(n): value for n, value in self.client.normalised.items()}
 
     @property
     def expression(self) -> Expression:
@@ -87,13 +94,23 @@ class Admission:
         """
         registry = self._visibility.registry(identity)
         resource = named_resource(registry, payload)
-        view = View(registry, resource, identity)
+        try:
+            return await self._admit(View(registry, resource, identity), identity, payload)
+        except RequestError as error:
+            spell_error(resource, error)
+            raise
+
+    async def _admit(self, view: View, identity: Identity, payload: object) -> Admitted:
+        registry, resource = view.registry, view.resource
         # Before anything else is looked at: an error would tell of the schema.
         await self._visibility.permit_query(view)
         request = parse_subscribe(registry, resource, payload)
-        client = build_filters(resource, request.filters, identity)
+        client = build_filters(resource, declared_filters(resource, request.filters), identity)
         looked_at = await self._visibility.permit_related(view, client.expression)
-        draft = SubscriptionDraft(resource.name, client.normalised, request.include, request.fields)
+        include = tuple(declared_paths(registry, resource, request.include))
+        fields = declared_fieldsets(registry, request.fields)
+        assert isinstance(fields, dict)
+        draft = SubscriptionDraft(resource.name, client.normalised, include, fields)
         clauses = await self._clauses(resource, SubscriptionContext(draft, identity))
         unsupported = opaque_without_record_test(client.expression)
         if unsupported is not None:

@@ -46,6 +46,7 @@ from tidings.resources import (
     not_found,
     operation_context,
 )
+from tidings.resources.naming import declared_filters
 from tidings.schema import ResourceType, ValueProblem, describe
 
 MAX_CHANGES: Final = 10
@@ -183,7 +184,7 @@ class Explainer:
         """
         parts: list[tuple[str, Expression]] = []
         if isinstance(auth, Trusted):
-            client = build_filters(resource, filters, ANONYMOUS)
+            client = build_filters(resource, declared_filters(resource, filters), ANONYMOUS)
         else:
             try:
                 payload = {"resource": resource.name, "filters": dict(filters)}

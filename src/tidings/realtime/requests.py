@@ -8,6 +8,7 @@ from typing import Any, Final
 from tidings.errors import FilterError, InvalidRequest, NotFound, PayloadTooLarge, Problem
 from tidings.feed import Cursor
 from tidings.resources import parse_fieldsets, parse_include
+from tidings.resources.naming import declared_fieldsets, declared_paths
 from tidings.schema import ResourceRegistry, ResourceType, describe
 from tidings.socketio import Unreadable
 
@@ -128,14 +129,14 @@ def _include(
         if not isinstance(path, str):
             message = f"'include' must hold strings, not {describe(path)}"
             raise InvalidRequest(message, code="INVALID_INCLUDE", resource=resource.name)
-    parse_include(registry, resource, include)
+    parse_include(registry, resource, declared_paths(registry, resource, include))
     return tuple(include)
 
 
 def _fields(registry: ResourceRegistry, fields: object) -> dict[str, list[str]]:
     if fields is None:
         return {}
-    parse_fieldsets(registry, fields)
+    parse_fieldsets(registry, declared_fieldsets(registry, fields))
     assert isinstance(fields, dict)
     return {name: list(dict.fromkeys(wanted)) for name, wanted in fields.items()}
 

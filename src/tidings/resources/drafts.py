@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 from tidings.errors import Conflict, InvalidRequest, ProblemList, RequestError
 from tidings.identity import Trusted
+from tidings.numbers import uncollected
 from tidings.resources.includes import IncludeTree
 from tidings.resources.visibility import View
 from tidings.schema import Relationship, ResourceType, ValueProblem, accept_given
 from tidings.schema.fields import MISSING
 from tidings.storage import Row
 
+_Result = TypeVar("_Result")
 Mode = Literal["replace", "add", "remove"]
 
 
@@ -43,6 +47,8 @@ class Draft:
     contested: Mapping[str, object] = field(default_factory=dict)
     """By foreign key, its value as an attribute where its relationship says something else."""
     require: Require | None = None
+    is_long: bool = False
+    """Whether its values may take so long to cast that the event loop must not wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +143,17 @@ class Given:
 
         A version says for which state of a record the write is meant, and a new one has none.
         """
+        wrong: dict[str, None] = {}
+        # Of a polymorphic reference, type and id are one thing to whoever has sent them.
+        pairs = {one.type_field: name for name, one in resource.fields.items() if one.targets}
         for name, value in self.sent_back.items():
             values = [value]
             if name in self.draft.contested:
                 values.append(self.draft.contested[name])
             if not all(_is_as_shown(resource, name, one, record) for one in values):
-                self.problems.add(name, "is read only", "READ_ONLY")
+                wrong[pairs.get(name, name)] = None
+        for name in wrong:
+            self.problems.add(name, "is read only", "READ_ONLY")
         if record is None and self.version is not None:
             self.problems.add(str(resource.version_field), "is read only", "READ_ONLY")
 
@@ -192,23 +203,48 @@ class Given:
 
 def read_draft(view: View, make: MakeDraft) -> Given:
     """Read a draft and cast its values; whatever is wrong waits in what this gives."""
-    problems = ProblemList()
+    given = _made(view, make)
+    _cast(view, given)
+    return given
+
+
+async def read_any_draft(view: View, make: MakeDraft) -> Given:
+    """The same, of a draft of any length: a long one is cast beside the event loop."""
+    given = _made(view, make)
+    await worked(given, partial(_cast, view, given))
+    return given
+
+
+async def worked(given: Given, work: Callable[[], _Result]) -> _Result:
+    """Do work on all values of a draft: of a long one, beside the event loop."""
+    return await asyncio.to_thread(_uncollected, work) if given.draft.is_long else work()
+
+
+def _uncollected(work: Callable[[], _Result]) -> _Result:
+    with uncollected():
+        return work()
+
+
+def _made(view: View, make: MakeDraft) -> Given:
     try:
-        draft = make(view)
+        return Given(make(view), {}, ProblemList())
     except RequestError as failure:
-        return Given(Draft(), {}, problems, failure)
-    given = Given(draft, {}, problems)
+        return Given(Draft(), {}, ProblemList(), failure)
+
+
+def _cast(view: View, given: Given) -> None:
+    if given.failure is not None:
+        return
     given.values = accept_given(
         view.resource,
-        draft.values,
-        problems,
+        given.draft.values,
+        given.problems,
         trusted=isinstance(view.auth, Trusted),
         sent_back=given.sent_back,
     )
     version = view.resource.version_field
     if version is not None:
         given.version = given.values.pop(version, None)
-    return given
 
 
 def _is_as_shown(resource: ResourceType, name: str, value: object, record: Row | None) -> bool:

@@ -35,7 +35,10 @@ def parse_fieldsets(registry: ResourceRegistry, fields: object) -> dict[str, fro
 
 def is_visible(resource: ResourceType, name: str) -> bool:
     """Tell whether documents may show a field of this name."""
-    return name in resource.relationships or name in resource.attributes
+    if name in resource.relationships:
+        return True
+    found = resource.fields.get(name) or resource.computed.get(name)
+    return found is not None and found.is_attribute and found.is_shown
 
 
 def _shown(field: object) -> str:

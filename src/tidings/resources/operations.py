@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -24,7 +25,7 @@ from tidings.resources.budget import ReadBudget, Weights
 from tidings.resources.carrying import Carrying
 from tidings.resources.context import Method, OperationContext, operation_context
 from tidings.resources.deleting import Deleting
-from tidings.resources.drafts import Given, MakeDraft, Require, read_draft
+from tidings.resources.drafts import Given, MakeDraft, Require, read_any_draft, worked
 from tidings.resources.effects import Effect, Effects
 from tidings.resources.includes import Included, IncludeLoader, IncludeTree
 from tidings.resources.keysets import Keyset
@@ -159,7 +160,7 @@ class Operations:
             Conflict: the id or a unique value is taken.
         """
         view = self.visibility.view(name, auth)
-        given = read_draft(view, make)
+        given = await read_any_draft(view, make)
         given.settle(view, None)
         key = self._chosen_key(view, given)
         chosen = None if given.draft.record_id is None else key
@@ -197,7 +198,7 @@ class Operations:
         needs permission to post as well.
         """
         view = self.visibility.view(name, auth)
-        given = read_draft(view, make)
+        given = await read_any_draft(view, make)
         key = key_or_none(view.resource, record_id)
         async with self._writing(view, "put", key, given, transaction) as (context, before):
             uow = context.transaction
@@ -225,7 +226,7 @@ class Operations:
             ValidationFailed: with every problem of every field.
         """
         view = self.visibility.view(name, auth)
-        given = read_draft(view, make)
+        given = await read_any_draft(view, make)
         key = key_or_none(view.resource, record_id)
         async with self._writing(view, "patch", key, given, transaction) as (context, before):
             if before is None:
@@ -302,7 +303,7 @@ class Operations:
         view = self.visibility.view(name, auth)
         if not is_asked(view.resource, auth):
             return
-        given = None if make is None else read_draft(view, make)
+        given = None if make is None else await read_any_draft(view, make)
         if given is not None:
             given.settle(view, None)
         key = key_or_none(view.resource, record_id)
@@ -568,10 +569,10 @@ class Operations:
         assert context.values is not None
         before = still_stored(view.resource, context.values, kept)
         try:
-            accepted = validate(view.resource, context.values, before)
+            accepted = await worked(given, partial(validate, view.resource, context.values, before))
         except ValidationFailed as error:
             raise self._without_hidden(view, error, context.method) from None
-        await self._check_references(view, given, accepted, context)
+        await self._check_references(view, given, accepted, context, kept)
         return await stored(view.resource, accepted, context.values.keys() - before)
 
     def _without_hidden(self, view: View, error: ValidationFailed, method: Method) -> RequestError:
@@ -588,12 +589,18 @@ class Operations:
         )
 
     async def _check_references(
-        self, view: View, given: Given, accepted: Row, context: OperationContext
+        self,
+        view: View,
+        given: Given,
+        accepted: Row,
+        context: OperationContext,
+        kept: Mapping[str, Any],
     ) -> None:
         """Hold what the asker refers to against the row policies, in the write's transaction."""
         assert context.transaction is not None
         connection = context.transaction.connection
-        hidden = await self._missing(view, accepted, connection)
+        fresh = {name: value for name, value in accepted.items() if name not in kept}
+        hidden = await self._missing(view, fresh, connection)
         for name in given.values:
             field, value = view.resource.fields.get(name), accepted.get(name)
             if field is None or field.references is None or value is None:

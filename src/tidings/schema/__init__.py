@@ -4,6 +4,7 @@ from tidings.schema.classes import belongs_to, field, has_many, has_one
 from tidings.schema.declare import declare_resource
 from tidings.schema.fields import Field, Relationship, SearchField, cast_id
 from tidings.schema.limits import FilterLimits
+from tidings.schema.names import MemberNames
 from tidings.schema.related import RelatedColumn, resolve_path
 from tidings.schema.resource import ResourceRegistry, ResourceType
 from tidings.schema.types import ValueProblem, cast, describe
@@ -12,6 +13,7 @@ from tidings.schema.validate import accept_given, validate_changes, validate_new
 __all__ = [
     "Field",
     "FilterLimits",
+    "MemberNames",
     "RelatedColumn",
     "Relationship",
     "ResourceRegistry",

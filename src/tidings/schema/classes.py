@@ -10,6 +10,7 @@ class Post:
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import types
 from datetime import date, datetime, time
@@ -102,8 +103,9 @@ def fields_of_class(where: str, declaration: type) -> tuple[dict[str, Any], dict
     for name, hint in hints.items():
         if name.startswith("_"):
             continue
-        value = declared.get(name, MISSING)
-        schema[name] = _field_options(f"{where}, field {name!r}", hint, value)
+        place = f"{where}, field {name!r}"
+        value = _default(place, _kept(declaration, name, declared.get(name, MISSING)))
+        schema[name] = _field_options(place, hint, value)
     return schema, relationships
 
 
@@ -111,6 +113,28 @@ def _declared(declaration: type) -> dict[str, Any]:
     """What stands in the class body and in those of its bases."""
     bodies = (vars(base) for base in reversed(declaration.__mro__))
     return {name: value for body in bodies for name, value in body.items()}
+
+
+def _kept(declaration: type, name: str, value: Any) -> Any:
+    """What is said of an attribute: models of pydantic and dataclasses keep it aside."""
+    for place in ("model_fields", "__dataclass_fields__"):
+        value = getattr(declaration, place, {}).get(name, value)
+    return value
+
+
+def _default(place: str, value: Any) -> Any:
+    """The default in a ``Field`` of pydantic or a ``field`` of dataclasses; others as they are."""
+    if isinstance(value, dataclasses.Field):
+        if value.default_factory is not dataclasses.MISSING:
+            return value.default_factory
+        return MISSING if value.default is dataclasses.MISSING else value.default
+    if not (type(value).__module__ == "pydantic.fields" and hasattr(value, "default_factory")):
+        return value
+    if getattr(value, "default_factory_takes_validated_data", False):
+        raise ConfigurationError(f"{place}: a default_factory of resources takes no argument")
+    if value.default_factory is not None:
+        return value.default_factory
+    return MISSING if value.is_required() else value.default
 
 
 def _field_options(place: str, hint: Any, value: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from tidings.schema.fields import (
     RelationshipKind,
 )
 from tidings.schema.kinds import check_kind, check_kinds, prepare_kind
+from tidings.schema.names import declared_names
 from tidings.schema.options import as_mapping, check_keys
 from tidings.schema.polymorphic import declare_polymorphic
 from tidings.schema.resource import ResourceType, RowPolicy
@@ -121,13 +122,20 @@ def declare_resource(
     options["row_policy"] = _row_policies(where, options.get("row_policy"))
     options["borrows"] = tuple(options.get("borrows", ()))
     options["table"] = options.get("table") or name.replace("-", "_")
+    search = declare_search(where, fields, links, search_schema, declared)
+    options["declared_names"] = declared_names(
+        where,
+        options.setdefault("member_names", "as_declared"),
+        (*declared_fields, *links),
+        (*fields, *(search or {})),
+    )
     return ResourceType(
         name=name,
         fields=fields,
         relationships=links,
         computed={name: one for name, one in declared_fields.items() if one.computed},
         virtual={name: one for name, one in declared_fields.items() if one.virtual},
-        search=declare_search(where, fields, links, search_schema, declared),
+        search=search,
         **options,
     )
 

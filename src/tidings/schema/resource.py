@@ -13,6 +13,7 @@ from tidings.identity import Identity
 from tidings.schema.fields import Field, IdType, Relationship, SearchField, cast_id
 from tidings.schema.limits import FilterLimits
 from tidings.schema.links import with_links
+from tidings.schema.names import MemberNames, member_name
 from tidings.schema.related import MAX_HOPS, RelatedColumn, resolve_path
 from tidings.schema.search import finish_search
 from tidings.schema.types import TEXT_TYPES, check_spelling
@@ -62,6 +63,10 @@ class ResourceType:
     """By method; ``*`` stands for the others. Empty where everybody may see every row."""
     enforced: Mapping[str, str] = field(default_factory=dict)
     """Columns whose value a claim decides, by column: a filter for another value is refused."""
+    member_names: MemberNames = "as_declared"
+    """How clients spell the names of fields, relationships and filters."""
+    declared_names: Mapping[str, str] = field(default_factory=dict)
+    """By the names that clients spell, those that are declared, where they differ."""
     borrows: tuple[str, ...] = ()
     """Paths to columns of related records that policies and hooks use, beside the filters'."""
     owner_field: str | None = None
@@ -111,6 +116,10 @@ class ResourceType:
             )
         found = self.fields.get(name)
         return found is not None and found.is_shown and found.type not in ("array", "object")
+
+    def member_name(self, name: str) -> str:
+        """A declared name as clients spell it."""
+        return member_name(self.member_names, name)
 
     def declared(self, name: str) -> Field | None:
         """The field of this name, with or without a column."""
