@@ -237,20 +237,38 @@ def _check_window(window: object, max_bytes: object) -> tuple[int, int]:
 
 class JWTAuthPlugin:
     """Turns JSON Web Tokens into identities, over HTTP (``Authorization: Bearer``) and sockets
-    (``auth.token``) alike. One of ``secret``, ``public_key`` (PEM) and ``jwks_url`` is needed.
+    (``auth.token``) alike.
 
-    ``leeway`` is in seconds. The claim names may be dotted paths (``realm_access.roles``).
+        api.use(JWTAuthPlugin(secret=os.environ["JWT_SECRET"], audience="my-api"))
 
-    ``revocation`` says where revoked tokens are remembered: in ``"memory"``, for this process; in
-    the ``"database"``, for all that share it; in a `RevocationStore` of your own; or not at all
-    (None). ``max_token_lifetime`` (seconds) is how long the revocation of all of a user's tokens
-    is kept, so at least as long as your tokens live. With ``endpoints`` a client can end its
-    session: ``POST {prefix}/auth/logout``, and see it: ``GET {prefix}/auth/session``.
+    Give exactly one of ``secret``, ``public_key`` and ``jwks_url``.
 
-    ``identify`` says what is known of somebody beyond their token (memberships, say): it gets the
-    `Identity` that a token has proved and gives one of the same user, or None to refuse it. It is
-    asked for each request, the answer being kept for ``identify_seconds`` (0: not at all), when a
-    socket connects or gets another token, and when ``api.permissions_changed()`` is called.
+    Args:
+        secret: the HMAC key, 32 bytes or more.
+        public_key: an RSA, EC or Ed25519/Ed448 key, as PEM.
+        jwks_url: where an identity provider publishes its keys.
+        algorithms: the accepted algorithms. By default HS256, or all that fit the key.
+        audience: the ``aud`` that tokens must have. Without it, a token with an audience is
+            refused.
+        issuer: the ``iss`` that tokens must have. By default it is not checked.
+        leeway: seconds that clocks may differ. Too low refuses good tokens; too high accepts
+            expired ones for longer.
+        user_id_claim: the claim with the user's id; may be a dotted path (``realm.user``).
+        roles_claim: the claim with the roles; may be a dotted path.
+        permissions_claim: the claim with the permissions; may be a dotted path.
+        revocation: where revoked tokens are remembered: ``"memory"`` of this process, the
+            ``"database"`` for all processes that share it, your own `RevocationStore`, or None
+            for nowhere.
+        max_token_lifetime: seconds that the revocation of all of a user's tokens is kept. If it is
+            shorter than your tokens live, revoked tokens are accepted again.
+        endpoints: adds ``POST {prefix}/auth/logout`` and ``GET {prefix}/auth/session``.
+        identify: loads what the token does not say, such as memberships. It gets the `Identity`
+            of the token and returns one of the same user, or None to refuse the token.
+        identify_seconds: seconds that an answer of ``identify`` is kept; 0 asks each time. Too
+            high delays changes until ``api.permissions_changed()`` is called.
+
+    Raises:
+        ConfigurationError: there is not exactly one source of keys, or it cannot be used.
     """
 
     name = "jwt-auth"
@@ -325,12 +343,17 @@ def _check_seconds(name: str, value: object) -> None:
 
 
 class CorsPlugin:
-    """Lets pages of other origins read what is served, over HTTP and over sockets.
+    """Lets pages of other origins read answers, over HTTP and over sockets.
 
-    ``origins`` are those of the pages (``["https://app.example.org"]``), ``["*"]`` for any.
-    Answers to preflight requests are kept by browsers for ``max_age`` seconds. ``headers`` names
-    what else clients may send, ``expose`` what else they may read. ``credentials`` lets cookies
-    along, which mean nothing to tidings itself; it does not go with ``"*"``.
+        api.use(CorsPlugin(origins=["https://app.example.org"]))
+
+    Args:
+        origins: the origins of the pages, as browsers send them; ``["*"]`` for any.
+        headers: further request headers that pages may send.
+        expose: further response headers that pages may read.
+        credentials: lets cookies along, which tidings itself does not use. Not with ``"*"``.
+        max_age: seconds that a browser keeps the answer to a preflight request. Lower means more
+            requests; higher delays changes of this plugin.
 
     Raises:
         ConfigurationError: an origin is not as browsers write it.
