@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -117,6 +117,7 @@ def test_moments_keep_their_microseconds() -> None:
         "at": at,
         "day": date(1, 1, 1),
         "time": time(23, 59, 59, 999999),
+        "duration": timedelta(days=-700_000, microseconds=1),
         "price": Decimal("1.10"),
     }
     found = decode_notice(encode_notice(Change("notes", "1", "post", None, image, at)))

@@ -7,14 +7,17 @@ hypothesis, which shrinks, in the tests.
 from __future__ import annotations
 
 import math
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from ipaddress import IPv6Address
 from random import Random
 from typing import Any
 from uuid import UUID
 
+from tidings.schema.moments import duration_text
 from tidings.schema.types import INT64_MAX, INT64_MIN
 
 # Letters whose other case is longer, shared, or depends on what follows; the special characters of
@@ -201,6 +204,51 @@ def near_hour(r: Random, value: time) -> time:
     return value.replace(microsecond=(value.microsecond + r.choice([1, -1])) % 1_000_000)
 
 
+_LONG = timedelta(days=700_000)
+_DURATIONS = [
+    *(timedelta(0), timedelta(microseconds=1), timedelta(days=30), timedelta(days=365), _LONG),
+    *(-_LONG, timedelta(hours=24), timedelta(seconds=86399, microseconds=999999)),
+]
+
+
+def duration(r: Random) -> timedelta:
+    if r.random() < 0.7:
+        return r.choice(_DURATIONS) * r.choice([1, -1])
+    return timedelta(days=r.randint(-600_000, 600_000), microseconds=r.randint(0, 10**11))
+
+
+def near_duration(r: Random, value: timedelta) -> timedelta:
+    found = value + r.choice([1, -1, 0]) * r.choice([timedelta(microseconds=1), timedelta(days=1)])
+    return min(_LONG, max(-_LONG, found))
+
+
+def some_bytes(r: Random) -> str:
+    known = [b"", b"\x00", b" ", b"a", b"A", b"a ", b"a\x00", b"\xff\xfe", "é".encode(), b"\\x41"]
+    found = r.choice(known) if r.random() < 0.7 else r.randbytes(r.randint(0, 9))
+    return b64encode(found).decode()
+
+
+def near_bytes(r: Random, value: str) -> str:
+    found = b64decode(value)
+    return b64encode(r.choice([found + b" ", found + b"\x00", found.swapcase(), found])).decode()
+
+
+_ADDRESSES = [
+    *("10.0.0.1", "10.0.0.0/8", "10.0.0.1/8", "10.0.0.1/32", "0.0.0.0/0", "255.255.255.255"),
+    *("::1", "::", "::/0", "::ffff:10.0.0.1", "::ffff:a00:1/120", "2001:DB8::A", "::10.0.0.1"),
+]
+
+
+def address(r: Random) -> str:
+    if r.random() < 0.7:
+        return r.choice(_ADDRESSES)
+    return f"{IPv6Address(r.getrandbits(128)).exploded}/{r.randint(0, 128)}"
+
+
+def near_address(r: Random, value: str) -> str:
+    return r.choice([value.upper(), value.split("/")[0], value.split("/")[0] + "/16"])
+
+
 def flag(r: Random) -> bool:
     return r.random() < 0.5
 
@@ -279,7 +327,7 @@ class Kind:
     @property
     def operators(self) -> list[str]:
         found = ["=", "!=", "in"]
-        if self.name == "boolean":
+        if self.name in ("boolean", "bytes", "inet"):
             return found
         found += [">", ">=", "<", "<=", "between"]
         return found + ["like"] * 3 * self.has_text
@@ -310,6 +358,9 @@ KINDS = [
     Kind("date", {"type": "date"}, day, near_day),
     Kind("dateTime", {"type": "dateTime"}, moment, near_moment, datetime.isoformat),
     Kind("time", {"type": "time"}, hour, near_hour),
+    Kind("duration", {"type": "duration"}, duration, near_duration, duration_text),
+    Kind("bytes", {"type": "bytes"}, some_bytes, near_bytes),
+    Kind("inet", {"type": "inet"}, address, near_address),
     Kind("array", {"type": "array"}, array, near_array, repr),
     Kind("array", {"type": "array"}, array, near_array, repr),
     Kind("array", {"type": "array"}, array, near_array, repr),

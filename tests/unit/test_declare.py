@@ -362,7 +362,7 @@ def test_the_columns_of_a_row() -> None:
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        ({"a": "sting"}, "type is one of array, boolean, date"),
+        ({"a": "sting"}, "type is one of array, boolean, bytes, date"),
         ({"a": {}}, "not None"),
         ({"a": 7}, "expected a dict, got int"),
         ({"a": {"type": "string", "defaultTo": 1}}, "'defaultTo'; did you mean 'default'?"),
@@ -612,7 +612,7 @@ def test_relationships_given_beside_a_class_come_on_top() -> None:
 
 def test_an_annotation_without_a_field_type() -> None:
     class Wrong:
-        title: bytes
+        title: complex
 
     with pytest.raises(ConfigurationError, match="'posts', field 'title': no field type for") as e:
         declare_resource("posts", Wrong)

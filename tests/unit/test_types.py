@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from ipaddress import IPv4Network
 from typing import Any
 from uuid import UUID
 
@@ -51,6 +52,17 @@ TAKEN = [
     ("boolean", "0", False),
     ("boolean", 1, True),
     ("boolean", 0, False),
+    ("duration", "P1DT2H30M", timedelta(days=1, hours=2, minutes=30)),
+    ("duration", "-p2wt0.5s", -timedelta(weeks=2, seconds=0.5)),
+    ("duration", timedelta(microseconds=1), timedelta(microseconds=1)),
+    ("bytes", b"\xff\xfe", "//4="),
+    ("bytes", "YR==", "YQ=="),
+    ("bytes", " A==", "+A=="),
+    ("inet", "10.0.0.1/32", "10.0.0.1"),
+    ("inet", "10.1.2.3/8", "10.1.2.3/8"),
+    ("inet", "2001:DB8:0::A", "2001:db8::a"),
+    ("inet", "::ffff:a00:1/120", "::ffff:10.0.0.1/120"),
+    ("inet", IPv4Network("10.0.0.0/8"), "10.0.0.0/8"),
     ("date", "2024-02-29", date(2024, 2, 29)),
     ("date", date(1, 1, 1), date(1, 1, 1)),
     ("date", "0001-01-01", date(1, 1, 1)),
@@ -89,6 +101,9 @@ EXPECTED = {
     "date": r"expected a date \(YYYY-MM-DD\)",
     "dateTime": r"expected a date and time \(YYYY-MM-DDTHH:MM:SS",
     "time": r"expected a time without a zone \(HH:MM:SS",
+    "duration": "expected a duration of ISO 8601",
+    "bytes": "expected bytes in base64",
+    "inet": "expected an IP address",
     "array": "expected an array, got",
     "object": "expected an object, got",
 }
@@ -103,6 +118,9 @@ WRONG: dict[str, list[Any]] = {
     "date": [1, "2024-1", "2024-02-30", "", "2024-02-29T00:00:00", datetime(2024, 1, 1), None],
     "dateTime": [1, "yesterday", "", "2024-13-01T00:00:00", date(2024, 1, 1), None, True],
     "time": [1, "25:00", "", "noon", None, datetime(2024, 1, 1)],
+    "duration": [1, "P", "PT", "P1M", "P1Y", "P1.5D", "PT1H2", "P٣D", "", "1 day", None],
+    "bytes": [1, "a", "YQ", "Y-_=", "é", None, ["YQ=="]],
+    "inet": [1, "10.0.0", "10.0.0.1/33", "", "::g", "1" * 99, None],
     "array": ["a,b", {}, None, {1}],
     "object": ["{}", [], None],
 }
@@ -137,6 +155,8 @@ def test_what_is_refused(name: Any, value: Any) -> None:
         ("decimal", Decimal("-Infinity"), "must be a finite number"),
         ("decimal", "1." + "1" * 28, "must have at most 28 digits"),
         ("decimal", 10**28 + 1, "must have at most 28 digits"),
+        ("duration", "P700001D", "must be at most 700000 days long"),
+        ("inet", "fe80::1%eth0", "an address with a zone"),
         ("date", datetime(2024, 1, 1), "got a date and time"),
         ("dateTime", "0001-01-01T00:00:00+14:00", "the date is out of range"),
         ("dateTime", "9999-12-31T23:00:00-02:00", "the date is out of range"),

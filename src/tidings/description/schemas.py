@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import msgspec
 
 from tidings.schema import Field, ResourceType, SearchField
 from tidings.schema.fields import LEFT_TO_DATABASE, MISSING
+from tidings.schema.moments import duration_text
 from tidings.schema.search import CLIENT_OPERATORS
 from tidings.schema.types import INT64_MAX, INT64_MIN, TypeName
 
@@ -27,6 +28,9 @@ _PLAIN: Final[dict[TypeName, Schema]] = {
     "date": {"type": "string", "format": "date"},
     "dateTime": {"type": "string", "format": "date-time"},
     "time": {"type": "string", "pattern": r"^[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?$"},
+    "duration": {"type": "string", "format": "duration"},
+    "bytes": {"type": "string", "contentEncoding": "base64"},
+    "inet": {"type": "string"},
     "array": {"type": "array"},
     "object": {"type": "object"},
 }
@@ -111,4 +115,6 @@ def _json(value: object) -> Any:
     """A declared value as a document would have it."""
     if isinstance(value, datetime | date | time):
         return value.isoformat()
+    if isinstance(value, timedelta):
+        return duration_text(value)
     return str(value) if isinstance(value, Decimal) else value

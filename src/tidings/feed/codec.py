@@ -20,7 +20,7 @@ from tidings.feed.change import Action, Change, Invalidation, Notice, Recheck
 
 _log = logging.getLogger("tidings.feed")
 _CHANGE, _INVALIDATION, _RECHECK = 1, 2, 3
-_DATE, _TIME, _DECIMAL, _TUPLE, _JSON = range(1, 6)
+_DATE, _TIME, _DECIMAL, _TUPLE, _JSON, _DURATION = range(1, 7)
 _START: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _PLAIN: Final = frozenset({str, int, float, bool, type(None), datetime})
@@ -140,6 +140,8 @@ def _encoded(value: Any) -> Any:
             return msgspec.msgpack.Ext(_DATE, value.isoformat().encode())
         case time():
             return msgspec.msgpack.Ext(_TIME, value.isoformat().encode())
+        case timedelta():
+            return msgspec.msgpack.Ext(_DURATION, str(value // _MICROSECOND).encode())
         case Decimal():
             return msgspec.msgpack.Ext(_DECIMAL, str(value).encode())
         case tuple():
@@ -165,4 +167,6 @@ def _value(code: int, data: memoryview) -> Any:
             return tuple(msgspec.msgpack.decode(text, ext_hook=_value))
         case 5:
             return json.loads(text)
+        case 6:
+            return int(text) * _MICROSECOND
     raise ValueError(f"unknown extension {code}")

@@ -6,7 +6,7 @@ every value carries its type, every name and text is quoted.
 
 from __future__ import annotations
 
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -26,6 +26,7 @@ from tidings.filters.expression import (
 from tidings.filters.text import fold
 from tidings.filters.values import Arithmetic, Coalesce, Column, Constant, Length, Value
 from tidings.numbers import exact, trimmed
+from tidings.schema.moments import duration_text
 
 
 def canonical(expression: Expression) -> str:
@@ -97,6 +98,8 @@ def _value(value: Any) -> str:
         return f"n:{number if number else 0}"
     if isinstance(value, datetime | date | time):
         return f"{type(value).__name__}:{value.isoformat()}"
+    if isinstance(value, timedelta):
+        return f"duration:{duration_text(value)}"
     raise TypeError(f"a filter cannot hold a value of type {type(value).__name__}")
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import (
     DateTime,
     Float,
     Integer,
+    Interval,
     Numeric,
     String,
     TableClause,
@@ -91,6 +92,9 @@ _TYPES: Final[dict[str, TypeEngine[Any]]] = {
     "date": Date(),
     "dateTime": DateTime(timezone=True),
     "time": Time(),
+    "duration": Interval(),
+    "bytes": String(),
+    "inet": String(),
     "array": JSON(),
     "object": JSON(),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
@@ -28,6 +28,7 @@ _BOUND: Final[dict[type, tuple[type, ...]]] = {
     date: (types.Date,),
     datetime: (types.DateTime,),
     time: (types.Time,),
+    timedelta: (types.Interval,),
 }
 """The types with which SQLAlchemy passes a constant on as it is."""
 _CHANGING: Final = ("length", "collation", "precision", "scale", "_variant_mapping")
@@ -42,6 +43,7 @@ _TAKEN: Final[dict[str, tuple[type, ...]]] = {
     "date": (date,),
     "dateTime": (datetime,),
     "time": (time,),
+    "duration": (timedelta,),
 }
 """The constants that each type of column is compared with."""
 

@@ -45,7 +45,7 @@ from tidings.schema.search import OF_ARRAYS, OPERATORS
 from tidings.schema.types import TypeName
 
 _NO_TEXTS: Final = frozenset(
-    {"integer", "number", "decimal", "boolean", "date", "dateTime", "time"}
+    {"integer", "number", "decimal", "boolean", "date", "dateTime", "time", "duration"}
 )
 
 

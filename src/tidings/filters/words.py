@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, time
+from datetime import date, time, timedelta
 from typing import Any
 
 from tidings.filters.expression import (
@@ -18,6 +18,7 @@ from tidings.filters.expression import (
     TextMatch,
 )
 from tidings.filters.values import Arithmetic, Coalesce, Column, Constant, Length, Value
+from tidings.schema.moments import duration_text
 
 _LISTED = 5
 
@@ -56,6 +57,8 @@ def value_in_words(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, date | time):  # a datetime is a date, too
         return value.isoformat()
+    if isinstance(value, timedelta):
+        return duration_text(value)
     return repr(value) if isinstance(value, str) else str(value)
 
 

@@ -22,7 +22,14 @@ from tidings.schema import RelatedColumn, ResourceType
 from tidings.storage import ChangeLog, Connection
 from tidings.storage.capture import CapturedRow, Watched
 from tidings.storage.capture.triggers import LONG
-from tidings.storage.captured_values import Reader, is_real, may_be_long, parse, readers
+from tidings.storage.captured_values import (
+    Reader,
+    captured_as,
+    is_real,
+    may_be_long,
+    parse,
+    readers,
+)
 
 _log = logging.getLogger("tidings.storage")
 _ACTIONS: Final[Mapping[str, Action]] = {"i": "post", "u": "patch", "d": "delete"}
@@ -283,6 +290,11 @@ def _watched(table: Table, face: _Face, known: Watched | None) -> Watched:
     columns |= dict.fromkeys(column for column, _ in face.columns.values())
     reals = {str(table.c[name].name) for name in face.columns if is_real(table.c[name].type)}
     longs = {str(table.c[name].name) for name in face.columns if may_be_long(table.c[name].type)}
+    forms = {
+        str(table.c[name].name): form
+        for name in face.columns
+        if (form := captured_as(table.c[name].type)) is not None
+    }
     existing = table.info.get("existing", table)
     return Watched(
         table.schema,
@@ -292,4 +304,5 @@ def _watched(table: Table, face: _Face, known: Watched | None) -> Watched:
         tuple(str(column.name) for column in existing.c),
         frozenset(reals | (known.reals if known else set())),
         frozenset(longs | (known.longs if known else set())),
+        {**(known.forms if known else {}), **forms},
     )

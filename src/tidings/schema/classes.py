@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import types
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -29,6 +29,8 @@ _TYPE_OF: Final[dict[Any, str]] = {
     datetime: "dateTime",
     date: "date",
     time: "time",
+    timedelta: "duration",
+    bytes: "bytes",
     list: "array",
     dict: "object",
 }

@@ -213,7 +213,10 @@ class Field:
             self._check_digits(value)
         if self.min is None and self.max is None:
             return
-        if isinstance(value, str | list):
+        if self.type == "bytes":
+            # Of the bytes, not of their base64.
+            self._check_bounds(len(value) * 3 // 4 - value.count("="), "bytes")
+        elif isinstance(value, str | list):
             self._check_bounds(len(value), "items" if self.type == "array" else "characters")
         else:
             self._check_bounds(value, "")

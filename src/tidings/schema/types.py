@@ -7,15 +7,19 @@ representation, so that filters, storage and documents never see two forms of th
     uuid, enum        str            date      datetime.date     object  dict
     number            float          time      datetime.time
     integer           int (64 bit)   dateTime  datetime.datetime, aware, UTC
-    boolean           bool
+    boolean           bool           duration  datetime.timedelta
+    bytes             str, base64    inet      str, as PostgreSQL writes it
 """
 
 from __future__ import annotations
 
+import binascii
+import ipaddress
 import math
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final, Literal, get_args
 from uuid import UUID
@@ -24,9 +28,11 @@ from tidings.numbers import JsonNumber, parsed
 from tidings.schema.moments import (
     DATE_FORM,
     DATETIME_FORM,
+    DURATION_FORM,
     TIME_FORM,
     parse_date,
     parse_datetime,
+    parse_duration,
     parse_time,
 )
 
@@ -43,16 +49,22 @@ TypeName = Literal[
     "date",
     "dateTime",
     "time",
+    "duration",
+    "bytes",
+    "inet",
     "array",
     "object",
 ]
 TYPE_NAMES: Final = frozenset(get_args(TypeName))
 TEXT_TYPES: Final = frozenset({"string", "text", "id"})
 NUMERIC_TYPES: Final = frozenset({"number", "integer", "decimal"})
-ORDERED_TYPES: Final = NUMERIC_TYPES | TEXT_TYPES | {"date", "dateTime", "time"}
+ORDERED_TYPES: Final = NUMERIC_TYPES | TEXT_TYPES | {"date", "dateTime", "time", "duration"}
 CONTAINER_TYPES: Final = frozenset({"array", "object"})
-OPAQUE_TYPES: Final = frozenset({"uuid", "enum"})
+OPAQUE_TYPES: Final = frozenset({"uuid", "enum", "bytes", "inet"})
 """Texts that are equal or are not: no database has to agree with another on their order."""
+
+MOST_DURATION: Final = timedelta(days=700_000)
+"""Some 1,900 years either way: what every database has room for."""
 
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
@@ -247,6 +259,58 @@ def _cast_time(value: object) -> time:
     return value
 
 
+def _cast_duration(value: object) -> timedelta:
+    if isinstance(value, str):
+        found = parse_duration(value)
+        if found is None:
+            raise ValueProblem(f"expected {DURATION_FORM}")
+    elif isinstance(value, timedelta):
+        found = value
+    else:
+        raise _expected(DURATION_FORM, value)
+    if not -MOST_DURATION <= found <= MOST_DURATION:
+        raise ValueProblem(f"must be at most {MOST_DURATION.days} days long")
+    return found
+
+
+def _cast_bytes(value: object) -> str:
+    """Bytes are known by their base64: one text for each of them, in JSON as in filters."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return b64encode(value).decode()
+    if not isinstance(value, str):
+        raise _expected("bytes in base64", value)
+    try:
+        # A "+" that was not percent-encoded arrives in a query string as a blank.
+        return b64encode(b64decode(value.replace(" ", "+"), validate=True)).decode()
+    except (binascii.Error, ValueError):
+        raise ValueProblem(
+            "expected bytes in base64 (A-Z, a-z, 0-9, +, /, padded with =)"
+        ) from None
+
+
+_MAX_INET_LENGTH = 64
+
+
+def cast_inet(value: object) -> str:
+    """Take an address of a host or a network, as text or object; all spellings come to one."""
+    if not isinstance(value, str | ipaddress._IPAddressBase):
+        raise _expected("an IP address", value)
+    text = str(value)
+    try:
+        # Of a network that is an object the host part is zero: an interface has all of it.
+        found = ipaddress.ip_interface(text if len(text) <= _MAX_INET_LENGTH else "")
+    except ValueError:
+        raise ValueProblem("expected an IP address, such as 10.0.0.1, 10.0.0.0/8 or ::1") from None
+    if "%" in text:
+        raise ValueProblem("an address with a zone (after %) belongs to one machine only")
+    address = found.ip
+    mapped = getattr(address, "ipv4_mapped", None)
+    # Versions of Python write these differently.
+    plain = str(address) if mapped is None else f"::ffff:{mapped}"
+    length = found.network.prefixlen
+    return plain if length == found.max_prefixlen else f"{plain}/{length}"
+
+
 def _clean_json(value: object, depth: int = 0) -> Any:
     """A JSON value as it is kept: of plain types, with every number as it came."""
     if depth > MAX_DEPTH:
@@ -340,6 +404,9 @@ _CASTS: Final[dict[str, Callable[[object], Any]]] = {
     "date": _cast_date,
     "dateTime": _cast_datetime,
     "time": _cast_time,
+    "duration": _cast_duration,
+    "bytes": _cast_bytes,
+    "inet": cast_inet,
     "array": _cast_array,
     "object": _cast_object,
 }

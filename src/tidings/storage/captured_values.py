@@ -16,7 +16,7 @@ from tidings.numbers import parsed, rounded, shifted
 from tidings.schema import ResourceType
 from tidings.storage.capture.triggers import MOST_LETTERS
 from tidings.storage.models.native import NativeEnum, NativeNumeric, NativeText, PostgresArray
-from tidings.storage.types import ExactDecimal, ExactDouble, ExactJson, ExactText
+from tidings.storage.types import ExactBytes, ExactDecimal, ExactDouble, ExactJson, ExactText
 
 Reader = Callable[[Any], Any]
 """Makes a field's value of what stands in JSON; never given None."""
@@ -46,7 +46,7 @@ def may_be_long(kind: TypeEngine[Any]) -> bool:
     """Whether values of this type may be longer than a change carries."""
     if isinstance(kind, ExactText | NativeText):
         return kind.length is None or kind.length > MOST_LETTERS
-    return isinstance(kind, ExactJson | PostgresArray)
+    return isinstance(kind, ExactJson | PostgresArray | ExactBytes)
 
 
 def readers(resource: ResourceType, table: Table, dialect: str) -> Mapping[str, Reader]:
@@ -63,7 +63,16 @@ def readers(resource: ResourceType, table: Table, dialect: str) -> Mapping[str, 
     return found
 
 
+def captured_as(kind: TypeEngine[Any]) -> str | None:
+    """How triggers write a type down that JSON cannot have as it is: ``hex`` or ``duration``."""
+    found: str | None = getattr(kind, "captured_as", None)
+    return found
+
+
 def _reader(type_name: str, kind: TypeEngine[Any], dialect: str) -> Reader:
+    own = getattr(kind, "read_captured", None)
+    if own is not None:
+        return lambda value: own(value, dialect)
     if isinstance(kind, NativeEnum):
         return kind.text_of_label
     if isinstance(kind, NativeText) and kind.padded:

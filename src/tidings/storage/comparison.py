@@ -19,12 +19,16 @@ from tidings.storage.database import Database
 from tidings.storage.statements import Row, Statement
 from tidings.storage.tables import is_existing
 from tidings.storage.types import (
+    ExactBytes,
     ExactDate,
     ExactDecimal,
     ExactDouble,
+    ExactDuration,
+    ExactInet,
     ExactJson,
     ExactText,
     ExactTime,
+    NativeDuration,
     UTCDateTime,
 )
 
@@ -185,12 +189,19 @@ def _fits_postgresql(declared: TypeEngine[Any], found: Row) -> str | None:
             fits, needed = kind == "boolean", "it takes BOOLEAN"
         case BigInteger() | Integer():
             fits, needed = kind in ("bigint", "integer", "smallint"), "it takes BIGINT"
+        case ExactBytes():
+            fits, needed = kind == "bytea", "it takes BYTEA"
+        case ExactDuration() | NativeDuration():
+            fits, needed = kind == "interval", "it takes INTERVAL"
+        case ExactInet():
+            fits, needed = kind == "inet", "it takes INET"
         case _:
             return None
     return None if fits else needed
 
 
 _MARIADB_TEXTS: Final = ("varchar", "text", "tinytext", "mediumtext", "longtext")
+_MARIADB_BYTES: Final = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob")
 _MARIADB_INTEGERS: Final = ("tinyint", "smallint", "mediumint", "int", "bigint")
 
 
@@ -217,6 +228,14 @@ def _fits_mariadb(declared: TypeEngine[Any], found: Row) -> str | None:
             fits, needed = kind == "tinyint", "it takes BOOLEAN"
         case BigInteger() | Integer():
             fits, needed = kind in _MARIADB_INTEGERS, "it takes BIGINT"
+        case ExactBytes():
+            fits, needed = kind in _MARIADB_BYTES, "it takes VARBINARY or LONGBLOB"
+        case ExactDuration():
+            fits, needed = kind == "bigint", "it takes BIGINT, which holds microseconds"
+        case NativeDuration():
+            fits, needed = kind == "datetime", "it takes DATETIME(6), as SQLAlchemy's Interval"
+        case ExactInet():
+            fits, needed = kind in _MARIADB_TEXTS, "it takes VARCHAR"
         case _:
             return None
     return None if fits else needed
@@ -243,6 +262,15 @@ def _fits_sqlite(declared: TypeEngine[Any], found: Row) -> str | None:
             fits, needed = affinity in ("NUMERIC", "INTEGER"), "it takes BOOLEAN or INTEGER"
         case BigInteger() | Integer():
             fits, needed = affinity in ("INTEGER", "NUMERIC"), "it takes INTEGER"
+        case ExactDuration():
+            fits, needed = affinity == "INTEGER", "it takes BIGINT, which holds microseconds"
+        case NativeDuration():
+            fits = affinity in ("TEXT", "NUMERIC")
+            needed = "it takes DATETIME, as SQLAlchemy's Interval"
+        case ExactBytes():
+            fits, needed = False, "it takes BLOB"
+        case ExactInet():
+            fits, needed = affinity == "TEXT", "it takes TEXT or VARCHAR"
         case _:
             return None
     return None if fits else needed

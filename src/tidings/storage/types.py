@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC, date, datetime, time
+from base64 import b64decode, b64encode
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ from sqlalchemy import (
     Dialect,
     Double,
     Integer,
+    Interval,
+    LargeBinary,
     Numeric,
     String,
     Text,
@@ -31,15 +34,20 @@ from sqlalchemy import (
     cast,
     type_coerce,
 )
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
 from tidings.numbers import exact, shifted
 from tidings.schema import Field
-from tidings.schema.types import INT64_MAX, MAX_ID_LENGTH
+from tidings.schema.types import INT64_MAX, MAX_ID_LENGTH, cast_inet
 
 MYSQL_KEY_LENGTH: Final = 768
 """How many characters MariaDB and MySQL can hold unique: 3072 bytes."""
+
+_MYSQL_KEY_BYTES: Final = 3072
+MICROSECOND: Final = timedelta(microseconds=1)
 
 # A row of MariaDB has 65,535 bytes for all its VARCHARs: the long ones are kept outside of it.
 _MYSQL_SHORT: Final = 255
@@ -230,6 +238,159 @@ class ExactDecimal(TypeDecorator[Decimal]):
         return exact(value)
 
 
+class ExactBytes(TypeDecorator[str]):
+    """Bytes, as base64; ``key`` where they must be unique. Compared for equality only."""
+
+    impl = LargeBinary
+    cache_ok = True
+    captured_as: Final = "hex"
+
+    def __init__(self, length: int | None = None, *, key: bool = False) -> None:
+        super().__init__()
+        self.length = length
+        self.key = key
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if not is_mysql(dialect):
+            return dialect.type_descriptor(LargeBinary())
+        if self.key:
+            return dialect.type_descriptor(mysql.VARBINARY(self.length or _MYSQL_KEY_BYTES))
+        return dialect.type_descriptor(mysql.LONGBLOB())
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:
+        # A policy of SQL alone may compare with the bytes themselves.
+        return b64decode(value) if isinstance(value, str) else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
+        if value is None:
+            return None
+        # SQLite keeps texts in a BLOB as texts.
+        return b64encode(value.encode() if isinstance(value, str) else value).decode()
+
+    def read_captured(self, value: Any, dialect: str) -> str:
+        """The value that a trigger has written down in hexadecimal digits."""
+        return b64encode(bytes.fromhex(value)).decode()
+
+
+class ExactInet(TypeDecorator[str]):
+    """Addresses of hosts and networks: PostgreSQL's INET, else their text. Only equality."""
+
+    impl = postgresql.INET
+    cache_ok = True
+    is_opaque = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.INET())
+        return dialect.type_descriptor(ExactText(MAX_ID_LENGTH, key=True))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else cast_inet(value)
+
+    def read_captured(self, value: Any, dialect: str) -> str:
+        """The value that a trigger has written down as PostgreSQL's text."""
+        return cast_inet(value)
+
+
+_EPOCH: Final = datetime(1970, 1, 1)
+_MONTHS: Final = 30
+"""Days of a month, as PostgreSQL has it when it compares."""
+_LONGEST: Final = "999999999 days"
+
+
+class NativeDuration(TypeDecorator[timedelta]):
+    """INTERVAL of PostgreSQL, in which a month has 30 days and a day 24 hours, as it compares them.
+
+    Elsewhere it is as SQLAlchemy's ``Interval`` keeps it: the moment that long after 1970.
+    """
+
+    impl = Interval
+    cache_ok = True
+    captured_as: Final = "duration"
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.INTERVAL())
+        return dialect.type_descriptor(mysql.DATETIME(fsp=6) if is_mysql(dialect) else DateTime())
+
+    def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        return _WithoutMonths(column)
+
+    def process_bind_param(self, value: timedelta | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return _EPOCH + value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> timedelta | None:
+        if isinstance(value, datetime):
+            return value - _EPOCH
+        return value if isinstance(value, timedelta) else None
+
+    def read_captured(self, value: Any, dialect: str) -> timedelta:
+        """What a trigger has written down: PostgreSQL's in microseconds, else the moment."""
+        if dialect == "postgresql":
+            return int(value) * MICROSECOND
+        return datetime.fromisoformat(value) - _EPOCH
+
+
+class _WithoutMonths(FunctionElement[Any]):
+    """An interval with its months as days, so that drivers need not guess how long they are."""
+
+    inherit_cache = True
+
+    def __init__(self, column: ColumnElement[Any]) -> None:
+        super().__init__(column)
+        self.type = column.type
+
+
+@compiles(_WithoutMonths)
+def _as_it_is(element: Any, compiler: Any, **options: Any) -> str:
+    (column,) = element.clauses
+    found: str = compiler.process(column, **options)
+    return found
+
+
+@compiles(_WithoutMonths, "postgresql")
+def _in_days(element: Any, compiler: Any, **options: Any) -> str:
+    found = _as_it_is(element, compiler, **options)
+    months = f"CAST(12 * extract(year FROM {found}) + extract(month FROM {found}) AS integer)"
+    # What is longer than Python's longest is left out: one such row must not hide the others.
+    return (
+        f"CASE WHEN {found} BETWEEN INTERVAL '-{_LONGEST}' AND INTERVAL '{_LONGEST}' THEN "
+        f"{found} - make_interval(0, {months}) + make_interval(0, 0, 0, {_MONTHS} * {months}) END"
+    )
+
+
+class ExactDuration(TypeDecorator[timedelta]):
+    """Durations: PostgreSQL's INTERVAL, elsewhere a number of microseconds."""
+
+    impl = Interval
+    cache_ok = True
+    captured_as: Final = "duration"
+
+    def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        return _WithoutMonths(column)
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.INTERVAL())
+        return dialect.type_descriptor(BigInteger())
+
+    def process_bind_param(self, value: timedelta | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return value // MICROSECOND
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> timedelta | None:
+        if value is None or isinstance(value, timedelta):
+            return value
+        return int(value) * MICROSECOND
+
+    def read_captured(self, value: Any, dialect: str) -> timedelta:
+        """The value that a trigger has written down: its microseconds."""
+        return int(value) * MICROSECOND
+
+
 def column_type(field: Field) -> TypeEngine[Any]:
     """The column type that holds a field's values."""
     if field.reference_type is not None:
@@ -256,6 +417,12 @@ def column_type(field: Field) -> TypeEngine[Any]:
             return UTCDateTime()
         case "time":
             return ExactTime()
+        case "duration":
+            return ExactDuration()
+        case "bytes":
+            return ExactBytes(None if field.max is None else int(field.max), key=field.unique)
+        case "inet":
+            return ExactInet()
         case "array" | "object":
             return ExactJson()
 

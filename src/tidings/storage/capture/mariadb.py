@@ -149,4 +149,5 @@ def _is_long(name: str, row: str) -> str:
 
 def _value(watched: Watched, name: str, row: str) -> str:
     column = f"{row}.{_quoted(name)}"
-    return f"IF({_is_long(name, row)}, NULL, {column})" if name in watched.longs else column
+    value = f"HEX({column})" if watched.forms.get(name) == "hex" else column
+    return f"IF({_is_long(name, row)}, NULL, {value})" if name in watched.longs else value

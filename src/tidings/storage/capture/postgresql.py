@@ -25,6 +25,14 @@ _SETTINGS: Final = (
     "SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' "
     "SET datestyle = 'ISO, YMD' SET extra_float_digits = 1"
 )
+_FORMS: Final = {
+    "hex": "encode({0}, 'hex')",
+    # In microseconds; a month has 30 days, as when it is compared. The longest are left out.
+    "duration": "CASE WHEN {0} BETWEEN INTERVAL '-999999999 days' AND INTERVAL '999999999 days' "
+    "THEN CAST(1000000 * (extract(epoch FROM {0} - make_interval(0, CAST(12 * extract(year "
+    "FROM {0}) + extract(month FROM {0}) AS integer))) + 2592000 * (12 * extract(year FROM {0}) "
+    "+ extract(month FROM {0}))) AS numeric(30, 0)) END",
+}
 _NOW: Final = "extract(epoch FROM clock_timestamp())"
 
 
@@ -148,9 +156,11 @@ def _is_long(name: str, row: str) -> str:
 
 def _value(watched: Watched, name: str, row: str) -> str:
     column = f"{row}.{quoted(name)}"
+    form = watched.forms.get(name)
+    value = column if form is None else _FORMS[form].format(column)
     if name not in watched.longs:
-        return column
-    return f"CASE WHEN {_is_long(name, row)} THEN NULL ELSE {column} END"
+        return value
+    return f"CASE WHEN {_is_long(name, row)} THEN NULL ELSE {value} END"
 
 
 def _image(watched: Watched, row: str) -> str:

@@ -113,7 +113,10 @@ def _value(watched: Watched, name: str, row: str | None) -> str:
     column = _column(name, row)
     # A BLOB would make the writer's own statement fail; a float would lose its last digits.
     real = f" WHEN 'real' THEN printf('%!.17g', {column})" if name in watched.reals else ""
-    value = f"CASE typeof({column}) WHEN 'blob' THEN NULL{real} ELSE {column} END"
+    if watched.forms.get(name) == "hex":
+        value = f"CASE WHEN {column} IS NULL THEN NULL ELSE hex({column}) END"
+    else:
+        value = f"CASE typeof({column}) WHEN 'blob' THEN NULL{real} ELSE {column} END"
     if name in watched.longs:
         return f"CASE WHEN {_is_long(name, row)} THEN NULL ELSE {value} END"
     return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 CAPTURED: Final = "tidings_captured"
@@ -33,6 +33,8 @@ class Watched:
     reals: frozenset[str] = frozenset()
     longs: frozenset[str] = frozenset()
     """Columns whose values may be long: those that are are left out, and named."""
+    forms: Mapping[str, str] = field(default_factory=dict)
+    """How columns are written down that JSON cannot have as they are: ``hex``, ``duration``."""
 
     @property
     def source(self) -> str:

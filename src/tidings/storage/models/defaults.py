@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -35,4 +36,6 @@ def _plain(value: Any) -> Any:
     """What a model's default gives as a field takes it."""
     if isinstance(value, enum.Enum):
         return value.value if isinstance(value.value, str) else value.name
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
     return str(value) if isinstance(value, UUID) else value

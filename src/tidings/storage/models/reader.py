@@ -128,7 +128,7 @@ class _Reader:
 
     def _columns(self) -> dict[str, Column[Any]]:
         if self.mapper is None:
-            return {column.key: column for column in self.table.c}
+            return {str(column.key): column for column in self.table.c}
         return {
             attribute.key: attribute.columns[0]
             for attribute in self.mapper.column_attrs

@@ -8,8 +8,10 @@ from typing import Any, Final
 
 from sqlalchemy import (
     ARRAY,
+    BINARY,
     CHAR,
     JSON,
+    VARBINARY,
     BigInteger,
     Boolean,
     Date,
@@ -17,6 +19,8 @@ from sqlalchemy import (
     Enum,
     Float,
     Integer,
+    Interval,
+    LargeBinary,
     Numeric,
     SmallInteger,
     String,
@@ -37,7 +41,16 @@ from tidings.storage.models.native import (
     NativeUuid,
     PostgresArray,
 )
-from tidings.storage.types import ExactDate, ExactDouble, ExactJson, ExactTime, UTCDateTime
+from tidings.storage.types import (
+    ExactBytes,
+    ExactDate,
+    ExactDouble,
+    ExactInet,
+    ExactJson,
+    ExactTime,
+    NativeDuration,
+    UTCDateTime,
+)
 
 _DIGITS: Final = 28
 """How many digits a decimal may have: see `tidings.schema.types`."""
@@ -70,6 +83,22 @@ def _enum(declared: Enum) -> Served:
 
 def _uuid(declared: Any) -> Served:
     return Served(NativeUuid(native=getattr(declared, "native_uuid", True)), {"type": "uuid"})
+
+
+_BYTES: Final = (
+    *(LargeBinary, BINARY, VARBINARY),
+    *(mysql.TINYBLOB, mysql.MEDIUMBLOB, mysql.LONGBLOB),
+)
+
+
+def _bytes(declared: Any) -> Served:
+    length = getattr(declared, "length", None)
+    return Served(ExactBytes(length), {"type": "bytes"} | ({"max": length} if length else {}))
+
+
+def _interval(declared: Interval) -> Served | None:
+    # Without PostgreSQL's own type it is a moment there, and of another type than elsewhere.
+    return Served(NativeDuration(), {"type": "duration"}) if declared.native else None
 
 
 def _text(declared: String) -> Served:
@@ -151,6 +180,10 @@ _SERVED: Final[tuple[tuple[Any, Callable[[Any], Served | None]], ...]] = (
     (DateTime, _moment),
     (Date, _as(ExactDate, "date")),
     (Time, lambda declared: None if declared.timezone else Served(ExactTime(), {"type": "time"})),
+    (Interval, _interval),
+    (postgresql.INTERVAL, _as(NativeDuration, "duration")),
+    (_BYTES, _bytes),
+    (postgresql.INET, _as(ExactInet, "inet")),
     (JSON, _as(ExactJson, "object")),
     (ARRAY, _array),
 )
