@@ -16,8 +16,9 @@ PACKAGES := $(JS)/node_modules/.setup
 CLIENT_PACKAGES := $(CLIENT)/node_modules/.setup
 CLIENT_BUILT := $(CLIENT)/dist/.built
 
-# Each process has its own servers, so that many of them would need much memory.
-SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
+# Tests wait more than they compute. Each process has its own servers: many would need much memory.
+PROCESSES := $(shell $(PYTHON) -c 'import os; print(min(4, 2 * (os.cpu_count() or 1)))')
+SIDE_BY_SIDE := -n $(PROCESSES) --dist loadfile
 
 # Two installations into one environment at once would spoil it, so -j changes nothing.
 .NOTPARALLEL:

@@ -24,7 +24,7 @@ _ERROR_MEMBERS = {"id", "links", "status", "code", "title", "detail", "source", 
 
 
 def token(user: str = "u1", **claims: Any) -> str:
-    return jwt.encode({"sub": user, "exp": time.time() + 600, **claims}, SECRET, "HS256")
+    return jwt.encode({"sub": user, "exp": time.time() + 86_400, **claims}, SECRET, "HS256")
 
 
 def bearer(user: str = "u1", **claims: Any) -> dict[str, str]:

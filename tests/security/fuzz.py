@@ -397,7 +397,8 @@ class FrameClient:
                 if '"success":true' not in frame and not full:
                     raise Failure(f"a subscribe fails: {frame}")
             self._take(frame, waiting)
-            return frame.startswith("431[") or frame in ("1", "41")
+            is_own = "UNKNOWN_EVENT" not in frame  # a hostile frame may have asked as number 1
+            return (frame.startswith("431[") and is_own) or frame in ("1", "41")
 
         if await self._until(wire, is_last) != "431[":
             raise ConnectionClosed(None, None)

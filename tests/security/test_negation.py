@@ -133,7 +133,13 @@ async def watched(api: Api, auth: Identity, filters: Any) -> set[str]:
     return {
         folder["name"]
         for folder in FOLDERS
-        if matches({"title": folder["name"], **{f"folder.{k}": v for k, v in folder.items()}})
+        if matches(
+            {
+                "title": folder["name"],
+                "folder_id": 1,
+                **{f"folder.{k}": v for k, v in folder.items()},
+            }
+        )
     }
 
 
