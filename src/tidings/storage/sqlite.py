@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Table
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
@@ -28,6 +29,7 @@ from tidings.storage.statements import Row, Statement
 from tidings.storage.waiting import uninterrupted
 
 _log = logging.getLogger("tidings.storage")
+_WARNING_SECONDS: Final = 10.0
 _dialect = sqlite_dialect(paramstyle="named")
 
 
@@ -165,6 +167,7 @@ class SqliteDatabase:
         self._file = SqliteFile.of_url(url)
         self.in_memory = self._file.in_memory
         self._reader_count = 0 if self.in_memory else readers
+        self._next_warning = 0.0
         given = self._file.timeout
         self._busy_timeout = busy_timeout if given is None else given
         self.answer_seconds = statement_timeout
@@ -297,9 +300,13 @@ class SqliteDatabase:
             async with asyncio.timeout(self._busy_timeout):
                 return await self._readers.get()
         except TimeoutError:
-            _log.warning(
-                "waited in vain for a read to end; all %d readers hang", self._reader_count
-            )
+            if time.monotonic() >= self._next_warning:
+                self._next_warning = time.monotonic() + _WARNING_SECONDS
+                _log.warning(
+                    "a read has waited %g s for one of %d readers: they are busy, or hang",
+                    self._busy_timeout,
+                    self._reader_count,
+                )
             raise DatabaseBusy("The database is busy; try again") from None
 
     def _check_open(self) -> None:
