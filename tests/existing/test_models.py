@@ -16,6 +16,9 @@ from tests.existing.kit import declare, existing, make_api
 from tests.existing.models import Project, Status, Task
 from tests.http.kit import Client, error, serving, tracebacks, watched_logs
 from tidings import Api
+from tidings.filters import Atom
+from tidings.filters.reading import read, stub_columns
+from tidings.schema import declare_resource
 
 
 @pytest.fixture
@@ -195,3 +198,17 @@ async def test_an_id_that_none_can_have_is_not_found(http: Client, record: str) 
     assert (await http.get(f"/tasks/{record}")).status_code == 404
     response = await http.get("/tasks", params={"filter[status]": "nonsense"})
     assert error(response, 400, "INVALID_VALUE", parameter="filter[status]")
+
+
+async def test_members_of_an_enumeration_are_taken(api: Api) -> None:
+    made = await api.resources.tasks.post({"title": "a", "status": Status.IN_PROGRESS})
+    assert made["status"] == "in progress"
+    assert len(await api.resources.tasks.query({"statuses": [Status.IN_PROGRESS]})) == 1
+    assert len(await api.resources.tasks.query(where={"status": Status.DONE})) == 0
+
+
+def test_a_policy_compares_with_members_of_an_enumeration() -> None:
+    resource = declare_resource("tasks", {"status": {"type": "enum", "enum": ["open", "done"]}})
+    columns = stub_columns(resource)
+    assert read(resource, columns.status == Status.DONE) == Atom("status", "=", "done")
+    assert read(resource, columns.status.in_([Status.OPEN])) == Atom("status", "in", ("open",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -13,7 +14,7 @@ from sqlalchemy import types
 from tidings.filters.columns import cast_column, field_of
 from tidings.filters.values import Constant, ValueKind
 from tidings.schema import ResourceType, ValueProblem, cast
-from tidings.schema.types import OPAQUE_TYPES
+from tidings.schema.types import OPAQUE_TYPES, text_of_member
 
 _NUMBERS = (
     *(types.Integer, types.BigInteger, types.SmallInteger),
@@ -128,7 +129,9 @@ def plain(value: Any, bound: Any, *, listed: bool = False) -> Any:
 
     A list has its type from its first number.
     """
-    if isinstance(value, UUID):
+    if isinstance(value, enum.Enum) and not isinstance(value, int | float):
+        value = text_of_member(value)
+    elif isinstance(value, UUID):
         value = str(value)
     elif isinstance(value, str):
         value = str.__str__(value)

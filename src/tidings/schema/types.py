@@ -14,6 +14,7 @@ representation, so that filters, storage and documents never see two forms of th
 from __future__ import annotations
 
 import binascii
+import enum
 import ipaddress
 import math
 import re
@@ -127,6 +128,15 @@ def _cast_text(value: object) -> str:
     if not isinstance(value, str):
         raise _expected("a string", value)
     return check_text(value)
+
+
+def text_of_member(member: enum.Enum) -> str:
+    """An enumeration's member as documents have it: its value where that is text, else its name."""
+    return str(member.value) if isinstance(member.value, str) else member.name
+
+
+def _cast_enum(value: object) -> str:
+    return _cast_text(text_of_member(value) if isinstance(value, enum.Enum) else value)
 
 
 def _cast_id(value: object) -> str:
@@ -396,7 +406,7 @@ _CASTS: Final[dict[str, Callable[[object], Any]]] = {
     "text": _cast_text,
     "id": _cast_id,
     "uuid": cast_uuid,
-    "enum": _cast_text,
+    "enum": _cast_enum,
     "number": _cast_number,
     "integer": cast_integer,
     "decimal": _cast_decimal,

@@ -10,6 +10,8 @@ from uuid import UUID
 
 from sqlalchemy import Column
 
+from tidings.schema.types import text_of_member
+
 
 def is_python(default: Any) -> bool:
     """Whether Python makes a default, and not the database."""
@@ -35,7 +37,7 @@ def called(default: Any) -> Callable[[], Any]:
 def _plain(value: Any) -> Any:
     """What a model's default gives as a field takes it."""
     if isinstance(value, enum.Enum):
-        return value.value if isinstance(value.value, str) else value.name
+        return text_of_member(value)
     if isinstance(value, bytes):
         return b64encode(value).decode()
     return str(value) if isinstance(value, UUID) else value

@@ -20,6 +20,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from tidings.numbers import exact, rounded, shifted
+from tidings.schema.types import text_of_member
 from tidings.storage.types import is_mysql
 
 _NUMERIC_DIGITS: Final = 28
@@ -54,7 +55,7 @@ class NativeEnum(TypeDecorator[str]):
         super().__init__(*declared.enums)
         self.declared = declared
         members = [] if declared.enum_class is None else list(declared.enum_class)
-        self._members: Mapping[str, Any] = {_text_of(member): member for member in members}
+        self._members: Mapping[str, Any] = {text_of_member(member): member for member in members}
         self._by_label = dict(zip(declared.enums, self._members, strict=False))
 
     @property
@@ -73,11 +74,7 @@ class NativeEnum(TypeDecorator[str]):
         return value if value is None else self._members.get(value, value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
-        return _text_of(value) if isinstance(value, enum.Enum) else value
-
-
-def _text_of(member: enum.Enum) -> str:
-    return str(member.value) if isinstance(member.value, str) else member.name
+        return text_of_member(value) if isinstance(value, enum.Enum) else value
 
 
 class NativeText(TypeDecorator[str]):
