@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.http.kit import Client, error, make_api, serving
+from tests.http.kit import Client, document, error, make_api, serving
 
 TYPES = ("string", "text", "number", "integer", "decimal", "boolean", "id")
 TYPES += ("date", "dateTime", "time", "array", "object")
@@ -312,3 +314,27 @@ async def test_numbers_too_large_for_json_readers_are_refused_or_kept(values: Cl
             assert json.loads(response.content)["data"]["attributes"]["a_object"]["n"] == number
         else:
             assert response.status_code == 422
+
+
+async def test_text_that_is_no_utf8_does_not_hide_the_other_records(tmp_path: Path) -> None:
+    file = tmp_path / "app.db"
+    api = make_api(file)
+    api.add_resource(
+        "notes",
+        {"title": {"type": "string", "search": True}, "extra": "object"},
+        row_policy=lambda columns, identity: columns.title != "secret",
+    )
+    async with serving(api) as http:
+        for title in ("a", "secret", "c"):
+            await api.resources.notes.post({"title": title})
+        with sqlite3.connect(file) as raw:
+            raw.execute("UPDATE notes SET title = CAST(x'61ff62' AS TEXT) WHERE id = 1")
+        raw.close()
+        found = (await http.get("/notes")).json()["data"]
+        assert [one["attributes"]["title"] for one in found] == ["a\ufffdb", "c"]
+        one = await http.get("/notes/1")
+        assert one.json()["data"]["attributes"]["title"] == "a\ufffdb"
+        body = document("notes", {"title": "whole"}, 1)
+        assert (await http.write("PATCH", "/notes/1", body)).status_code == 200
+        found = (await http.get("/notes?sort=-title")).json()["data"]
+        assert [one["attributes"]["title"] for one in found] == ["whole", "c"]

@@ -30,6 +30,8 @@ from tidings.storage.waiting import uninterrupted
 
 _log = logging.getLogger("tidings.storage")
 _WARNING_SECONDS: Final = 10.0
+_NO_UTF8: Final = "Could not decode to UTF-8"
+_READS: Final = ("SELECT", "WITH")
 _dialect = sqlite_dialect(paramstyle="named")
 
 
@@ -64,7 +66,12 @@ class _SqliteConnection:
             elif self.is_transaction and not raw.in_transaction:
                 # Its beginning has failed, and whoever waited for that does not know it.
                 raise sqlite3.OperationalError("there is no transaction")
-            return raw.execute(sql, parameters).fetchall()
+            try:
+                return raw.execute(sql, parameters).fetchall()
+            except sqlite3.OperationalError as error:
+                if not str(error).startswith(_NO_UTF8) or not sql.lstrip().startswith(_READS):
+                    raise
+                return _read_leniently(raw, sql, parameters)
 
         with self._asked():
             return await self.thread.call(work)
@@ -312,6 +319,22 @@ class SqliteDatabase:
     def _check_open(self) -> None:
         if self._writer is None:
             raise ConfigurationError("the database is not open: use 'async with api:'")
+
+
+def _read_leniently(raw: sqlite3.Connection, sql: str, parameters: Any) -> list[Any]:
+    """Read rows of which some text is no UTF-8, with U+FFFD for what cannot be read: one bad row
+    must not hide all the others.
+    """
+    _log.warning("the database holds text that is no UTF-8: it is shown with U+FFFD in its place")
+    raw.text_factory = _lenient
+    try:
+        return raw.execute(sql, parameters).fetchall()
+    finally:
+        raw.text_factory = str
+
+
+def _lenient(text: bytes) -> str:
+    return text.decode(errors="replace")
 
 
 def _ddl(element: CreateTable | CreateIndex) -> str:
