@@ -63,13 +63,16 @@ class JsonNumber(float):
     @property
     def is_exact(self) -> bool:
         """Whether the float, as it prints, is the number that the text spells."""
-        if len(self.text) <= _CERTAIN:
-            return True
         return parsed(self.text) == parsed(float.__repr__(self))
 
 
 def _number(text: str) -> float:
-    return float(text) if len(text) <= _CERTAIN else JsonNumber(text)
+    if len(text) <= _CERTAIN:
+        number = float(text)
+        # What is too small or too large for a float has become 0 or infinite.
+        if 1e-290 < abs(number) < 1e290 or (number == 0 and "e" not in text and "E" not in text):
+            return number
+    return JsonNumber(text)
 
 
 _decoder: Final = msgspec.json.Decoder(float_hook=_number)

@@ -220,12 +220,12 @@ def any_spelling_of_an_id_is_taken(patch: pytest.MonkeyPatch) -> None:
 
 
 def what_may_not_be_read_may_be_written(patch: pytest.MonkeyPatch) -> None:
-    made = operations.read_draft
+    made = operations.read_any_draft
 
-    def careless(found: Any, make: Any) -> Any:
-        return made(replace(found, auth=TRUSTED), make)
+    async def careless(found: Any, make: Any) -> Any:
+        return await made(replace(found, auth=TRUSTED), make)
 
-    patch.setattr(operations, "read_draft", careless)
+    patch.setattr(operations, "read_any_draft", careless)
 
 
 def members_come_and_go_in_silence(patch: pytest.MonkeyPatch) -> None:

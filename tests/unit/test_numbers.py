@@ -85,6 +85,10 @@ def test_json_keeps_digits() -> None:
     assert (found["a"].text, found["a"].is_exact) == ("12345678901234.5678", False)
     assert (found["b"], found["c"]) == (1.5, 7)
     assert (type(found["b"]), repr(decode_json("0.10"))) == (float, "0.1")
+    plain = {"0.0": True, "1e5": True, "-2.5E-3": True, "1e-400": False, "9e999": False}
+    for text, is_plain in plain.items():
+        with contextlib.suppress(msgspec.DecodeError):
+            assert (type(decode_json(text)) is float) == is_plain, text
 
 
 def test_the_collector_is_on_after_a_long_text() -> None:
