@@ -111,8 +111,8 @@ async def test_a_reader_is_told_at_once_when_its_connection_is_ended(
         await execute(url, TERMINATE)
         with pytest.raises(FeedUnavailable):
             await reader
-    # Those who write and ask connect again, for nothing depends on what was between.
-    await log.append([batch("a", 3)])
+    # Those who write and ask connect again, as soon as they see that theirs has ended, too.
+    await append_at_last(log, batch("a", 3))
     assert await log.head() == Cursor(start.epoch, 3)
     assert texts(await follow_until(log, start, 3)) == ["a/0", "a/1", "a/2"]
 

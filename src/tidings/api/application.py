@@ -920,6 +920,7 @@ class Api:
                 self._forget_rights,
                 self._tracing,
                 None if self._capture is None else self._capture.outbox,
+                lambda name: self._sockets is not None and self._sockets.is_watching(name),
             )
             make = Operations if self._tracing is None else self._tracing.operations
             operations = make(self._registry, store, self._hooks, self._link.publisher)

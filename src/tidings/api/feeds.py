@@ -138,13 +138,14 @@ def link(
     forget_rights: Callable[[], None],
     tracing: Tracing | None = None,
     captured: Keeps | None = None,
+    is_watched: Callable[[str], bool] = lambda _: True,
 ) -> FeedLink:
     """Connect a feed with the database that its changes come from.
 
     ``captured`` is the outbox that triggers write to as well, where there are any.
 
     ``forget_rights`` is called when any process has said that rights have changed, and when that
-    may have been missed.
+    may have been missed. ``is_watched`` says whether somebody here watches a resource.
     """
     if isinstance(feed, MemoryFeed) and not options.outbox and captured is None:
         direct = DirectPublisher(feed)
@@ -155,7 +156,7 @@ def link(
     outbox = Outbox(database, name) if options.outbox else None
     relay = Relay(appending, captured or outbox)
     if isinstance(feed, SharedFeed):
-        feed.on_recheck = forget_rights
+        feed.on_recheck, feed.is_watched = forget_rights, is_watched
     told = relay if tracing is None else tracing.publisher(relay, is_direct=False)
     return FeedLink(feed, told, database, relay)
 

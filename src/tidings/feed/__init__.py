@@ -7,6 +7,7 @@ from tidings.feed.feed import Feed, FeedUnavailable, LocalFeed
 from tidings.feed.log import Batch, Entry, Log
 from tidings.feed.memory import MemoryFeed
 from tidings.feed.net_changes import fold, net_changes
+from tidings.feed.packed import Packed, unpacked
 from tidings.feed.shared import SharedFeed
 from tidings.feed.weight import MAX_VALUE, bounded, weigh_all, weight
 from tidings.feed.window import WINDOW_BYTES, FeedGap, Place, new_epoch
@@ -27,6 +28,7 @@ __all__ = [
     "Log",
     "MemoryFeed",
     "Notice",
+    "Packed",
     "Place",
     "Recheck",
     "SharedFeed",
@@ -36,6 +38,7 @@ __all__ = [
     "fold",
     "net_changes",
     "new_epoch",
+    "unpacked",
     "weigh_all",
     "weight",
 ]

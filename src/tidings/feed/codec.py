@@ -19,7 +19,9 @@ import msgspec
 from tidings.feed.change import Action, Change, Invalidation, Notice, Recheck
 
 _log = logging.getLogger("tidings.feed")
-_CHANGE, _INVALIDATION, _RECHECK = 1, 2, 3
+CHANGE: Final = 1
+"""The form of a change."""
+_INVALIDATION, _RECHECK = 2, 3
 _DATE, _TIME, _DECIMAL, _TUPLE, _JSON, _DURATION = range(1, 7)
 _START: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -43,7 +45,7 @@ def encode_notice(notice: Notice) -> bytes:
         # What has not changed need not be said twice. Compared as encoded: 1 is not True.
         after = {name: value for name, value in after.items() if not _same(before[name], value)}
     fields = [
-        _CHANGE,
+        CHANGE,
         notice.resource,
         notice.id,
         notice.action,
@@ -65,7 +67,7 @@ def decode_notice(entry: bytes) -> Notice:
     """The notice that was encoded; `EVERYTHING_CHANGED` for what cannot be read."""
     try:
         form, *fields = msgspec.msgpack.decode(entry, ext_hook=_value)
-        if form == _CHANGE:
+        if form == CHANGE:
             return _change(msgspec.convert(fields, _Fields, from_attributes=False))
         if form == _INVALIDATION:
             resource, paths = msgspec.convert(fields[:2], tuple[str | None, list[str] | None])
@@ -77,6 +79,11 @@ def decode_notice(entry: bytes) -> Notice:
         return EVERYTHING_CHANGED
     _log.error("an entry of the feed has the unknown form %r", form)
     return EVERYTHING_CHANGED
+
+
+def moment(microseconds: int) -> datetime:
+    """A time of an entry."""
+    return _START + microseconds * _MICROSECOND
 
 
 class _Fields(msgspec.Struct, array_like=True):
@@ -107,7 +114,7 @@ def _change(fields: _Fields) -> Change:
         fields.action,
         before,
         after,
-        _START + fields.at * _MICROSECOND,
+        moment(fields.at),
         fields.derived,
         frozenset(fields.unknown),
         fields.trace if isinstance(fields.trace, str) else None,

@@ -10,10 +10,10 @@ from typing import Final
 
 from tidings.feed.backoff import FIRST, LONGEST, Backoff
 from tidings.feed.change import Change, Recheck
-from tidings.feed.codec import decode_notice
 from tidings.feed.cursor import Cursor
 from tidings.feed.feed import FeedUnavailable
 from tidings.feed.log import Batch, Entry, Log
+from tidings.feed.packed import read_entry
 from tidings.feed.window import WINDOW_BYTES, FeedGap, Place, Window, new_epoch
 
 _log = logging.getLogger("tidings.feed")
@@ -37,6 +37,8 @@ class SharedFeed:
         self._task: asyncio.Task[None] | None = None
         self.is_connected = False
         """Whether the log has answered when it was last asked."""
+        self.is_watched: Callable[[str], bool] = lambda _: True
+        """Whether somebody here looks at the changes of a resource: others stay packed."""
         self.on_recheck: Callable[[], None] = lambda: None
         """Called when any process has said that rights have changed, or may have: in a gap."""
 
@@ -108,7 +110,7 @@ class SharedFeed:
         held = 0
         while after.offset < window.start:
             entries = await self.log.between(after, window.start, _BATCH)
-            older += _decoded(entries)
+            older += [(offset, read_entry(entry, self.is_watched)) for offset, entry in entries]
             held += sum(len(entry) for _, entry in entries)
             if held > _OLDER_BYTES:  # several clients at once may ask for as much
                 raise FeedGap(window.position)
@@ -179,14 +181,14 @@ class SharedFeed:
                     start = head
                 self._window.restart(start)
             else:
-                self._window.extend([decode_notice(entry) for _, entry in older])
+                self._window.extend([read_entry(entry, self.is_watched) for _, entry in older])
         self.on_recheck()
 
     def _take(self, entries: Sequence[Entry]) -> None:
         if not entries:
             return
         _last(self.position, entries)
-        notices = [decode_notice(entry) for _, entry in entries]
+        notices = [read_entry(entry, self.is_watched) for _, entry in entries]
         self._window.extend(notices)
         if any(isinstance(notice, Recheck) for notice in notices):
             self.on_recheck()
@@ -195,10 +197,6 @@ class SharedFeed:
         if self.is_connected or self._task is None:
             _log.warning("the feed at %s cannot be followed: %s", self.log.where, error)
         self.is_connected = False
-
-
-def _decoded(entries: Sequence[Entry]) -> list[Place]:
-    return [(offset, decode_notice(entry)) for offset, entry in entries]
 
 
 def _last(after: Cursor, entries: Sequence[Entry]) -> int:

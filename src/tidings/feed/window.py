@@ -10,10 +10,11 @@ from typing import Final, Literal
 
 from tidings.feed.change import Change, Notice
 from tidings.feed.cursor import Cursor
+from tidings.feed.packed import Packed, unpacked
 from tidings.feed.weight import Interned, weight
 
 _ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
-Place = tuple[int, Notice]
+Place = tuple[int, Notice | Packed]
 """A notice and its offset."""
 
 
@@ -51,7 +52,7 @@ class Window:
         """About how many bytes are held."""
         self._size = size
         self._max_bytes = max_bytes
-        self._history: deque[Notice] = deque()
+        self._history: deque[Notice | Packed] = deque()
         self._weights: deque[int] = deque()
         self._interned = Interned(max_bytes // 4)
         self._offset = position.offset
@@ -67,21 +68,37 @@ class Window:
         """The offset before the oldest notice that is held."""
         return self._offset - len(self._history)
 
-    def extend(self, notices: Sequence[Notice]) -> None:
+    def extend(self, notices: Sequence[Notice | Packed]) -> None:
         """Append notices and wake the readers."""
-        for notice in map(self._interned.share, notices):
-            self._history.append(notice)
-            self._weights.append(weight(notice))
+        for notice in notices:
+            if isinstance(notice, Packed):
+                notice.on_grown = self._grown
+                self._history.append(notice)
+                self._weights.append(notice.weight)
+            else:
+                shared = self._interned.share(notice)
+                self._history.append(shared)
+                self._weights.append(weight(shared))
             self.weight += self._weights[-1]
         while len(self._history) > self._size or self.weight > self._max_bytes:
-            self._history.popleft()
-            self.weight -= self._weights.popleft()
+            oldest, held = self._history.popleft(), self._weights.popleft()
+            if isinstance(oldest, Packed):
+                oldest.on_grown, held = None, oldest.weight
+            self.weight -= held
         self._offset += len(notices)
         self._wake()
+
+    def _grown(self, packed: Packed, notice: Notice) -> int:
+        more = weight(notice)
+        self.weight += more - packed.weight
+        return more
 
     def restart(self, position: Cursor) -> None:
         """Begin anew, behind this place; who reads from an earlier one is told of a gap."""
         self.epoch, self._offset = position.epoch, position.offset
+        for notice in self._history:
+            if isinstance(notice, Packed):
+                notice.on_grown = None
         self._history.clear()
         self._weights.clear()
         self.weight = 0
@@ -123,12 +140,13 @@ class Window:
         """The last changes of one record, in order."""
         found: list[tuple[int, Change]] = []
         for back, notice in enumerate(reversed(self._history)):
-            if (
-                isinstance(notice, Change)
-                and notice.id == record_id
-                and notice.resource == resource
+            if isinstance(notice, Change | Packed) and (notice.resource, notice.id) == (
+                resource,
+                record_id,
             ):
-                found.append((self._offset - back, notice))
+                change = unpacked(notice)
+                if isinstance(change, Change):
+                    found.append((self._offset - back, change))
                 if len(found) == limit:
                     break
         return found[::-1]

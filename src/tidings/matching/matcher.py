@@ -30,6 +30,10 @@ class Matcher:
     def __len__(self) -> int:
         return sum(map(len, self._nodes.values()))
 
+    def watches(self, resource: str) -> bool:
+        """Whether there is any filter of the resource."""
+        return bool(self._nodes.get(resource))
+
     def acquire(self, resource: str, expression: Expression) -> Node:
         """The node of this filter, one holder more; equal filters give the same node."""
         key = _digest(expression)

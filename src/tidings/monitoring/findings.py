@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tidings.api import Api
-from tidings.feed import Change, Cursor, FeedGap, SharedFeed
+from tidings.feed import Change, Cursor, FeedGap, Packed, SharedFeed
 from tidings.monitoring.questions import Questions
 
 _log = logging.getLogger("tidings.monitoring")
@@ -56,7 +56,7 @@ def lag(api: Api, delivered: Cursor, head: Cursor | None) -> tuple[int, float]:
         waiting = feed.recent(delivered)
     except FeedGap:
         waiting = []
-    written = [one.at.timestamp() for _, one in waiting[:1] if isinstance(one, Change)]
+    written = [one.at.timestamp() for _, one in waiting[:1] if isinstance(one, Change | Packed)]
     return max(0, behind), max(0.0, time.time() - written[0]) if written else 0.0
 
 

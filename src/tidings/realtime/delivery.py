@@ -12,7 +12,18 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import Final, Protocol, cast
 
-from tidings.feed import Change, Cursor, Feed, FeedGap, Invalidation, Notice, Recheck
+from tidings.feed import (
+    Change,
+    Cursor,
+    Feed,
+    FeedGap,
+    Invalidation,
+    Notice,
+    Packed,
+    Place,
+    Recheck,
+    unpacked,
+)
 from tidings.identity import Identity
 from tidings.matching import Matcher, Transitions, is_stale, is_unknown
 from tidings.realtime.notifications import Notification, Resync, encoder, without_values
@@ -125,20 +136,29 @@ class Dispatcher:
                 _log.exception("the feed could not be read")
                 await asyncio.sleep(_PAUSE)
 
-    async def _deliver_some(
-        self, service: SubscriptionService, notices: deque[tuple[int, Notice]]
-    ) -> None:
+    async def _deliver_some(self, service: SubscriptionService, notices: deque[Place]) -> None:
         """Deliver as many as fit into a moment: what a socket is told of them is one write."""
         ends = time.monotonic() + _TOGETHER_SECONDS
         while notices and time.monotonic() < ends:
-            offset, change = notices.popleft()
+            offset, found = notices.popleft()
             self.position = Cursor(self.position.epoch, offset)
+            if isinstance(found, Packed) and self._passes_over(found):
+                self.delivered = self.position
+                continue
+            change = unpacked(found)
             if self._observer is not None:
                 self._observer.begin(self.position, change)
             with nullcontext() if self._tracer is None else self._tracer.delivery(change):
                 await self._deliver_or_resync(service, change)
             self.delivered = self.position
             self.counters.delivered(change)
+
+    def _passes_over(self, packed: Packed) -> bool:
+        """Whether a change that was not decoded concerns nobody: not those either who have
+        subscribed since it was read.
+        """
+        looks = self._observer is not None or self._tracer is not None
+        return not looks and not self._matcher.watches(packed.resource)
 
     async def _start_anew(self, service: SubscriptionService, gap: FeedGap) -> None:
         # What was missed may have been word of rights that have changed.

@@ -19,8 +19,10 @@ from tidings.feed import (
     FeedGap,
     FeedUnavailable,
     Invalidation,
+    Packed,
     Place,
     Recheck,
+    unpacked,
 )
 from tidings.filters import Expression
 from tidings.identity import Identity
@@ -267,7 +269,10 @@ class _Group:
 
     def add(self, places: Sequence[Place]) -> None:
         """Add the next changes; `decide` says what they come to."""
-        for offset, notice in places:
+        for offset, found in places:
+            if isinstance(found, Packed) and found.resource not in self._names:
+                continue
+            notice = unpacked(found)
             if isinstance(notice, Change):
                 if notice.resource in self._names:
                     self._open.append((offset, notice))

@@ -156,6 +156,10 @@ class SocketServer:
             return
         await self.io(scope, receive, send)
 
+    def is_watching(self, resource: str) -> bool:
+        """Tell whether some subscription here has a filter of this resource."""
+        return self._matcher.watches(resource)
+
     def serves(self, path: str) -> bool:
         """Tell whether a URL path is this server's."""
         return path == self.path or path.startswith(self.path + "/")
