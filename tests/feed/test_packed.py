@@ -9,9 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.realtime.kit import Wire, delivered, make_api
+from tests.realtime.kit import Wire, delivered, make_api, spoken, subscriber
 from tests.support.memory_log import MemoryLog
-from tidings import Identity
 from tidings.feed import (
     Batch,
     Change,
@@ -27,7 +26,6 @@ from tidings.feed import (
 )
 from tidings.feed.packed import read_entry
 from tidings.feed.window import Window
-from tidings.realtime.subscriptions import Subscriber
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 
@@ -95,7 +93,8 @@ def test_a_window_weighs_what_it_holds() -> None:
     assert window.weight == sum(one.weight for one in packed[2:] if isinstance(one, Packed))
     for one in packed:
         unpacked(one)  # those that it holds no more are none of its business
-    assert window.weight == 3 * weight(change())
+    whole = decode_notice(encode_notice(change(record_id="1")))
+    assert window.weight == 3 * weight(whole)
     window.restart(Cursor("f", 0))
     assert window.weight == 0
 
@@ -120,15 +119,22 @@ async def test_a_process_that_nobody_subscribes_to_decodes_nothing(
         await delivered(api)
         assert decoded == []
         # Who comes back has missed them, and is told of each.
-        wire = Wire()
-        person = Subscriber("s", Identity(user_id="u1"), wire)
-        asked = {"resource": "posts", "cursor": str(start), "subscriptionId": "mine"}
-        answer, then = await api.socket_server._handle_restore(person, [asked])
+        person, wire = subscriber()
+        api.socket_server._subscribers[person.id] = person
+        one = {"resource": "posts", "cursor": str(start), "subscriptionId": "mine"}
+        answer, then = await api.socket_server.handle(
+            person.id, "restore-subscriptions", {"subscriptions": [one]}
+        )
         assert answer["restored"] == ["mine"]
         then()
-        assert [one["id"] for one in wire.events()] == ["0", "1", "2", "3", "4"]
+        assert told(wire) == ["0", "1", "2", "3", "4"]
         assert len(decoded) == 5
         await feed.append([Batch("b", [encode_notice(change("posts", "9"))])])
         await feed.catch_up()
         await delivered(api)
-        assert [one["id"] for one in wire.events()][-1] == "9"
+        assert told(wire)[-1] == "9"
+
+
+def told(wire: Wire) -> list[str]:
+    events = [spoken(frame) for frame in wire.frames]
+    return [given["id"] for name, given in events if name == "subscription.update"]
