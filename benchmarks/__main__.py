@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks import capture, connections, cost, fanout, feeds, latency, rest, slow
+from benchmarks import capture, connections, cost, fanout, feeds, following, latency, rest, slow
 from benchmarks.machine import FULL, QUICK, Effort, allow_open_files, describe
 from benchmarks.matching import curve, holding
 from benchmarks.tables import Table
@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[Effort], Awaitable[Table]]] = {
     "subscriptions": holding.run,
     "cost": cost.run,
     "capture": capture.run,
+    "following": following.run,
     "rest-postgres": rest.run_postgres,
 }
 

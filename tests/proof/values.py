@@ -86,7 +86,8 @@ def near_text(r: Random, value: str) -> str:
 
 def key(r: Random) -> str:
     known = ["7", "07", "007", "-7", "a", "A", "a ", "é", "e\u0301", "7.0", " 7"]
-    return r.choice(known) if r.random() < 0.5 else text(r) or "x"
+    found = r.choice(known) if r.random() < 0.5 else text(r)
+    return found if found not in ("", ".", "..") else "x"  # which are no ids
 
 
 _INTEGERS = [

@@ -334,7 +334,13 @@ class Prover:
         await operations.patch("groups", group, lambda _: draft, auth=auth, transaction=uow)
         after = await owners()
         moved = [("papers", paper) for paper, owner in after.items() if before[paper] != owner]
-        return [("groups", group), *moved] if moved else []
+        # Who has lost some to this group is told of that as well.
+        owned = {str(before[paper]) for _, paper in moved if before[paper] is not None}
+        return (
+            [("groups", group), *moved, *(("groups", one) for one in sorted(owned - {group}))]
+            if moved
+            else []
+        )
 
     async def _write(
         self, resource: str, record: str | None, auth: Asker, way: str, uow: Any = None
