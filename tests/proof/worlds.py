@@ -240,7 +240,7 @@ def _pool(r: Random, kind: Kind) -> list[Any]:
 
 
 def _storable(r: Random, kind: Kind, value: Any) -> Any:
-    if kind.name == "decimal" or (kind.name in ("reference", "id") and not value):
+    if kind.name == "decimal" or (kind.name in ("reference", "id") and value in ("", ".", "..")):
         return kind.make(r)
     return value
 
