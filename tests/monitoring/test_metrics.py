@@ -18,6 +18,7 @@ from tests.sockets.kit import Socket
 from tests.support.server import REPOSITORY, serve
 from tidings import Api, OperationsPlugin
 from tidings.counting import Histogram
+from tidings.filters import Atom
 
 pytestmark = pytest.mark.anyio
 Key = tuple[str, frozenset[tuple[str, str]]]
@@ -251,6 +252,8 @@ async def test_apis_have_figures_of_their_own_and_a_closed_one_says_so() -> None
 async def test_every_metric_is_documented(tmp_path) -> None:
     api = watched(tmp_path / "a.db", log=MemoryLog(), outbox=True)
     async with api, client(api.asgi()) as http:
+        # Somebody watches: nothing is matched where nobody does.
+        api.socket_server._matcher.acquire("posts", Atom("title", "=", "b"))
         await http.post("/api/posts", **body(title="a"))
         await eventually(lambda: api.socket_server._dispatcher.delivered.offset == 1)
         served = set(re.findall(r"^# TYPE (tidings_\w+)", (await http.get("/metrics")).text, re.M))

@@ -17,6 +17,7 @@ from tests.support.memory_log import MemoryLog
 from tidings import Api, Identity, SocketLimits
 from tidings.api import FeedOptions
 from tidings.feed import Change, Cursor, MemoryFeed, Recheck
+from tidings.filters import Atom
 from tidings.matching import Matcher
 from tidings.realtime.limits import Allowance, Buckets
 from tidings.realtime.subscriptions import Subscriber
@@ -434,6 +435,8 @@ async def test_who_has_been_told_by_another_process_is_not_told_again() -> None:
 
         await reached(1, one, other)
         held, go_on = asyncio.Event(), asyncio.Event()
+        # Somebody watches there, or it would pass over the changes.
+        other.socket_server._matcher.acquire("posts", Atom("status", "=", "another"))
         dispatcher = other.socket_server._dispatcher
         deliver = dispatcher._deliver_or_resync
 

@@ -144,6 +144,7 @@ class Dispatcher:
             self.position = Cursor(self.position.epoch, offset)
             if isinstance(found, Packed) and self._passes_over(found):
                 self.delivered = self.position
+                self.counters.delivered(found)
                 continue
             change = unpacked(found)
             if self._observer is not None:

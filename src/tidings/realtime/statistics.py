@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from tidings.counting import SECONDS, SHORT_SECONDS, Histogram
-from tidings.feed import Change, Cursor, Notice
+from tidings.feed import Change, Cursor, Notice, Packed
 
 if TYPE_CHECKING:
     from tidings.realtime.subscriptions import Message, Subscription
@@ -37,9 +37,9 @@ class DeliveryCounters:
         else:
             self.resyncs[resync_reason] += count
 
-    def delivered(self, notice: Notice) -> None:
+    def delivered(self, notice: Notice | Packed) -> None:
         """Count a change of the feed that has been dealt with."""
-        if isinstance(notice, Change):
+        if isinstance(notice, Change | Packed):
             self.newest_at = notice.at.timestamp()
             # Another process wrote it, maybe one whose clock is ahead.
             self.delay.observe(max(0.0, time.time() - self.newest_at))
