@@ -412,7 +412,8 @@ class Operations:
             # Where no hook may fill them in, what is missing is told together with the rest.
             given.note_missing(view.resource)
         given.raise_if_wrong(view.resource.name)
-        await self.visibility.permit_related(view, include=given.draft.include)
+        uow = given_unit(transaction)
+        await self.visibility.permit_related(view, include=given.draft.include, uow=uow)
         await self._permit_references(view, given, transaction)
         if record is not None and given.draft.members:
             await self._linking.plan(view, given, record, transaction)
@@ -646,8 +647,7 @@ class Operations:
             return before
         resource, uow = view.resource, context.transaction
         assert uow is not None
-        if accepted:
-            accepted = resource.counted(before, accepted)
+        accepted = resource.counted(before, accepted)
         try:
             async with step(uow):
                 effect = await self.effects.prepare(uow, resource, before, accepted)

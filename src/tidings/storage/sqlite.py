@@ -20,6 +20,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from tidings.errors import ConfigurationError, DatabaseBusy
 from tidings.filters.text import SQLITE_FUNCTIONS
+from tidings.numbers import decode_stored
 from tidings.storage.bounds import STATEMENT_SECONDS, WAIT_SECONDS, bounded, cut
 from tidings.storage.errors import translate
 from tidings.storage.fate import ENDED_BY_SQL
@@ -32,7 +33,7 @@ _log = logging.getLogger("tidings.storage")
 _WARNING_SECONDS: Final = 10.0
 _NO_UTF8: Final = "Could not decode to UTF-8"
 _READS: Final = ("SELECT", "WITH")
-_dialect = sqlite_dialect(paramstyle="named")
+_dialect = sqlite_dialect(paramstyle="named", json_deserializer=decode_stored)
 
 
 class _SqliteConnection:
