@@ -9,7 +9,7 @@ from sqlalchemy import BindParameter, ColumnElement, bindparam
 
 _T = TypeVar("_T")
 CHUNK: Final = 1_024
-"""How many values one statement's IN list takes: no fewer than the records of the longest usual page."""
+"""How many values one statement's IN list takes: as many as a long page has records."""
 
 
 def chunks(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
