@@ -11,10 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import create_async_engine
 from tests.http.kit import Client, error, make_api, serving_quietly
 from tests.realtime.kit import subscriber
 
-from tidings import Api, SocketIOPlugin
+from tidings import Api, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
 
 ATOMIC = 'application/vnd.api+json;ext="https://jsonapi.org/ext/atomic"'
 BIG = 2**53 + 1
@@ -159,3 +161,24 @@ async def test_stored_json_is_read_without_the_collector(monkeypatch: pytest.Mon
         monkeypatch.setattr("tidings.numbers.json.loads", watched)
         await plain.resources.lists.get(1)
     assert seen == [False]
+
+
+async def test_text_that_is_no_utf8_in_an_engine_of_the_application(tmp_path: Path) -> None:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'bad.db'}")
+    api = Api(name="test")
+    api.use(RestApiPlugin())
+    api.use(SqlAlchemyPlugin(engine=engine, create_tables=True))
+    api.add_resource("notes", {"title": "string"})
+    async with api, serving_quietly(api) as http:
+        for title in ("good", "bad"):
+            await http.made("notes", {"title": title})
+        async with engine.begin() as connection:
+            await connection.exec_driver_sql(
+                "UPDATE notes SET title = CAST(x'62ff' AS TEXT) WHERE id = 2"
+            )
+        titles = [one["attributes"]["title"] for one in await http.data("/notes?sort=id")]
+        assert titles == ["good", "b\ufffd"]
+        async with engine.connect() as connection:
+            with pytest.raises(OperationalError):
+                await connection.exec_driver_sql("SELECT title FROM notes")
+    await engine.dispose()
