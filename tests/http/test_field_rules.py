@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import create_async_engine
 from tests.http.kit import Client, error, make_api, serving_quietly
 from tests.realtime.kit import subscriber
 
-from tidings import Api, SocketIOPlugin
+from tidings import Api, RestApiPlugin, SocketIOPlugin, SqlAlchemyPlugin
 
 ATOMIC = 'application/vnd.api+json;ext="https://jsonapi.org/ext/atomic"'
 BIG = 2**53 + 1
@@ -124,3 +127,58 @@ async def test_checks_of_what_is_referred_to_keep_locks_no_longer(
         assert response.status_code == 503, response.text
         assert response.json()["errors"][0]["code"] == "CHECKS_TOO_SLOW"
         assert len(await api.resources.posts.query()) == 0
+
+
+async def test_hints_tell_hidden_fields_from_unknown_ones_in_no_spelling() -> None:
+    api = make_api()
+    api.add_resource(
+        "notes",
+        {"a_b": "string", "a_c": {"type": "string", "hidden": True}},
+        member_names="camelCase",
+    )
+    async with api, serving_quietly(api) as http:
+        details = [
+            error(await http.create("notes", {name: "x"}), 422, "UNKNOWN_FIELD")["detail"]
+            for name in ("aC", "aD")
+        ]
+        assert details[0].replace("aC", "aD") == details[1]
+
+
+async def test_stored_json_is_read_without_the_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small request about a record with a long array costs no look through all objects."""
+    seen: list[bool] = []
+    loads = json.loads
+
+    def watched(text: str) -> Any:
+        if len(text) > 32_768:
+            seen.append(gc.isenabled())
+        return loads(text)
+
+    plain = make_api()
+    plain.add_resource("lists", {"items": "array", "name": "string"})
+    async with plain:
+        await plain.resources.lists.post({"items": [[]] * 20_000})
+        monkeypatch.setattr("tidings.numbers.json.loads", watched)
+        await plain.resources.lists.get(1)
+    assert seen == [False]
+
+
+async def test_text_that_is_no_utf8_in_an_engine_of_the_application(tmp_path: Path) -> None:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'bad.db'}")
+    api = Api(name="test")
+    api.use(RestApiPlugin())
+    api.use(SqlAlchemyPlugin(engine=engine, create_tables=True))
+    api.add_resource("notes", {"title": "string"})
+    async with api, serving_quietly(api) as http:
+        for title in ("good", "bad"):
+            await http.made("notes", {"title": title})
+        async with engine.begin() as connection:
+            await connection.exec_driver_sql(
+                "UPDATE notes SET title = CAST(x'62ff' AS TEXT) WHERE id = 2"
+            )
+        titles = [one["attributes"]["title"] for one in await http.data("/notes?sort=id")]
+        assert titles == ["good", "b\ufffd"]
+        async with engine.connect() as connection:
+            with pytest.raises(OperationalError):
+                await connection.exec_driver_sql("SELECT title FROM notes")
+    await engine.dispose()
