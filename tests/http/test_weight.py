@@ -53,13 +53,13 @@ async def _fill(api: Api, count: int, size: int) -> None:
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     """How many records were asked for, in each statement that reads some."""
     found: list[int | None] = []
-    original = RecordStore.find
+    original = RecordStore.find_counted
 
     async def find(self: RecordStore, *arguments: Any, **options: Any) -> Any:
         found.append(options.get("limit"))
         return await original(self, *arguments, **options)
 
-    monkeypatch.setattr(RecordStore, "find", find)
+    monkeypatch.setattr(RecordStore, "find_counted", find)
     return found
 
 

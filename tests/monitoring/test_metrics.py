@@ -183,6 +183,7 @@ async def test_lag_and_outbox_grow_while_the_feed_is_away_and_shrink_after(tmp_p
         assert not away.has("tidings_feed_newest_change_age_seconds")
         log.is_there = True
         await eventually(lambda: len(log.entries) == 3)
+        await api._linked.settle()  # the rows are deleted after they have been published
         await delivered(api)
         await eventually(lambda: api.socket_server._dispatcher.delivered.offset == 3)
         back = await scrape(http)
