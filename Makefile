@@ -10,9 +10,11 @@ LOWEST := .venv-lowest
 RUNTIME := $(VENV)/.setup-runtime
 DEVELOPMENT := $(VENV)/.setup-development
 JS := tests/js
+INDEPENDENT := tests/js/independent
 CLIENT := clients/js
 AUDIT := .audit
 PACKAGES := $(JS)/node_modules/.setup
+INDEPENDENT_PACKAGES := $(INDEPENDENT)/node_modules/.setup
 CLIENT_PACKAGES := $(CLIENT)/node_modules/.setup
 CLIENT_BUILT := $(CLIENT)/dist/.built
 
@@ -30,7 +32,7 @@ help: ## Show this list
 
 setup: $(DEVELOPMENT) ## Everything for work on the Python side, in .venv (PYTHON=python3.12 to choose)
 
-setup-js: $(PACKAGES) $(CLIENT_BUILT) ## The JavaScript client and what its tests use (needs Node.js 20 or later)
+setup-js: $(PACKAGES) $(INDEPENDENT_PACKAGES) $(CLIENT_BUILT) ## The JavaScript client and what its tests use (needs Node.js 20 or later)
 
 demo: $(RUNTIME) ## Run the demo (PORT=8000)
 	PORT=$(PORT) $(BIN)/tidings demo
@@ -75,6 +77,7 @@ audit: setup ## Known vulnerabilities of the dependencies (needs a network)
 	$(PIP) freeze --exclude-editable > $(AUDIT)/installed.txt
 	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip -r $(AUDIT)/installed.txt
 	cd $(JS) && npm audit
+	cd $(INDEPENDENT) && npm audit
 	cd $(CLIENT) && npm audit --omit=dev
 	cd benchmarks/node && npm audit
 
@@ -116,12 +119,16 @@ $(RUNTIME): pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(DEVELOPMENT): $(RUNTIME)
-	$(PIP) install --quiet -e '.[all]' --group dev
+	$(PIP) install --quiet -e '.[all]' --group dev --group independent
 	@touch $@
 
 $(PACKAGES): $(JS)/package.json $(JS)/package-lock.json
 	@command -v npm >/dev/null || { echo "setup-js needs npm: install Node.js 20 or later" >&2; exit 1; }
 	cd $(JS) && npm ci --no-audit --no-fund
+	@touch $@
+
+$(INDEPENDENT_PACKAGES): $(INDEPENDENT)/package.json $(INDEPENDENT)/package-lock.json | $(PACKAGES)
+	cd $(INDEPENDENT) && npm ci --no-audit --no-fund --ignore-scripts
 	@touch $@
 
 # esbuild runs without its install script: the binary is a package of its own.

@@ -8,6 +8,7 @@ our own, in which nothing that tidings accepts is rounded.
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
@@ -97,6 +98,14 @@ def decode_json(text: str | bytes) -> Any:
         return _decoder.decode(text)
     with uncollected():
         return _decoder.decode(text)
+
+
+def decode_stored(text: str | bytes) -> Any:
+    """The value of a JSON text of the database."""
+    if len(text) < _LONG:
+        return json.loads(text)
+    with uncollected():
+        return json.loads(text)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import pytest
 from tests.existing.kit import existing, make_api
 from tests.existing.writers import Base, Client, Writers, true_views, world
 from tidings.resources import capturing
-from tidings.storage.capture import CaptureOutbox
+from tidings.storage.capture import outbox
 
 
 async def run(database_url: str, seed: int, transactions: int) -> Client:
@@ -89,12 +89,7 @@ async def test_writers_side_by_side(server: str, seed: int, request: pytest.Fixt
 
 
 def _by_lowest_id(patch: pytest.MonkeyPatch) -> None:
-    original = CaptureOutbox._by_transaction
-
-    def lowest(self: CaptureOutbox, rows: Any) -> Any:
-        return sorted(original(self, rows), key=lambda unit: -int(unit[0]["id"]))
-
-    patch.setattr(CaptureOutbox, "_by_transaction", lowest)
+    patch.setattr(outbox, "_last", lambda unit: -int(unit[0]["id"]))
 
 
 def _own_account_only(patch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import (
@@ -63,6 +63,17 @@ class Article(Post):
     id: Mapped[int] = mapped_column(ForeignKey("posts.id"), primary_key=True)
 
 
+class Note(Base):
+    __tablename__ = "notes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(10))
+    __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "note"}
+
+
+class Report(Note):
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "report"}
+
+
 def table(*columns: Any) -> Table:
     return Table("things", MetaData(), *columns)
 
@@ -93,7 +104,18 @@ NAMED: dict[str, Any] = {"fields": ["title"]}
         (Post, {"fields": ["loud"], "hidden": ["title"]}, "posts.loud has the type Shout"),
         (Post, NAMED, "posts.length is NOT NULL and has no default"),
         (Post, {"fields": ["tags"]}, "'tags' goes through the table tags_of_posts"),
-        (Article, {"fields": "*"}, "Article inherits from Post"),
+        (
+            Article,
+            {"fields": "*"},
+            "Article inherits from Post by joining the tables posts and articles, and a record is "
+            "a row of one table: declare a resource of Post, of mapper.local_table, or of a view",
+        ),
+        (
+            Report,
+            {"fields": "*"},
+            "Report inherits from Note and is a part of the table notes: declare a resource of "
+            "Note, where a row_policy may leave out the others by notes.kind",
+        ),
         ({"state": "enum"}, {}, "an enum needs its values"),
         ({"state": {"type": "array", "items": "date"}}, {}, "items is for an array"),
         (tags_of_posts, {"fields": "*"}, "has a primary key of several columns"),

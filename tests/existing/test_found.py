@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
-from sqlalchemy import Computed, ForeignKey, String, create_engine, func, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import Computed, ForeignKey, String, create_engine, func, select, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from tests.existing.test_capture_paths import Watching
 from tidings import (
     Api,
     ConfigurationError,
+    Identity,
     JWTAuthPlugin,
     RestApiPlugin,
     SocketIOPlugin,
@@ -48,6 +49,24 @@ class Note(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     title: Mapped[str] = mapped_column(String(50))
     project_id: Mapped[int | None] = mapped_column(ForeignKey("f_projects.id", ondelete="SET NULL"))
+
+
+class Member(Base):
+    __tablename__ = "f_members"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(50))
+    kind: Mapped[str] = mapped_column(String(20))
+    __mapper_args__: ClassVar[Any] = {"polymorphic_on": "kind", "polymorphic_identity": "member"}
+
+
+class Guest(Member):
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "guest"}
+
+
+class Admin(Member):
+    __tablename__ = "f_admins"
+    id: Mapped[int] = mapped_column(ForeignKey("f_members.id"), primary_key=True)
+    __mapper_args__: ClassVar[Any] = {"polymorphic_identity": "admin"}
 
 
 @pytest.fixture
@@ -111,6 +130,34 @@ async def test_what_a_database_takes_along_by_a_key_that_is_no_relationship(
         await watching.add("all", "ann")
         await api.resources.projects.delete("1")
         assert await watching.told() == {"all": [("resync", "bulk")]}
+
+
+@pytest.mark.parametrize("how", ["unnamed", "named", "hidden"])
+async def test_a_record_of_a_class_that_others_inherit_from_is_one_of_the_class(
+    database_url: str, engine: AsyncEngine, how: str
+) -> None:
+    api = make(database_url)
+    fields = ["name", "kind"] if how == "named" else ["name"]
+    hidden = ["kind"] if how == "hidden" else []
+    api.add_resource("members", Member, fields=fields, hidden=hidden)
+    api.add_resource(
+        "guests",
+        Member,
+        fields=["name"],
+        row_policy=lambda row, _: row.kind == "guest",
+        hidden=["kind"],
+    )
+    async with api:
+        await api.resources.members.post({"name": "ann"})
+        async with AsyncSession(engine) as session, session.begin():
+            session.add_all([Guest(name="bob"), Admin(name="cem")])
+        found = await api.resources.members.query(sort="name")
+        assert [one["name"] for one in found] == ["ann", "bob", "cem"]
+        only = await api.resources.guests.query(auth=Identity())
+        assert [one["name"] for one in only] == ["bob"]
+        async with AsyncSession(engine) as session:
+            classes = {type(one) for one in await session.scalars(select(Member))}
+        assert classes == {Member, Guest, Admin}
 
 
 async def test_a_row_that_is_no_text_stops_nobody(tmp_path: Any) -> None:

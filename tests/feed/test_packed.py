@@ -138,3 +138,12 @@ async def test_a_process_that_nobody_subscribes_to_decodes_nothing(
 def told(wire: Wire) -> list[str]:
     events = [spoken(frame) for frame in wire.frames]
     return [given["id"] for name, given in events if name == "subscription.update"]
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_change_of_an_older_declaration_says_what_it_does_not_carry(is_packed: bool) -> None:
+    entry = encode_notice(change())
+    known = frozenset(change().before or change().after or {})
+    found = unpacked(read_entry(entry, lambda _: not is_packed, lambda _: known | {"newer"}))
+    assert isinstance(found, Change)
+    assert found.unknown == {"newer"}

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.http.kit import Client, document, error, serving_quietly
+from tests.security.test_statements import counted
 
 from tidings import Api, RestApiPlugin, SqlAlchemyPlugin
 
@@ -24,7 +25,9 @@ async def library(database_url: str) -> AsyncIterator[Api]:
         relationships={"posts": {"type": "hasMany", "target": "posts", "foreign_key": "author_id"}},
         client_ids=True,
     )
-    api.add_resource("posts", {"title": "string", "author_id": {"belongs_to": "users"}})
+    api.add_resource(
+        "posts", {"title": "string", "author_id": {"belongs_to": "users"}}, max_page_size=1_000
+    )
     async with api:
         await api.resources.users.post({"name": "Ada"})
         await api.resources.posts.post({"title": "one", "author_id": "1"})
@@ -77,6 +80,41 @@ async def test_what_has_not_changed_is_not_sent_again(http: Client, url: str) ->
     head = await http.head(url, headers={"if-none-match": tag})
     assert head.status_code == 304
     assert (await http.get(url, headers={"if-none-match": '"other"'})).status_code == 200
+
+
+@pytest.mark.parametrize("url", ["/users/1", "/users", "/users?page[size]=1", "/users?sort=-name"])
+async def test_what_has_not_changed_costs_one_statement(
+    library: Api, http: Client, url: str
+) -> None:
+    await library.resources.users.post({"name": "Grace"})
+    tag = (await http.get(url)).headers["etag"]
+    with counted() as statements:
+        again = await http.get(url, headers={"if-none-match": tag})
+    assert again.status_code == 304
+    assert len(statements) == 1, statements
+
+
+async def test_a_page_beyond_the_end_still_has_its_total(http: Client) -> None:
+    body = (await http.get("/users?page[size]=1&page[number]=3")).json()
+    assert (body["data"], body["meta"]["page"]["total"]) == ([], 1)
+
+
+async def test_a_list_with_includes_costs_as_many_statements_however_long_it_is(
+    library: Api, http: Client
+) -> None:
+    async with library.transaction() as uow:
+        for number in range(999):
+            user = await library.resources.users.post({"name": str(number)}, transaction=uow)
+            post = {"title": str(number), "author_id": user["id"]}
+            await library.resources.posts.post(post, transaction=uow)
+    taken = []
+    for size in (10, 1_000):
+        with counted() as statements:
+            url = f"/posts?page[size]={size}&include=author.posts"
+            body = (await http.get(url)).json()
+        assert len(body["data"]) == size
+        taken.append(len(statements))
+    assert taken == [3, 3]
 
 
 @pytest.mark.parametrize(

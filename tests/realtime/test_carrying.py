@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.realtime.kit import make_api, running, subscriber
+from tests.realtime.kit import delivered, make_api, running, subscriber
 from tidings import Api, Identity, SqlAlchemyPlugin
-from tidings.feed import Change
+from tidings.feed import Batch, Change, encode_notice
 
 SCHEMA: dict[str, Any] = {
     "title": {"type": "string", "search": "like"},
@@ -119,3 +119,27 @@ async def test_a_rule_over_the_owner_can_still_explain() -> None:
         ]
         assert [len(answer["changes"]) for answer in answers] == [1, 0]
         assert Identity(user_id="7") == person.identity
+
+
+async def test_changes_of_a_process_with_an_older_declaration() -> None:
+    """It carries nothing of a field that was declared since: who looks at it is told to refetch,
+    and the others as ever.
+    """
+    api = make_api()
+    api.add_resource(
+        "notes",
+        {"state": "string", "newer": "string"},
+        search_schema={"state": {}, "newer": {"filter_operator": "!="}},
+    )
+    async with api:
+        who, wire = subscriber()
+        for name, filters in (("newer", {"newer": "x"}), ("state", {"state": "new"})):
+            payload = {"resource": "notes", "filters": filters, "subscriptionId": name}
+            await api.socket_server._service.subscribe(who, payload)
+        image = {"id": 1, "state": "new"}
+        entry = encode_notice(Change("notes", "1", "patch", image, image))
+        await api._feed.append([Batch("b", [entry])])
+        await delivered(api)
+        assert [told["subscriptionId"] for told in wire.events()] == ["state"]
+        (resync,) = wire.events("subscription.resync")
+        assert (resync["subscriptionId"], resync["reason"]) == ("newer", "bulk")

@@ -7,6 +7,7 @@ import logging as python_logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol, TypeVar, overload
 
 from sqlalchemy import Connection, Table
@@ -924,6 +925,7 @@ class Api:
             )
             make = Operations if self._tracing is None else self._tracing.operations
             operations = make(self._registry, store, self._hooks, self._link.publisher)
+            self._feed.carried = partial(_carried, self._registry, operations)
             if self._capture is not None:
                 self._capture.assemble(
                     self._registry,
@@ -1059,3 +1061,8 @@ class Api:
         """End the sockets of what has been revoked."""
         if self._sockets is not None:
             self._sockets.revoked(user_ids, token_ids)
+
+
+def _carried(registry: ResourceRegistry, operations: Operations, name: str) -> frozenset[str]:
+    resource = registry.get(name)
+    return frozenset() if resource is None else operations.carrying.expected(resource)

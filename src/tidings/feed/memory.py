@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tidings.feed.change import Change, Notice
-from tidings.feed.codec import decode_notice
 from tidings.feed.cursor import Cursor
 from tidings.feed.log import Batch
+from tidings.feed.packed import Carried, nothing_carried, read_notice
 from tidings.feed.window import WINDOW_BYTES, FeedGap, Place, Window, new_epoch
 
 
@@ -21,6 +21,8 @@ class MemoryFeed:
 
     def __init__(self, window: int = 10_000, max_bytes: int = WINDOW_BYTES) -> None:
         self._window = Window(window, Cursor(new_epoch(), 0), max_bytes)
+        self.carried: Carried = nothing_carried
+        """What changes carry here: what waits in an outbox may be from before a new declaration."""
 
     @property
     def position(self) -> Cursor:
@@ -47,7 +49,7 @@ class MemoryFeed:
     async def append(self, batches: Sequence[Batch]) -> None:
         """Publish what has come by way of an outbox."""
         for batch in batches:
-            self.publish([decode_notice(entry) for entry in batch.entries])
+            self.publish([read_notice(entry, self.carried) for entry in batch.entries])
 
     async def read(self, after: Cursor, limit: int) -> Sequence[Place]:
         """Wait for changes beyond ``after``; at most ``limit``, in order."""

@@ -9,11 +9,11 @@ from contextlib import suppress
 from typing import Final
 
 from tidings.feed.backoff import FIRST, LONGEST, Backoff
-from tidings.feed.change import Change, Recheck
+from tidings.feed.change import Change, Notice, Recheck
 from tidings.feed.cursor import Cursor
 from tidings.feed.feed import FeedUnavailable
 from tidings.feed.log import Batch, Entry, Log
-from tidings.feed.packed import read_entry
+from tidings.feed.packed import Carried, Packed, nothing_carried, read_entry
 from tidings.feed.window import WINDOW_BYTES, FeedGap, Place, Window, new_epoch
 
 _log = logging.getLogger("tidings.feed")
@@ -39,6 +39,8 @@ class SharedFeed:
         """Whether the log has answered when it was last asked."""
         self.is_watched: Callable[[str], bool] = lambda _: True
         """Whether somebody here looks at the changes of a resource: others stay packed."""
+        self.carried: Carried = nothing_carried
+        """What changes carry here: those of a process with another declaration may lack some."""
         self.on_recheck: Callable[[], None] = lambda: None
         """Called when any process has said that rights have changed, or may have: in a gap."""
 
@@ -110,7 +112,7 @@ class SharedFeed:
         held = 0
         while after.offset < window.start:
             entries = await self.log.between(after, window.start, _BATCH)
-            older += [(offset, read_entry(entry, self.is_watched)) for offset, entry in entries]
+            older += [(offset, self._read(entry)) for offset, entry in entries]
             held += sum(len(entry) for _, entry in entries)
             if held > _OLDER_BYTES:  # several clients at once may ask for as much
                 raise FeedGap(window.position)
@@ -181,17 +183,20 @@ class SharedFeed:
                     start = head
                 self._window.restart(start)
             else:
-                self._window.extend([read_entry(entry, self.is_watched) for _, entry in older])
+                self._window.extend([self._read(entry) for _, entry in older])
         self.on_recheck()
 
     def _take(self, entries: Sequence[Entry]) -> None:
         if not entries:
             return
         _last(self.position, entries)
-        notices = [read_entry(entry, self.is_watched) for _, entry in entries]
+        notices = [self._read(entry) for _, entry in entries]
         self._window.extend(notices)
         if any(isinstance(notice, Recheck) for notice in notices):
             self.on_recheck()
+
+    def _read(self, entry: bytes) -> Notice | Packed:
+        return read_entry(entry, self.is_watched, self.carried)
 
     def _lost(self, error: FeedUnavailable) -> None:
         if self.is_connected or self._task is None:

@@ -16,6 +16,7 @@ from sqlalchemy.sql.visitors import iterate
 
 from tidings.errors import MAX_PROBLEMS, FilterError, PermissionDenied, Problem
 from tidings.filters.columns import (
+    MAX_ELEMENT,
     cast_operand,
     column_type,
     compare,
@@ -235,7 +236,7 @@ def _in(resource: ResourceType, entry: SearchField, value: Any) -> tuple[Any, Ex
             terms.append(Atom(column, "in", tuple(items), has_many(resource, column)))
         else:
             terms.append(any_of(each))
-    return items, any_of(terms)
+    return [_shown(item) for item in items], any_of(terms)
 
 
 def _check_spellings(values: Sequence[Any], items: Sequence[Any]) -> None:
@@ -249,7 +250,7 @@ def _check_spellings(values: Sequence[Any], items: Sequence[Any]) -> None:
 
 def _item(resource: ResourceType, entry: SearchField, column: str, index: int, item: Any) -> Any:
     try:
-        return cast_operand(resource, column, entry.type, item)
+        return cast_operand(resource, column, entry.type, item, str(entry.operator))
     except ValueProblem as problem:
         raise ValueProblem(f"value {index}: {problem.message}", (index,)) from None
 
@@ -267,7 +268,7 @@ def _between(resource: ResourceType, entry: SearchField, value: Any) -> tuple[An
         if column_type(resource, column) == "dateTime":
             low, high = day_bounds(low)[0], day_bounds(high)[1]
         terms.append(Atom(column, "between", (low, high), has_many(resource, column)))
-    return bounds, any_of(terms)
+    return [_shown(bound) for bound in bounds], any_of(terms)
 
 
 def _split(
@@ -289,9 +290,17 @@ def _comparison(resource: ResourceType, entry: SearchField, value: Any) -> tuple
     terms: list[Expression] = []
     operand: Any = None
     for column in entry.columns:
-        operand = cast_operand(resource, column, entry.type, value)
+        operand = cast_operand(resource, column, entry.type, value, operator)
         terms.append(compare(resource, column, operator, operand))
-    return operand, any_of(terms)
+    return _shown(operand), any_of(terms)
+
+
+def _shown(operand: Any) -> Any:
+    """An operand as the client gets it back: JavaScript rounds longer numbers, and would restore
+    another filter.
+    """
+    is_long = type(operand) is int and abs(operand) > MAX_ELEMENT
+    return str(operand) if is_long else operand
 
 
 def _null_comparison(

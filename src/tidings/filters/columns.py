@@ -11,6 +11,7 @@ from tidings.numbers import trimmed
 from tidings.schema import Field, ResourceType, ValueProblem, cast, cast_id
 from tidings.schema.types import TEXT_TYPES, TypeName
 
+_OF_WHOLE: Final = ("=", "!=", "in")
 MAX_ELEMENT: Final = 2**53 - 1
 """JSON numbers beyond it are not the same in every reader."""
 
@@ -41,8 +42,9 @@ def holds_text(resource: ResourceType, column: str) -> bool:
     return field is not None and field.references is None and field.type in TEXT_TYPES
 
 
-def cast_column(resource: ResourceType, column: str, value: Any) -> Any:
-    """Cast a value to what the column of this name holds.
+def cast_column(resource: ResourceType, column: str, value: Any, *, is_whole: bool = False) -> Any:
+    """Cast a value to what the column of this name holds; ``is_whole``: to a value that it may
+    hold, and no part or bound of one.
 
     Raises:
         ValueProblem: the value cannot be taken.
@@ -52,6 +54,8 @@ def cast_column(resource: ResourceType, column: str, value: Any) -> Any:
         related = resource.related.get(column)
         return cast_id(resource.id_type if related is None else related.id_type, value)
     result = field.cast(value)
+    if is_whole:
+        field.check_enum(result)
     if field.type == "decimal" and _is_too_fine(result, field.scale):
         raise ValueProblem(f"must have at most {field.scale} digits after the point")
     return result
@@ -77,7 +81,13 @@ def _is_too_fine(value: Decimal, scale: int) -> bool:
     return value.adjusted() + scale > 14 and isinstance(exponent, int) and -exponent > scale
 
 
-def cast_operand(resource: ResourceType, column: str, type_name: TypeName, value: Any) -> Any:
+def cast_operand(
+    resource: ResourceType,
+    column: str,
+    type_name: TypeName,
+    value: Any,
+    operator: str = "=",
+) -> Any:
     """Cast the operand of a comparison: as the column, but a whole day may stand for a dateTime.
 
     A filter of type ``date`` on a ``dateTime`` column takes a day, and then means all of it.
@@ -93,7 +103,7 @@ def cast_operand(resource: ResourceType, column: str, type_name: TypeName, value
             return cast("date", value)
         except ValueProblem:
             return cast("dateTime", value)
-    return cast_column(resource, column, value)
+    return cast_column(resource, column, value, is_whole=operator in _OF_WHOLE)
 
 
 def compare(resource: ResourceType, column: str, operator: AtomOperator, value: Any) -> Expression:

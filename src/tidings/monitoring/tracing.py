@@ -160,6 +160,10 @@ class _TracedPublisher:
         self._publisher = publisher
         self._is_direct = is_direct
 
+    @property
+    def opening(self) -> str | None:
+        return self._publisher.opening
+
     def begin(self, changes: Sequence[Notice]) -> Publication:
         if not changes:
             return self._publisher.begin(changes)

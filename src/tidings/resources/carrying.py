@@ -28,6 +28,12 @@ class Carrying:
             self._declared[resource.name] = _declared(resource)
         return self._declared[resource.name]
 
+    def expected(self, resource: ResourceType) -> frozenset[str]:
+        """The columns and paths that every change of this resource has, be it known or not."""
+        columns = self.columns(resource)
+        own = frozenset(resource.column_names) if columns is None else columns
+        return own | resource.related.keys()
+
     def image(self, resource: ResourceType, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """What of a row its change carries."""
         columns = self.columns(resource)

@@ -23,7 +23,7 @@ from tidings.resources.context import operation_context
 from tidings.resources.drafts import Draft, Given, Link, Members, Mode, read_draft
 from tidings.resources.includes import IncludeTree
 from tidings.resources.refusals import key_or_none
-from tidings.resources.scopes import TransactionLike
+from tidings.resources.scopes import TransactionLike, given_unit
 from tidings.resources.visibility import View
 from tidings.schema import Relationship
 from tidings.storage import Connection, Row, UnitOfWork
@@ -57,7 +57,8 @@ class Linking:
         """
         # Who may not query the related records does not learn which of them are members.
         tree: IncludeTree = {name: {} for name in given.draft.members}
-        await self._operations.visibility.permit_related(view, include=tree)
+        uow = given_unit(transaction)
+        await self._operations.visibility.permit_related(view, include=tree, uow=uow)
         given.present = await self._present(view, given, record, transaction)
         links: list[Link] = []
         for name, members in given.draft.members.items():
@@ -266,7 +267,8 @@ class Linking:
         }
         if not tree:
             return {}
-        await self._operations.visibility.permit_related(view, include=tree)
+        uow = given_unit(transaction)
+        await self._operations.visibility.permit_related(view, include=tree, uow=uow)
         async with self._operations.scopes.reading(transaction, snapshot=True) as connection:
             shown = await self._operations.load(connection, view, [record], tree)
         place = (view.resource.name, record["id"])

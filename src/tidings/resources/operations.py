@@ -105,7 +105,7 @@ class Operations:
         filters = all_of([selection.where, selection.clause])
         selection = replace(selection, where=self.visibility.condition(view, "query", filters))
         in_steps = selection.wanted > self.weights.step(resource.name)
-        snapshot = bool(selection.include) or selection.is_read_twice or in_steps
+        snapshot = bool(selection.include) or in_steps
         async with self.scopes.reading(transaction, snapshot=snapshot) as connection:
             return await self._page(connection, view, selection, guards)
 
@@ -412,7 +412,8 @@ class Operations:
             # Where no hook may fill them in, what is missing is told together with the rest.
             given.note_missing(view.resource)
         given.raise_if_wrong(view.resource.name)
-        await self.visibility.permit_related(view, include=given.draft.include)
+        uow = given_unit(transaction)
+        await self.visibility.permit_related(view, include=given.draft.include, uow=uow)
         await self._permit_references(view, given, transaction)
         if record is not None and given.draft.members:
             await self._linking.plan(view, given, record, transaction)
@@ -646,8 +647,7 @@ class Operations:
             return before
         resource, uow = view.resource, context.transaction
         assert uow is not None
-        if accepted:
-            accepted = resource.counted(before, accepted)
+        accepted = resource.counted(before, accepted)
         try:
             async with step(uow):
                 effect = await self.effects.prepare(uow, resource, before, accepted)
@@ -729,37 +729,45 @@ class Operations:
         keyset = selection.keyset or Keyset()
         where = all_of([selection.where, keyset.condition(selection.sort)])
 
+        counted: int | None = None
+
         async def read(count: int, after: int) -> list[Row]:
-            return await self.store.find(
+            nonlocal counted
+            is_first = after == 0
+            rows, total = await self.store.find_counted(
                 connection,
                 view.resource,
                 where,
                 selection.sort,
+                counted=selection.where if is_first and selection.is_counted else None,
                 limit=count,
                 offset=selection.offset + after,
                 backward=keyset.backward,
                 guards=guards,
             )
+            counted = total if is_first else counted
+            return rows
 
         budget = ReadBudget(self.weights)
         found = await budget.read(view.resource.name, selection.wanted, read)
-        total = await self._total(connection, view.resource, selection, len(found))
+        total = counted
+        if total is None and selection.is_counted:
+            total = await self._total_beyond(connection, view.resource, selection)
         rows = found[: selection.size]
         if keyset.backward:
             rows.reverse()
         included = await self.load(connection, view, rows, selection.include, budget)
         return Page(selection, rows, total, included, is_cut=len(found) > len(rows))
 
-    async def _total(
-        self, connection: Connection, resource: ResourceType, selection: Selection, found: int
-    ) -> int | None:
-        """Counted only where the page itself does not tell."""
-        if not selection.is_counted:
-            return None
-        is_first = selection.keyset is None or selection.keyset.values is None
-        if is_first and (0 < found < selection.size or (found == 0 and selection.offset == 0)):
-            return selection.offset + found
-        return await self.store.count(connection, resource, selection.where)
+    async def _total_beyond(
+        self, connection: Connection, resource: ResourceType, selection: Selection
+    ) -> int:
+        """How many records there are where the page has none, with which the number would come."""
+        if selection.offset == 0 and (selection.keyset is None or selection.keyset.values is None):
+            return 0
+        total = await self.store.count(connection, resource, selection.where)
+        # What was made since the page was read would be on it.
+        return total if selection.keyset is not None else min(total, selection.offset)
 
     async def load(
         self,

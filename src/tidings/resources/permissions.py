@@ -24,23 +24,8 @@ _AT_ONCE: Final = 50
 
 async def permit(resource: ResourceType, context: OperationContext, auth: Asker) -> None:
     """Ask for permission, unless trusted code is at work."""
-    if not is_asked(resource, auth):
-        return
-    uow = context.transaction
-    if uow is None or uow.patience is None:
+    if is_asked(resource, auth):
         await check_permission(resource, context)
-        return
-    if uow.patience <= 0:
-        raise Unavailable(
-            "Permission for each record of this request takes too long while others wait for its "
-            "locks; send fewer at once",
-            code="CHECKS_TOO_SLOW",
-        )
-    began = time.monotonic()
-    try:
-        await check_permission(resource, context)
-    finally:
-        uow.patience -= time.monotonic() - began
 
 
 def is_asked(resource: ResourceType, auth: Asker) -> bool:
@@ -59,10 +44,11 @@ async def check_permission(resource: ResourceType, context: OperationContext) ->
     Raises:
         AuthenticationError: it is not, and nobody is signed in.
         PermissionDenied: it is not.
-        Unavailable: the check could not look, so that trying again may help.
+        Unavailable: the check could not look, so that trying again may help; or the checks of this
+            request have kept its locks for too long (``CHECKS_TOO_SLOW``).
     """
     try:
-        allowed = await _allowed(resource, context)
+        allowed = await _allowed_in_time(resource, context)
     except PermissionDenied:
         if context.auth.is_authenticated:
             raise
@@ -166,6 +152,24 @@ class QueryPermissions:
         except (PermissionDenied, AuthenticationError, Unavailable):
             return False
         return True
+
+
+async def _allowed_in_time(resource: ResourceType, context: OperationContext) -> bool:
+    """The answer of a check; whatever it is about, it counts while locks are held."""
+    uow = context.transaction
+    if uow is None or uow.patience is None or not is_guarded(resource):
+        return await _allowed(resource, context)
+    if uow.patience <= 0:
+        raise Unavailable(
+            "Permission for each record of this request takes too long while others wait for its "
+            "locks; send fewer at once",
+            code="CHECKS_TOO_SLOW",
+        )
+    began = time.monotonic()
+    try:
+        return await _allowed(resource, context)
+    finally:
+        uow.patience -= time.monotonic() - began
 
 
 async def _allowed(resource: ResourceType, context: OperationContext) -> bool:

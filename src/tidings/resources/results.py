@@ -33,11 +33,6 @@ class Selection:
         """How many records to read: one more tells whether there are more, where no total does."""
         return self.size + (self.keyset is not None or not self.is_counted)
 
-    @property
-    def is_read_twice(self) -> bool:
-        """Whether counting may look at the records once more."""
-        return self.offset > 0 or (self.keyset is not None and self.is_counted)
-
 
 @dataclass(frozen=True, slots=True)
 class Page:

@@ -27,6 +27,8 @@ async def stored(resource: ResourceType, accepted: Row, fresh: Collection[str]) 
     """The values that the columns are to have, of those that were accepted; ``fresh`` names those
     that were given, by a client, trusted code or a hook. Null stays null.
 
+    What a setter hands on as it was given is cast already.
+
     Raises:
         ValueError: a setter gave what its field cannot hold.
     """
@@ -38,6 +40,8 @@ async def stored(resource: ResourceType, accepted: Row, fresh: Collection[str]) 
         made = field.setter(value)
         if inspect.isawaitable(made):
             made = await made
+        if made is value:
+            continue
         try:
             result[name] = field.cast(made)
         except ValueProblem as problem:

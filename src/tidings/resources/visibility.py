@@ -13,6 +13,7 @@ from tidings.resources.includes import IncludeTree, included_resources
 from tidings.resources.permissions import check_permission, permit
 from tidings.resources.policies import Policies
 from tidings.schema import Relationship, ResourceRegistry, ResourceType
+from tidings.storage import UnitOfWork
 
 _NOTHING_INCLUDED: Final[IncludeTree] = MappingProxyType({})
 
@@ -57,9 +58,10 @@ class Visibility:
         view: View,
         filters: Expression = EVERYTHING,
         include: IncludeTree = _NOTHING_INCLUDED,
+        uow: UnitOfWork | None = None,
     ) -> frozenset[str]:
         """Ask the same of each resource that filters look into and that is brought in; gives
-        their names.
+        their names. ``uow``: the transaction within which that is.
 
         Raises:
             PermissionDenied, AuthenticationError: one of them may not be queried.
@@ -70,7 +72,8 @@ class Visibility:
         names |= included_resources(view.registry, view.resource, include)
         for name in sorted(names):
             target = view.registry[name]
-            await check_permission(target, operation_context(target, "query", view.auth))
+            context = operation_context(target, "query", view.auth, uow=uow)
+            await check_permission(target, context)
         return names
 
     def condition(

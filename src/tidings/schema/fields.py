@@ -166,7 +166,7 @@ class Field:
             return cast_uuid(value)
         result = cast(self.type, value)
         if self.type == "enum":
-            self._check_enum(result)
+            self.check_enum(result)
         return result
 
     def accept(self, value: object) -> Any:
@@ -202,13 +202,18 @@ class Field:
             return None
         return self.default() if callable(self.default) else self.default
 
-    def _check_enum(self, value: Any) -> None:
+    def check_enum(self, value: Any) -> None:
+        """Hold a value against those that are allowed.
+
+        Raises:
+            ValueProblem: ``NOT_ALLOWED``.
+        """
         if self.enum is not None and value not in self.enum:
             allowed = ", ".join(str(item) for item in self.enum)
             raise ValueProblem(f"must be one of: {allowed}", code="NOT_ALLOWED")
 
     def _check(self, value: Any) -> None:
-        self._check_enum(value)
+        self.check_enum(value)
         if self.type == "decimal":
             self._check_digits(value)
         if self.min is None and self.max is None:

@@ -111,7 +111,11 @@ def _absent(field: Field, problems: ProblemList) -> Any:
 
 def _unknown(resource: ResourceType, name: str) -> str:
     declared = {**resource.fields, **resource.virtual}
-    visible = [known for known, field in declared.items() if not field.hidden]
-    close = get_close_matches(name[:100], visible, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    # As clients spell them: of an unknown name no other spelling is known, and a hidden one must
+    # not be told from it by the hint.
+    visible = {
+        resource.member_name(known): known for known, field in declared.items() if not field.hidden
+    }
+    close = get_close_matches(resource.member_name(name[:100]), visible, n=1)
+    hint = f"; did you mean {visible[close[0]]!r}?" if close else ""
     return f"is no field of {resource.name!r}{hint}"

@@ -49,6 +49,8 @@ class _Joined:
     def __init__(self, publisher: Publisher, seconds: float) -> None:
         self.log = ChangeLog()
         self.seconds = seconds
+        self.opening = publisher.opening
+        """The SQL that is still to be run before the first write."""
         self._publisher = publisher
         self._unit_of_work: Callable[[], UnitOfWork | None] = lambda: None
 
@@ -152,6 +154,9 @@ async def join(
         joined = connection.info[_KEY] = _Joined(publisher, seconds)
     if writing:
         await begin_writing(connection)
+        if (opening := joined.opening) is not None:
+            joined.opening = None
+            await CoreConnection(connection, seconds).run(opening)
     return joined.unit_of_work(connection)
 
 

@@ -35,6 +35,7 @@ from tidings.storage.fate import (
     note_undone,
     watch_errors,
 )
+from tidings.storage.leniently import NO_UTF8, is_no_utf8, lenient
 from tidings.storage.statements import Row, Statement
 from tidings.storage.tables import check_keys
 from tidings.storage.waiting import uninterrupted
@@ -135,9 +136,27 @@ class CoreConnection:
         info[OWN] = True
         try:
             with self._asked():
-                return await self.connection.execute(statement.clause, dict(values))
+                try:
+                    return await self.connection.execute(statement.clause, dict(values))
+                except exc.OperationalError as error:
+                    if not is_no_utf8(error.orig) or not statement.clause.is_select:
+                        raise
+                    return await self._execute_leniently(statement, values)
         finally:
             info.pop(OWN, None)
+
+    async def _execute_leniently(
+        self, statement: Statement, values: Mapping[str, Any]
+    ) -> CursorResult[Any]:
+        """Read rows of SQLite of which some text is no UTF-8; the application's own statements go
+        on to fail at them.
+        """
+        _log.warning(NO_UTF8)
+        before, self._driver.text_factory = self._driver.text_factory, lenient
+        try:
+            return await self.connection.execute(statement.clause, dict(values))
+        finally:
+            self._driver.text_factory = before
 
     async def run(self, sql: str) -> None:
         with self._asked():

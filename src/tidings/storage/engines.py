@@ -7,6 +7,7 @@ from typing import Any, Final
 from sqlalchemy import event, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from tidings.numbers import decode_stored
 from tidings.storage.bounds import STATEMENT_SECONDS, WAIT_SECONDS
 
 # Strict, since cut texts and clipped numbers would be other values than those that were sent. And
@@ -43,7 +44,7 @@ def own_engine(url: str, *, statement_timeout: float = STATEMENT_SECONDS) -> Asy
             "connect_timeout": WAIT_SECONDS,
         }
         options["isolation_level"] = "READ COMMITTED"
-    engine = create_async_engine(url, **options)
+    engine = create_async_engine(url, json_deserializer=decode_stored, **options)
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine
 

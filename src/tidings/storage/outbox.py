@@ -67,15 +67,12 @@ def outbox_rows(changes: Sequence[Notice]) -> list[Row]:
 class Pending:
     """What is to be published next, in order, and the rows that it is in.
 
-    ``is_all`` tells that there was no more. A ``transaction`` of too many rows is named instead of
-    them, up to its ``last``.
+    ``is_all`` tells that there was no more.
     """
 
     batches: Sequence[Batch]
     rows: Sequence[Row]
     is_all: bool
-    transaction: str | None = None
-    last: int | None = None
 
 
 class Keeps(Protocol):
@@ -84,6 +81,11 @@ class Keeps(Protocol):
     sweep_seconds: float
     """How often it is looked into for what others have left there."""
     table: Table
+
+    @property
+    def opening(self) -> str | None:
+        """The SQL that a transaction which will write to it has to begin with; mostly none."""
+        ...
 
     async def pending(self) -> Pending | None:
         """The first of what is to be published; None where there is nothing."""
@@ -102,7 +104,7 @@ class Keeps(Protocol):
         ...
 
     async def add(self, connection: Connection, rows: Sequence[Row]) -> None:
-        """Write rows within the transaction of a connection."""
+        """Write rows within the transaction of a connection, as the last before its commit."""
         ...
 
     def statements(self, dialect: Dialect, rows: Sequence[Row]) -> list[tuple[str, Any]]:
@@ -110,7 +112,7 @@ class Keeps(Protocol):
         ...
 
     def clauses(self, rows: Sequence[Row]) -> list[tuple[Executable, Row]]:
-        """The same for a connection of SQLAlchemy's."""
+        """The same for a connection of SQLAlchemy's, at any time."""
         ...
 
 
@@ -127,6 +129,7 @@ class Outbox:
     """The rows of one feed that have not been published; several feeds may share the table."""
 
     sweep_seconds = SWEEP_SECONDS
+    opening: Final = None
 
     def __init__(self, database: Database, feed: str = "feed") -> None:
         self._database = database

@@ -40,6 +40,11 @@ class Publication(Protocol):
 class Publisher(Protocol):
     """Takes over what transactions have to tell."""
 
+    @property
+    def opening(self) -> str | None:
+        """The SQL that each writing transaction has to begin with; mostly none."""
+        ...
+
     def begin(self, changes: Sequence[Notice]) -> Publication:
         """The publication of a transaction that comes to these changes."""
         ...
@@ -68,6 +73,8 @@ SILENCE: Final = _Silence()
 class NobodyPublisher:
     """For tidings' own tables: their changes are nobody's business."""
 
+    opening: Final = None
+
     def begin(self, changes: Sequence[Notice]) -> Publication:
         """Nothing is told."""
         return SILENCE
@@ -75,6 +82,8 @@ class NobodyPublisher:
 
 class DirectPublisher:
     """Publishes to a feed of this process, at once."""
+
+    opening: Final = None
 
     def __init__(self, feed: LocalFeed) -> None:
         self._feed = feed

@@ -59,7 +59,8 @@ END FROM ahead
 """
 
 
-_TOTAL: Final[Column[int]] = Column("total", Integer)
+_TOTAL: Final[Column[int]] = Column("tidings total", Integer)
+"""No field has this name, which stands beside the fields'."""
 
 
 class RecordStore:
@@ -92,41 +93,83 @@ class RecordStore:
         ``sort`` may name to-one paths; ``guards`` says of such a path when its value may be seen,
         and counts as NULL elsewhere.
         """
+        found, _ = await self.find_counted(
+            connection,
+            resource,
+            where,
+            sort,
+            limit=limit,
+            offset=offset,
+            backward=backward,
+            guards=guards,
+            counted=None,
+        )
+        return found
+
+    async def find_counted(
+        self,
+        connection: Connection,
+        resource: ResourceType,
+        where: Expression,
+        sort: Sort,
+        *,
+        counted: Expression | None,
+        limit: int | None,
+        offset: int,
+        backward: bool,
+        guards: Mapping[str, Expression],
+    ) -> tuple[list[Row], int | None]:
+        """The same, and how many rows match ``counted``, in one statement.
+
+        The number comes with the rows: it is None where there are none, or nothing is counted.
+        """
 
         def build() -> Select[*tuple[Any, ...]]:
             order = self._order(resource, sort, guards, backward=backward)
-            clause = select(*self._table(resource).c).order_by(*order)
-            clause = self._where(clause, resource, where)
+            clause = select(*columns) if counted is None else select(*columns, total(counted))
+            clause = self._where(clause.order_by(*order), resource, where)
             return (
                 clause
                 if limit is None
                 else clause.limit(_number("limit")).offset(_number("offset"))
             )
 
+        def total(of: Expression) -> ColumnElement[Any]:
+            # Not correlated: it is about the whole table, whatever is around it.
+            clause = self._count(resource, of, prefix="c").correlate(None)
+            return clause.scalar_subquery().label(_TOTAL.name)
+
         columns = self._columns(resource)
+        given = columns if counted is None else (*columns, _TOTAL)
+        of_total = None if counted is None else (shape(counted),)
         shapes = tuple((path, shape(guard)) for path, guard in guards.items())
-        key = ("find", resource.name, sort, limit is None, backward, shapes)
-        if any(found is None for _, found in shapes):
-            statement = Statement(build(), columns, inline=True)
+        key = ("find", resource.name, sort, limit is None, backward, shapes, of_total)
+        if of_total == (None,) or any(found is None for _, found in shapes):
+            statement = Statement(build(), given, inline=True)
         else:
-            statement = self._statement(key, where, build, columns)
+            statement = self._statement(key, where, build, given)
         values = self._values(where)
+        if counted is not None:
+            values |= parameters(counted, self.database.dialect_name, prefix="c")
         for number, guard in enumerate(guards.values()):
             values |= parameters(guard, self.database.dialect_name, prefix=f"g{number}_")
         if limit is not None:
             values |= {"limit": limit, "offset": offset}
-        return await connection.fetch(statement, values)
+        rows = await connection.fetch(statement, values)
+        if counted is None:
+            return rows, None
+        totals = [row.pop(_TOTAL.name) for row in rows]
+        return rows, (totals[0] if totals else None)
 
     async def count(self, connection: Connection, resource: ResourceType, where: Expression) -> int:
         """How many rows match."""
 
         def build() -> Select[*tuple[Any, ...]]:
-            clause = select(func.count(literal_column("*")).label("total"))
-            return self._where(clause.select_from(self._table(resource)), resource, where)
+            return self._count(resource, where)
 
         statement = self._statement(("count", resource.name), where, build, [_TOTAL])
         rows = await connection.fetch(statement, self._values(where))
-        return int(rows[0]["total"])
+        return int(rows[0][_TOTAL.name])
 
     async def get(
         self, connection: Connection, resource: ResourceType, key: object, *, lock: bool = False
@@ -266,12 +309,25 @@ class RecordStore:
     def _columns(self, resource: ResourceType) -> tuple[Column[Any], ...]:
         return tuple(self._table(resource).c)
 
+    def _count(
+        self, resource: ResourceType, where: Expression, *, prefix: str = "f"
+    ) -> Select[*tuple[Any, ...]]:
+        clause = select(func.count(literal_column("*")).label(_TOTAL.name))
+        clause = clause.select_from(self._table(resource))
+        return self._where(clause, resource, where, prefix=prefix)
+
     def _where(
-        self, clause: Select[*tuple[Any, ...]], resource: ResourceType, where: Expression
+        self,
+        clause: Select[*tuple[Any, ...]],
+        resource: ResourceType,
+        where: Expression,
+        *,
+        prefix: str = "f",
     ) -> Select[*tuple[Any, ...]]:
         if where == EVERYTHING:
             return clause
-        return clause.where(to_sql(where, resource, self.tables, self.database.dialect_name))
+        dialect = self.database.dialect_name
+        return clause.where(to_sql(where, resource, self.tables, dialect, prefix=prefix))
 
     def _values(self, where: Expression) -> dict[str, Any]:
         return parameters(where, self.database.dialect_name)

@@ -70,6 +70,11 @@ class Relay:
         self._task: asyncio.Task[None] | None = None
 
     @property
+    def opening(self) -> str | None:
+        """What the outbox asks for."""
+        return None if self.outbox is None else self.outbox.opening
+
+    @property
     def waiting(self) -> int:
         """How many bytes of changes wait in memory."""
         return self._waiting_bytes

@@ -20,9 +20,11 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from tidings.errors import ConfigurationError, DatabaseBusy
 from tidings.filters.text import SQLITE_FUNCTIONS
+from tidings.numbers import decode_stored
 from tidings.storage.bounds import STATEMENT_SECONDS, WAIT_SECONDS, bounded, cut
 from tidings.storage.errors import translate
 from tidings.storage.fate import ENDED_BY_SQL
+from tidings.storage.leniently import NO_UTF8, is_no_utf8, lenient
 from tidings.storage.sqlite_file import SqliteFile
 from tidings.storage.sqlite_thread import SqliteThread
 from tidings.storage.statements import Row, Statement
@@ -30,9 +32,8 @@ from tidings.storage.waiting import uninterrupted
 
 _log = logging.getLogger("tidings.storage")
 _WARNING_SECONDS: Final = 10.0
-_NO_UTF8: Final = "Could not decode to UTF-8"
 _READS: Final = ("SELECT", "WITH")
-_dialect = sqlite_dialect(paramstyle="named")
+_dialect = sqlite_dialect(paramstyle="named", json_deserializer=decode_stored)
 
 
 class _SqliteConnection:
@@ -69,7 +70,7 @@ class _SqliteConnection:
             try:
                 return raw.execute(sql, parameters).fetchall()
             except sqlite3.OperationalError as error:
-                if not str(error).startswith(_NO_UTF8) or not sql.lstrip().startswith(_READS):
+                if not is_no_utf8(error) or not sql.lstrip().startswith(_READS):
                     raise
                 return _read_leniently(raw, sql, parameters)
 
@@ -325,16 +326,12 @@ def _read_leniently(raw: sqlite3.Connection, sql: str, parameters: Any) -> list[
     """Read rows of which some text is no UTF-8, with U+FFFD for what cannot be read: one bad row
     must not hide all the others.
     """
-    _log.warning("the database holds text that is no UTF-8: it is shown with U+FFFD in its place")
-    raw.text_factory = _lenient
+    _log.warning(NO_UTF8)
+    raw.text_factory = lenient
     try:
         return raw.execute(sql, parameters).fetchall()
     finally:
         raw.text_factory = str
-
-
-def _lenient(text: bytes) -> str:
-    return text.decode(errors="replace")
 
 
 def _ddl(element: CreateTable | CreateIndex) -> str:

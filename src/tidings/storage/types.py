@@ -39,7 +39,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
-from tidings.numbers import exact, shifted
+from tidings.numbers import decode_stored, exact, shifted
 from tidings.schema import Field
 from tidings.schema.types import INT64_MAX, MAX_ID_LENGTH, cast_inet
 
@@ -133,7 +133,7 @@ class ExactJson(TypeDecorator[Any]):
         return json.dumps(value) if value is not None and is_mysql(dialect) else value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        return json.loads(value) if value is not None and is_mysql(dialect) else value
+        return decode_stored(value) if value is not None and is_mysql(dialect) else value
 
 
 class _IsoDate(TypeDecorator[date]):

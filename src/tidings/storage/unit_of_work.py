@@ -120,6 +120,8 @@ async def unit_of_work(
         log = ChangeLog()
         uow = UnitOfWork(connection, log, single=single)
         try:
+            if publisher.opening is not None:
+                await connection.run(publisher.opening)
             yield uow
             uow.check_whole()
         except BaseException:

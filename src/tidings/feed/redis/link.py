@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
-from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import (
     AuthenticationError,
     InvalidResponse,
@@ -20,15 +19,14 @@ from redis.exceptions import (
 )
 
 from tidings.feed.feed import FeedUnavailable
-from tidings.feed.redis.options import RedisOptions
+from tidings.feed.redis.connection import TIMEOUT, RawConnection, new_connection
+from tidings.feed.redis.options import Address, RedisOptions
 from tidings.feed.redis.scripts import Script
+from tidings.feed.redis.sentinel import masters
 from tidings.feed.window import FeedGap
 
 Answer = TypeVar("Answer")
 Command = Sequence[str | bytes | int]
-
-TIMEOUT: Final = 5.0
-"""Seconds that connecting may take, and any answer that is not waited for by intention."""
 
 _REDIRECTS: Final = 3
 _CLOSED: Final = "the connection is closed"
@@ -44,23 +42,6 @@ class Refused(FeedUnavailable):
     """The server answers, and will not have it: trying again would not help."""
 
 
-class _Connection(Protocol):
-    """What is used of redis-py's connections."""
-
-    @property
-    def is_connected(self) -> bool: ...
-
-    async def connect(self) -> None: ...
-
-    async def disconnect(self, nowait: bool = False) -> None: ...
-
-    async def can_read(self) -> bool: ...
-
-    async def send_command(self, *args: str | bytes | int) -> None: ...
-
-    async def read_response(self, disable_decoding: bool = False) -> Any: ...
-
-
 class Link:
     """A connection that is made when it is needed, and used by one at a time.
 
@@ -73,8 +54,8 @@ class Link:
         self._options = options
         self._greet = greet
         self._lock = asyncio.Lock()
-        self._connection: _Connection | None = None
-        self._node: tuple[str, int] | None = None
+        self._connection: RawConnection | None = None
+        self._node: Address | None = None
         self._is_closed = False
 
     async def use(self, work: Callable[[Link], Awaitable[Answer]]) -> Answer:
@@ -143,34 +124,58 @@ class Link:
             if self._connection.is_connected and not await self._connection.can_read():
                 return
             await self._give_up()
+        failure: Exception = FeedUnavailable("no address is known")
+        async for node in self._candidates():
+            try:
+                await self._reach(node)
+                return
+            except (RedisError, OSError) as error:
+                await self._give_up()
+                failure = error
+                if isinstance(_failure(error), Refused):
+                    break
+        raise failure
+
+    async def _candidates(self) -> AsyncIterator[Address]:
+        """Where the master may be, each once: it was there last, or it is said to be there."""
+        if self._options.path is not None:
+            yield self._options.addresses[0]
+            return
+        tried: set[Address] = set()
+        if self._node is not None and not self._options.sentinels:
+            tried.add(self._node)
+            yield self._node
+        places = masters(self._options) if self._options.sentinels else _each(self._options)
+        async for address in places:
+            if address not in tried:
+                tried.add(address)
+                yield address
+
+    async def _reach(self, node: Address) -> None:
         for _ in range(_REDIRECTS):
             try:
-                await self._make()
-                return
+                await self._make(node)
             except MovedError as moved:
                 # All keys are in one slot: the node that has it is the only one to talk to.
                 await self._give_up()
-                self._node = (moved.host or self._host, moved.port)
+                node = (moved.host or node[0], moved.port)
+            else:
+                self._node = node
+                return
         raise FeedUnavailable("the nodes of the cluster send from one to the other")
 
-    async def _make(self) -> None:
-        self._connection = connection = _new_connection(self._options, self._node)
+    async def _make(self, node: Address) -> None:
+        self._connection = connection = new_connection(self._options, node)
         try:
             async with asyncio.timeout(TIMEOUT):
                 await connection.connect()
             # A server that wants a password says so to a short command only.
             await self.ask("PING")
             await self._greet(self)
-        except BaseException as error:
+        except BaseException:
             # Here, for it may have been closed, and forgotten, while it was being made.
             await connection.disconnect(nowait=True)
-            if not isinstance(error, MovedError):
-                self._node = None
             raise
-
-    @property
-    def _host(self) -> str:
-        return self._node[0] if self._node else self._options.host
 
     async def _give_up(self) -> None:
         connection, self._connection = self._connection, None
@@ -178,32 +183,9 @@ class Link:
             await connection.disconnect(nowait=True)
 
 
-def _new_connection(options: RedisOptions, node: tuple[str, int] | None) -> _Connection:
-    host, port = node or (options.host, options.port)
-    # RESP2 needs no HELLO, which servers before 6 do not know. What is waited for, and how long,
-    # is known in `ask` only.
-    common: dict[str, Any] = {
-        "db": options.db,
-        "username": options.username,
-        "password": options.password,
-        "protocol": 2,
-        "driver_info": None,
-        "socket_timeout": None,
-        "socket_connect_timeout": TIMEOUT,
-    }
-    if options.path is not None:
-        return UnixDomainSocketConnection(path=options.path, **common)
-    if not options.ssl:
-        return Connection(host=host, port=port, **common)
-    return SSLConnection(
-        host=host,
-        port=port,
-        ssl_ca_certs=options.ssl_ca_certs,
-        ssl_certfile=options.ssl_certfile,
-        ssl_keyfile=options.ssl_keyfile,
-        ssl_check_hostname=options.ssl_check_hostname,
-        **common,
-    )
+async def _each(options: RedisOptions) -> AsyncIterator[Address]:
+    for address in options.addresses:
+        yield address
 
 
 def _failure(error: Exception) -> FeedUnavailable:

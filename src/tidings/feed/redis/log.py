@@ -53,6 +53,8 @@ class RedisLog:
         self._head = Cursor("", 0)
         self._checked_at = 0.0
         self._losses = 0
+        # The epoch that was last appended to, and when: until the next epoch has been told.
+        self._appended = ("", 0.0)
 
     def __repr__(self) -> str:
         return f"RedisLog({self.where!r})"
@@ -109,10 +111,12 @@ class RedisLog:
         return Link(self.options, self._look), Link(self.options, self._check)
 
     async def _look(self, link: Link) -> Cursor:
-        common = self._arguments()
+        told, common = self._appended, self._arguments()
         # A server that does not know the script may be one that was restarted.
         reply = await link.run(HEAD, self._keys, [*common, 0], [*common, 1])
         epoch, offset, run = reply
+        if self._appended is told and told[0] != epoch.decode():
+            self._appended = ("", 0.0)  # the server has compared it with the epoch that follows
         if not run and not self._has_warned:
             self._has_warned = True
             _log.warning(
@@ -129,11 +133,13 @@ class RedisLog:
 
     async def _append(self, part: Command, link: Link) -> None:
         args = [*self._arguments(), self.options.max_length, *part]
-        await link.run(APPEND, self._keys, args)
+        self._appended = ((await link.run(APPEND, self._keys, args)).decode(), monotonic())
 
     def _arguments(self) -> Command:
         """What both scripts begin with."""
-        return (new_epoch(), int(self.options.max_age), _SEEN_MOST, _SEEN_SECONDS)
+        bounds = (new_epoch(), int(self.options.max_age), _SEEN_MOST, _SEEN_SECONDS)
+        epoch, at = self._appended
+        return (*bounds, epoch, f"{monotonic() - at:.6f}")
 
     async def _follow(self, link: Link, after: Cursor, limit: int) -> Sequence[Entry]:
         is_due = monotonic() - self._checked_at >= _CHECK_SECONDS

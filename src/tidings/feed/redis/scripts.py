@@ -2,8 +2,9 @@
 
 Three keys, of one hash slot:
 
-* the state, a hash: ``epoch``, ``offset`` (of the newest entry), ``run`` (the id of the server
-  process that the epoch belongs to), ``trim`` (when to look for old entries again);
+* the state, a hash: ``epoch``, ``offset`` (of the newest entry), ``run`` (the ids of the server
+  process and of its term as a master, which the epoch belongs to), ``begun`` (when the epoch
+  began), ``trim`` (when to look for old entries again);
 * the entries, a stream. An id is the offset and, after the dash, the second of the append, by
   which the age is known. The name of the one field is the epoch, so that whoever reads an entry
   also knows of which history it is; a stream keeps equal names once;
@@ -31,18 +32,34 @@ class Script:
 _COMMON: Final = """
 local state, entries, seen = KEYS[1], KEYS[2], KEYS[3]
 local max_age, most_seen, seen_age = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local now = tonumber(redis.call('TIME')[1])
+local own_epoch, own_age = ARGV[5], tonumber(ARGV[6])
+local time = redis.call('TIME')
+local now, precise = tonumber(time[1]), tonumber(time[1]) + tonumber(time[2]) / 1000000
+
+local function told_by(section, name)
+  local told = redis.pcall('INFO', section)
+  if type(told) ~= 'string' then return '' end
+  return string.match(told, name .. ':(%w+)') or ''
+end
 
 local function server_run()
-  local told = redis.pcall('INFO', 'server')
-  if type(told) ~= 'string' then return '' end
-  return string.match(told, 'run_id:(%w+)') or ''
+  local run = told_by('server', 'run_id')
+  if run == '' then return '' end
+  -- A replica that is promoted gets another one, also where it was the master before.
+  return run .. '.' .. told_by('replication', 'master_replid')
 end
 
 local function begin(epoch, run)
   redis.call('DEL', entries)
-  redis.call('HSET', state, 'epoch', epoch, 'offset', 0, 'run', run, 'trim', 0)
+  redis.call('HSET', state, 'epoch', epoch, 'offset', 0, 'run', run, 'trim', 0,
+    'begun', string.format('%.6f', precise))
   return epoch, 0
+end
+
+-- Whether the caller appended to another epoch after this one had begun: to a master that had been
+-- replaced and did not know it yet. Nobody who follows this one has read that.
+local function is_split(epoch, begun)
+  return own_epoch ~= '' and own_epoch ~= epoch and own_age <= precise - (tonumber(begun) or 0)
 end
 
 local function second_of(id)
@@ -76,9 +93,11 @@ end
 HEAD: Final = Script(
     _COMMON
     + """
-local is_reload = ARGV[5] == '1'
+local is_reload = ARGV[7] == '1'
+-- Removes nothing; but a replica refuses it, and only the master may be read: others lag behind.
+redis.call('ZREMRANGEBYSCORE', seen, '-inf', 0)
 local run = server_run()
-local known = redis.call('HMGET', state, 'epoch', 'offset', 'run', 'trim')
+local known = redis.call('HMGET', state, 'epoch', 'offset', 'run', 'trim', 'begun')
 local epoch, offset = known[1], tonumber(known[2])
 
 local function last_offset()
@@ -99,7 +118,7 @@ local last, failure = last_offset()
 if failure then return failure end
 local is_other
 if run == '' then is_other = is_reload else is_other = run ~= known[3] end
-if not epoch or not offset or is_other or last ~= offset then
+if not epoch or not offset or is_other or last ~= offset or is_split(epoch, known[5]) then
   epoch, offset = begin(ARGV[1], run)
 else
   trim(offset, known[4])
@@ -116,13 +135,13 @@ taken as a sign that it has been restarted.
 APPEND: Final = Script(
     _COMMON
     + """
-local max_length = ARGV[5]
-local known = redis.call('HMGET', state, 'epoch', 'offset', 'trim')
+local max_length = ARGV[7]
+local known = redis.call('HMGET', state, 'epoch', 'offset', 'trim', 'begun')
 local epoch, offset = known[1], tonumber(known[2])
-if not epoch or not offset then
+if not epoch or not offset or is_split(epoch, known[4]) then
   epoch, offset = begin(ARGV[1], server_run())
 end
-local place = 6
+local place = 8
 while place <= #ARGV do
   local key, stop = ARGV[place], place + 1 + tonumber(ARGV[place + 1])
   if not redis.call('ZSCORE', seen, key) then
@@ -137,7 +156,7 @@ while place <= #ARGV do
 end
 redis.call('HSET', state, 'offset', string.format('%.0f', offset))
 trim(offset, known[3])
-return offset
+return epoch
 """
 )
-"""Appends batches, given as key, number of entries, entries; gives the newest offset."""
+"""Appends batches, given as key, number of entries, entries; gives the epoch."""

@@ -25,6 +25,10 @@ from tidings.storage.capture.triggers import (
 _quoted = partial(quoted, mark="`")
 _COLUMNS: Final = "(tx, source, op, record, old_row, new_row, added)"
 _NOW: Final = "UNIX_TIMESTAMP(NOW(6))"
+MARIADB_TRANSACTION: Final = "CAST(COALESCE(@tidings_transaction, CONNECTION_ID()) AS CHAR)"
+"""Of which transaction a row is, or at least of which connection: it is not to be had otherwise."""
+MARIADB_OPENING: Final = "SET @tidings_transaction = UUID_SHORT()"
+"""Names a transaction that tidings takes part in. The name stays with the connection after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ def _cascades(
         new = "NULL" if nulled is None else _image(watched, "t", nulled)
         notes.setdefault(parent, []).append(
             f"INSERT INTO {_quoted(home, CAPTURED)} {_COLUMNS} "
-            f"SELECT CONNECTION_ID(), {literal(watched.source)}, '{'u' if nulled else 'd'}', "
+            f"SELECT {MARIADB_TRANSACTION}, {literal(watched.source)}, '{'u' if nulled else 'd'}', "
             f"LEFT(t.{_quoted(watched.key)}, 255), {old}, {new}, {_NOW} "
             f"FROM {_quoted(watched.schema, watched.table)} AS t WHERE "
             + condition.format(row="OLD")
@@ -123,8 +127,8 @@ def _cascades(
 def _note(watched: Watched, home: str, op: str, record: str, old: str, new: str) -> str:
     return (
         f"INSERT INTO {_quoted(home, CAPTURED)} {_COLUMNS} VALUES "
-        f"(CONNECTION_ID(), {literal(watched.source)}, '{op}', LEFT({record}, 255), {old}, {new}, "
-        f"{_NOW})"
+        f"({MARIADB_TRANSACTION}, {literal(watched.source)}, '{op}', LEFT({record}, 255), "
+        f"{old}, {new}, {_NOW})"
     )
 
 

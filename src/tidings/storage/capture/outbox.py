@@ -1,19 +1,21 @@
 """CaptureOutbox: an outbox that the triggers write to as well, read in the order of the commits.
 
 The ids are no order of commits, but of two transactions that changed the same row the later one
-has the higher id. So on PostgreSQL, where a row says of which transaction it is, transactions go
-by the highest of their ids. Elsewhere rows of one connection that follow on each other are taken
-together; that may be several transactions, and of one that others came into it may be a part.
+has the higher id. So where a row says of which transaction it is, transactions go by the highest of
+their ids. PostgreSQL always knows. MariaDB does where tidings takes part in a transaction, which
+then begins with a name of its own and ends with a row that closes it. Elsewhere rows of one
+connection that follow on each other are taken together; that may be several transactions, and of
+one that others came into it may be a part. There all rows are the triggers', so that what is told
+of a record is true at each of them.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -41,11 +43,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 
 from tidings.feed import Batch, Notice, decode_notice, encode_notice
+from tidings.storage.capture.mariadb import MARIADB_OPENING, MARIADB_TRANSACTION
 from tidings.storage.capture.triggers import CAPTURED
 from tidings.storage.change_log import MAX_BYTES
 from tidings.storage.database import Connection, Database
 from tidings.storage.lists import bound, chunks, one_of, padded_length
-from tidings.storage.outbox import MOST_ENTRIES, Pending
+from tidings.storage.outbox import MOST_ENTRIES, Pending, outbox_rows
+from tidings.storage.publishing import invalidations
 from tidings.storage.statements import Row, Statement
 from tidings.storage.types import ExactText, id_column_type
 
@@ -59,10 +63,12 @@ _HEAVY: Final = 2_000_000
 _OWN: Final = "o"
 _BULK: Final = "b"
 _GUESS: Final = "g"
+_CLOSING: Final = "end"
+"""The ``record`` of rows that tidings writes as the last of a transaction that it takes part in."""
+_MYSQL: Final = ("mariadb", "mysql")
 _TRANSACTION: Final = {
     "postgresql": "CAST(txid_current() AS text)",
-    "mariadb": "CAST(CONNECTION_ID() AS CHAR)",
-    "mysql": "CAST(CONNECTION_ID() AS CHAR)",
+    **dict.fromkeys(_MYSQL, MARIADB_TRANSACTION),
 }
 _LOCK: Final = "tidings.captured"
 
@@ -121,9 +127,15 @@ class CaptureOutbox:
             for name in ("batch", "entries", "added")
         }
         values |= {"tx": transaction, "op": literal_column(f"'{_OWN}'")}
-        self._insert = Statement(insert(self.table).values(values).inline())
+        self._note = Statement(insert(self.table).values(values).inline())
+        values["record"] = literal_column(f"'{_CLOSING}'")
+        self._close = Statement(insert(self.table).values(values).inline())
         self._deletes: dict[int, Statement] = {}
         self._limit = _FIRST_PAGE
+
+    @property
+    def opening(self) -> str | None:
+        return MARIADB_OPENING if self._database.dialect_name in _MYSQL else None
 
     async def state(self) -> tuple[int, float | None]:
         """How many rows there are, and when the oldest was added (seconds since the epoch)."""
@@ -132,22 +144,22 @@ class CaptureOutbox:
         return int(row["count"]), row["oldest"]
 
     async def add(self, connection: Connection, rows: Sequence[Row]) -> None:
-        """Write rows of tidings' own within the transaction of a connection."""
+        """Write rows of tidings' own, as the last that a transaction does."""
         for row in rows:
-            await connection.fetch(self._insert, _parameters(row))
+            await connection.fetch(self._close, _parameters(row))
 
     def statements(self, dialect: Dialect, rows: Sequence[Row]) -> list[tuple[str, Any]]:
         """The same for a connection that is not ours: SQL and parameters for its driver."""
-        return [self._insert.raw(dialect, _parameters(row)) for row in rows]
+        return [self._close.raw(dialect, _parameters(row)) for row in rows]
 
     def clauses(self, rows: Sequence[Row]) -> list[tuple[Executable, Row]]:
-        """The same for a connection of SQLAlchemy's."""
-        return [(self._insert.clause, _parameters(row)) for row in rows]
+        """The same for a connection of SQLAlchemy's, which goes on afterwards."""
+        return [(self._note.clause, _parameters(row)) for row in rows]
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[bool]:
         """A turn at publishing; False while another process has it, where that must not be two."""
-        if self._database.dialect_name not in ("mariadb", "mysql"):
+        if self._database.dialect_name not in _MYSQL:
             yield True
             return
         got = Column("got", Integer)
@@ -177,67 +189,101 @@ class CaptureOutbox:
                 self._limit = (
                     max(_FIRST_PAGE, limit // 2) if size > _HEAVY else min(2 * limit, _PAGE)
                 )
-                units = self._by_transaction(rows) if self._is_certain else _by_connection(rows)
-                if not is_all:
-                    units = await self._complete(connection, units, rows[-1]["id"])
+                units = await self._units(connection, rows, is_all=is_all)
                 if units:
                     batches = [
                         one for unit in units for one in await self._batches(connection, unit)
                     ]
                     break
                 if limit >= _PAGE or size > MAX_BYTES:
-                    return await self._too_many(connection, rows)
+                    break
                 self._limit = min(4 * limit, _PAGE)  # one transaction is longer than the page
-        return Pending(batches, [row for unit in units for row in unit], is_all=is_all)
+        if units:
+            return Pending(batches, [row for unit in units for row in unit], is_all=is_all)
+        await self._sum_up(rows[0]["tx"])
+        return Pending((), (), is_all=False)
 
     async def remove(self, pending: Pending) -> None:
         """Delete what has been published."""
         for some in chunks(sorted(row["id"] for row in pending.rows)):
             await self._database.execute(self._delete(len(some)), bound(some))
-        if pending.transaction is not None:
-            values = {"tx": pending.transaction, "last": pending.last}
-            await self._database.execute(self._delete_whole, values)
 
-    def _by_transaction(self, rows: Sequence[Row]) -> list[list[Row]]:
-        found: dict[str, list[Row]] = {}
-        for row in rows:
-            found.setdefault(row["tx"], []).append(row)
-        return sorted(found.values(), key=lambda unit: int(unit[-1]["id"]))
-
-    async def _complete(
-        self, connection: Connection, units: list[list[Row]], last: int
+    async def _units(
+        self, connection: Connection, rows: Sequence[Row], *, is_all: bool
     ) -> list[list[Row]]:
-        """Those of which nothing is beyond the page."""
-        if not self._is_certain:
-            return units[:-1]  # the last one may go on
-        beyond = self._beyond(len(units))
-        values = {**bound([unit[0]["tx"] for unit in units]), "last": last}
-        cut = {row["tx"] for row in await connection.fetch(beyond, values)}
-        return [unit for unit in units if unit[0]["tx"] not in cut]
+        """The rows of a page as transactions, or as what is told together in place of those; but
+        for those of which a part is beyond the page.
+        """
+        cut: set[str] = set()
+        if not is_all:
+            transactions = list({row["tx"] for row in rows})
+            values = {**bound(transactions), "last": rows[-1]["id"]}
+            cut = {r["tx"] for r in await connection.fetch(self._beyond(len(transactions)), values)}
+        if self._is_certain:
+            units = _by_transaction(rows, cut)
+        else:
+            units = _closed_or_runs(rows, cut)
+            if not is_all and units and units[-1][-1] is rows[-1]:
+                units.pop()  # it may go on
+        return sorted(units, key=_last)
 
-    async def _too_many(self, connection: Connection, rows: Sequence[Row]) -> Pending:
-        """More of one transaction than are told singly: everything that it wrote is stale."""
-        transaction = rows[0]["tx"]
-        values = {"tx": transaction}
-        state = (Column("source", String), Column("op", String), Column("last", Integer))
+    async def _sum_up(self, transaction: str) -> None:
+        """More of one transaction than are told singly: instead, everything it wrote is stale.
+
+        That is noted at the end, since older changes of the same records may still have to be
+        told; and of whatever is told after them, the last has to be that all is to be refetched.
+        """
         columns = self.table.c
         which = columns.tx == bindparam("tx", type_=columns.tx.type)
+        until = columns.id <= bindparam("last", type_=columns.id.type)
         last = func.max(columns.id).label("last")
-        sources = select(columns.source, func.min(columns.op).label("op"), last).where(which)
-        clause = sources.group_by(columns.source)
-        found = await connection.fetch(Statement(clause, state), values)
-        most = max(int(row["last"]) for row in found)
-        bulk = [
-            CapturedRow(row["source"], _BULK, None, None, rows[0]["added"] or 0.0)
-            for row in found
-            if row["source"] is not None
-        ]
-        own = [notice for row in rows for notice in _notices(row)]
-        key = f"{transaction}-{most}"
-        notices = await self._convert(connection, bulk, own, True)
-        return Pending(
-            list(_as_batches(key, notices)), (), is_all=False, transaction=transaction, last=most
+        sources = Statement(
+            select(columns.source, last).where(which).group_by(columns.source),
+            (Column("source", String), Column("last", Integer)),
         )
+        names = ("tx", "source", "op", "batch", "entries", "added")
+        add = Statement(
+            insert(self.table)
+            .values({name: bindparam(f"v_{name}", type_=columns[name].type) for name in names})
+            .inline()
+        )
+        async with self._database.writing() as writing:
+            found = await writing.fetch(sources, {"tx": transaction})
+            most = max((int(row["last"]) for row in found), default=0)
+            row: dict[str, Any] = dict.fromkeys(names) | {"tx": transaction, "added": time.time()}
+            rows = [
+                row | {"source": one["source"], "op": _BULK}
+                for one in found
+                if one["source"] is not None
+            ]
+            own = await self._own_of(writing, transaction, most)
+            rows += [row | one | {"op": _OWN} for one in outbox_rows(own)]
+            for one in rows:
+                await writing.fetch(add, _parameters(one))
+            clause = delete(self.table).where(which, until)
+            await writing.fetch(Statement(clause), {"tx": transaction, "last": most})
+            await writing.commit()
+
+    async def _own_of(self, connection: Connection, transaction: str, last: int) -> list[Notice]:
+        """What rows of tidings' own in a transaction come to, if all of it is stale."""
+        columns = self.table.c
+        clause = select(columns.id, columns.entries).where(
+            columns.tx == bindparam("tx", type_=columns.tx.type),
+            columns.op == literal_column(f"'{_OWN}'"),
+            columns.id > bindparam("after", type_=columns.id.type),
+            columns.id <= bindparam("last", type_=columns.id.type),
+        )
+        limit, start = bindparam("limit", type_=Integer), bindparam("start", type_=Integer)
+        page = Statement(
+            clause.order_by(columns.id).limit(limit).offset(start), (columns.id, columns.entries)
+        )
+        found: dict[Notice, None] = {}
+        values = {"tx": transaction, "last": last, "limit": _FIRST_PAGE, "start": 0}
+        after = 0
+        while rows := await connection.fetch(page, values | {"after": after}):
+            after = rows[-1]["id"]
+            found |= dict.fromkeys(invalidations([one for row in rows for one in _notices(row)]))
+        return list(found)
 
     async def _batches(self, connection: Connection, unit: Sequence[Row]) -> list[Batch]:
         captured = [_captured(row) for row in unit if row["op"] not in (_OWN, _GUESS)]
@@ -249,7 +295,8 @@ class CaptureOutbox:
             ]
         notices = [notice for row in own for notice in _notices(row)]
         key = f"{unit[0]['tx']}-{unit[0]['id']}-{unit[-1]['id']}-{unit[0]['added']}"
-        found = await self._convert(connection, captured, notices, self._is_certain)
+        is_one = self._is_certain or _closes(unit[-1])
+        found = await self._convert(connection, captured, notices, is_one)
         return list(_as_batches(key, found))
 
     def _delete(self, length: int) -> Statement:
@@ -258,33 +305,56 @@ class CaptureOutbox:
             self._deletes[size] = Statement(delete(self.table).where(one_of(self.table.c.id, size)))
         return self._deletes[size]
 
-    @property
-    def _delete_whole(self) -> Statement:
-        columns = self.table.c
-        which = columns.tx == bindparam("tx", type_=columns.tx.type)
-        until = columns.id <= bindparam("last", type_=columns.id.type)
-        return Statement(delete(self.table).where(which, until))
-
     def _beyond(self, length: int) -> Statement:
+        """Which of some transactions has rows beyond a page; where that is not certain, such as
+        close it.
+        """
         columns, size = self.table.c, padded_length(length)
-        after = columns.id > bindparam("last", type_=columns.id.type)
-        clause = select(columns.tx).where(one_of(columns.tx, size), after).distinct()
-        return Statement(clause, [columns.tx])
+        which = [one_of(columns.tx, size), columns.id > bindparam("last", type_=columns.id.type)]
+        if not self._is_certain:
+            which.append(columns.record == literal_column(f"'{_CLOSING}'"))
+            which.append(columns.op == literal_column(f"'{_OWN}'"))
+        return Statement(select(columns.tx).where(*which).distinct(), [columns.tx])
 
 
-def _by_connection(rows: Sequence[Row]) -> list[list[Row]]:
-    """Runs of rows of one connection. A row of tidings' own is the last of its transaction."""
+def _by_transaction(rows: Sequence[Row], cut: Collection[str]) -> list[list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["tx"], []).append(row)
+    return [unit for transaction, unit in found.items() if transaction not in cut]
+
+
+def _last(unit: Sequence[Row]) -> int:
+    return int(unit[-1]["id"])
+
+
+def _closed_or_runs(rows: Sequence[Row], cut: Collection[str]) -> list[list[Row]]:
+    """Transactions that a row of tidings' own has closed, and of all others runs of rows of one
+    connection, which no other one came into. Those that are closed beyond the page are left out.
+    """
+    closed = {row["tx"]: row["id"] for row in rows if _closes(row)}
     units: list[list[Row]] = []
-    for _, some in groupby(rows, key=itemgetter("tx")):
-        unit: list[Row] = []
-        for row in some:
-            unit.append(row)
-            if row["op"] == _OWN:
-                units.append(unit)
-                unit = []
-        if unit:
-            units.append(unit)
+    whole: dict[str, list[Row]] = {}
+    run: list[Row] | None = None
+    for row in rows:
+        transaction = row["tx"]
+        if row["id"] <= closed.get(transaction, -1):
+            if transaction not in whole:
+                units.append(whole.setdefault(transaction, []))
+            whole[transaction].append(row)
+            run = None
+        elif transaction in cut and transaction not in closed:
+            run = None
+        elif run is not None and run[-1]["tx"] == transaction and run[-1]["op"] != _OWN:
+            run.append(row)
+        else:
+            run = [row]
+            units.append(run)
     return units
+
+
+def _closes(row: Row) -> bool:
+    return row["op"] == _OWN and row["record"] in (_CLOSING, _CLOSING.encode())
 
 
 def _captured(row: Row) -> CapturedRow:

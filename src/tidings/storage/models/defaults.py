@@ -29,9 +29,14 @@ def python_default(column: Column[Any]) -> Any:
 def called(default: Any) -> Callable[[], Any]:
     """A default as a function that makes it."""
     if default.is_scalar:
-        return lambda: _plain(default.arg)
+        return constant(default.arg)
     # SQLAlchemy has given it a context to take, whether it looks at it or not.
     return lambda: _plain(default.arg(None))
+
+
+def constant(value: Any) -> Callable[[], Any]:
+    """A default that is always this value."""
+    return lambda: _plain(value)
 
 
 def _plain(value: Any) -> Any:

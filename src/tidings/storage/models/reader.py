@@ -17,7 +17,7 @@ from sqlalchemy.orm.interfaces import MANYTOMANY, MANYTOONE
 
 from tidings.errors import ConfigurationError
 from tidings.schema.fields import LEFT_TO_DATABASE, IdType
-from tidings.storage.models.defaults import called, is_python, python_default
+from tidings.storage.models.defaults import called, constant, is_python, python_default
 from tidings.storage.models.targets import TABLE
 from tidings.storage.models.types import Served, served
 
@@ -117,14 +117,25 @@ class _Reader:
         else:
             table = self.mapper.local_table
             if self.mapper.inherits is not None:
-                raise self._refuse(
-                    f"{self.mapper.class_.__name__} inherits from "
-                    f"{self.mapper.inherits.class_.__name__}, and what is in two tables (or in a "
-                    "part of one) is not served: declare a resource of the base class, or of a view"
-                )
+                raise self._refuse(self._inherited(self.mapper, self.mapper.inherits))
         if not isinstance(table, Table):
             raise self._refuse("the class is mapped to no table, but to a query")
         return table
+
+    def _inherited(self, mapper: Mapper[Any], base: Mapper[Any]) -> str:
+        """Why a class that inherits is not served, and what to do."""
+        names = f"{mapper.class_.__name__} inherits from {base.class_.__name__}"
+        if mapper.local_table is not base.local_table:
+            return (
+                f"{names} by joining the tables {base.local_table} and {mapper.local_table}, and "
+                f"a record is a row of one table: declare a resource of {base.class_.__name__}, "
+                "of mapper.local_table, or of a view of both"
+            )
+        return (
+            f"{names} and is a part of the table {base.local_table}: declare a resource of "
+            f"{base.class_.__name__}, where a row_policy may leave out the others by "
+            f"{base.polymorphic_on}"
+        )
 
     def _columns(self) -> dict[str, Column[Any]]:
         if self.mapper is None:
@@ -246,7 +257,8 @@ class _Reader:
         if found is None:
             raise self._refuse(
                 f"{self.table.name}.{column.name} has the type {column.type!r}, which is not "
-                "served: leave it out of fields, or give it another one by a view"
+                "served: leave it out of fields, or declare a Table or view that has the column "
+                "with a type of the database"
             )
         return found
 
@@ -286,7 +298,7 @@ class _Reader:
 
     def _options(self, column: Column[Any]) -> dict[str, Any]:
         options: dict[str, Any] = {"nullable": bool(column.nullable), "unique": bool(column.unique)}
-        default = python_default(column)
+        default = python_default(column) or self._own_identity(column)
         if column.computed is not None or (column.identity is not None and column.identity.always):
             options |= {"read_only": True, "default": LEFT_TO_DATABASE}
         elif default is not None:
@@ -296,6 +308,13 @@ class _Reader:
         elif not column.nullable:
             options["required"] = True
         return options
+
+    def _own_identity(self, column: Column[Any]) -> Callable[[], Any] | None:
+        """What the mapper writes into a discriminator, without which no row is of a class."""
+        if self.mapper is None or self.mapper.polymorphic_on is not column:
+            return None
+        identity = self.mapper.polymorphic_identity
+        return None if identity is None else constant(identity)
 
     def _add_relationship(
         self, name: str, link: RelationshipProperty[Any], options: Mapping[str, Any]
@@ -369,13 +388,16 @@ class _Reader:
         """Whether records can be made without the columns that were not named."""
         for name, column in self.columns.items():
             is_left_out = name != self.key and name not in self.found.schema
+            is_discriminator = self._own_identity(column) is not None
             is_filled = column.default is not None or column.server_default is not None
             is_made = is_filled or column.computed is not None or column.identity is not None
+            is_made = is_made or is_discriminator
             if is_left_out and not column.nullable and not is_made:
                 raise self._refuse(
                     f"{self.table.name}.{column.name} is NOT NULL and has no default, so no record "
                     f"could be made without it: name {name!r} in fields, or in hidden=[...] for "
                     "hooks to fill in"
                 )
-            if is_left_out and (column.default is not None or column.onupdate is not None):
+            is_models = column.default is not None or column.onupdate is not None
+            if is_left_out and (is_models or is_discriminator):
                 self._add_column(name, {"hidden": True})  # the model fills it in, as it always does
