@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import jwt
+from jsonschema import Draft202012Validator
 from tests.support.server import REPOSITORY, serve
 
 from tidings import Api, JWTAuthPlugin, RestApiPlugin, SqlAlchemyPlugin
@@ -182,10 +183,6 @@ def _as_list(data: Any) -> list[Any]:
 @cache
 def _validator() -> Any:
     path = SCHEMAS / "schema-1.0.json"
-    try:
-        from jsonschema import Draft202012Validator
-    except ImportError:
-        return None
     if not path.exists():
         return None
     # The schema's empty pattern means "every name", which jsonschema takes for "no pattern".

@@ -32,7 +32,7 @@ async def posts(library: Api) -> AsyncIterator[list[str]]:
 
 def test_the_official_schema_is_used_where_it_is_present() -> None:
     if not has_schema():
-        pytest.skip("no jsonschema, or no ../shared/jsonapi: documents are checked by hand only")
+        pytest.skip("no ../shared/jsonapi: documents are checked by hand only")
 
 
 async def test_item_shows_attributes_relationships_and_its_own_link(

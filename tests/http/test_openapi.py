@@ -301,3 +301,26 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ["GET", "PATCH", "PUT", "DELETE", "/v2/posts/{id}"],
         ["POST", "/v2/operations"],
     ]
+
+
+def test_what_nobody_may_do_is_not_described() -> None:
+    api = make_api()
+    parent = {"type": "id", "belongs_to": "entries"}
+    api.add_resource(
+        "entries",
+        {"text": "string", "parent_id": parent},
+        auth={"query": "public", "get": "public"},
+    )
+    api.add_resource("letters", {"text": "string"}, auth={"post": "authenticated"})
+    found = {
+        path: {method for method in item if method != "parameters"}
+        for path, item in api.openapi()["paths"].items()
+    }
+    assert found == {
+        "/api/entries": {"get"},
+        "/api/entries/{id}": {"get"},
+        "/api/entries/{id}/parent": {"get"},
+        "/api/entries/{id}/relationships/parent": {"get"},
+        "/api/letters": {"post"},
+        "/api/operations": {"post"},
+    }

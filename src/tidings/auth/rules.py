@@ -64,6 +64,10 @@ class Rules:
         """Tell whether everybody may do this, so that nothing has to be looked up first."""
         return method in self._public
 
+    def is_closed(self, method: str) -> bool:
+        """Tell whether no rule is there for a method, so that it is denied to everybody."""
+        return not self._checks.get(method)
+
     async def allows(self, context: CheckContext) -> bool:
         """Tell whether a rule of the context's method allows it.
 

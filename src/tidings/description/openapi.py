@@ -261,7 +261,7 @@ class _Writer:
         for key, link in self._relationships(resource).items():
             if any(name in self._shown for name in link.types):
                 found |= self._relationship_paths(resource, name, record, key, link)
-        return found
+        return _open_to_somebody(found, resource)
 
     def _relationship_paths(
         self, resource: ResourceType, name: str, record: Schema, key: str, link: Relationship
@@ -376,6 +376,35 @@ class _Writer:
             texts,
             "Only these members of attributes and relationships, also of those that are required",
         )
+
+
+def _open_to_somebody(paths: Document, resource: ResourceType) -> Document:
+    """The operations that the rules of a resource do not deny to everybody. What a
+    ``check_permissions`` would say is not known before there is a request.
+    """
+    rules = resource.rules
+    if rules is None:
+        return paths
+    found: Document = {}
+    for path, item in paths.items():
+        is_collection = path == f"/{resource.name}"
+        is_record = path == f"/{resource.name}/{{id}}"
+        kept = {
+            key: value
+            for key, value in item.items()
+            if key == "parameters"
+            or not rules.is_closed(
+                ("query" if is_collection else "get")
+                if key == "get"
+                # To write a relationship is to patch its record.
+                else key
+                if is_collection or is_record
+                else "patch"
+            )
+        }
+        if kept.keys() - {"parameters"}:
+            found[path] = kept
+    return found
 
 
 _CURSOR: Final[Schema] = {"Tidings-Cursor": {"$ref": "#/components/headers/Cursor"}}

@@ -31,6 +31,10 @@ class Rules(Protocol):
         """Tell whether some rule for the context's method allows it."""
         ...
 
+    def is_closed(self, method: str) -> bool:
+        """Tell whether no rule allows a method, whoever asks."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ResourceType:
