@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -13,24 +12,10 @@ import pytest
 from sqlalchemy import delete, insert, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from tests.existing.kit import declare, existing, make_api
+from tests.existing.kit import declare, make_api
 from tests.existing.models import Project, Status, Task
 from tidings import Api, ConfigurationError
 from tidings.feed import Change, Cursor, Invalidation, Notice
-
-
-@pytest.fixture
-async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    async with existing(database_url) as engine:
-        yield engine
-
-
-@pytest.fixture
-async def api(engine: AsyncEngine, database_url: str) -> AsyncIterator[Api]:
-    api = make_api(database_url, capture="triggers", create_tables=True)
-    declare(api)
-    async with api:
-        yield api
 
 
 async def told(api: Api, count: int = 1) -> list[Notice]:
@@ -60,6 +45,22 @@ def shown(found: list[Notice]) -> list[Any]:
         if isinstance(one, Change)
         else one
         for one in found
+    ]
+
+
+async def test_transactions_that_wait_together_are_told_each_for_itself(api: Api) -> None:
+    """Also of a record that came and went among them."""
+    relay = api.internals.link.relay
+    assert relay is not None
+    async with relay._publishing:
+        made: Any = await api.resources.tasks.post({"title": "a"})
+        await api.resources.tasks.patch(made["id"], {"title": "b"})
+        await api.resources.tasks.delete(made["id"])
+    await api._linked.settle()
+    assert shown(notices(api)) == [
+        ("tasks", "post", None, "a"),
+        ("tasks", "patch", "a", "b"),
+        ("tasks", "delete", "b", None),
     ]
 
 

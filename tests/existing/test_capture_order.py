@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from tests.existing.kit import declare, existing, make_api
 from tests.existing.models import Task
 from tests.existing.test_capture import notices, shown
 from tidings import Api
@@ -20,23 +18,9 @@ SERVERS = pytest.mark.parametrize("server", ["postgres_url", "mariadb_url"])
 
 
 @pytest.fixture
-def url(server: str, request: pytest.FixtureRequest) -> str:
+def database_url(server: str, request: pytest.FixtureRequest) -> str:
     found: str = request.getfixturevalue(server)
     return found
-
-
-@pytest.fixture
-async def engine(url: str) -> AsyncIterator[AsyncEngine]:
-    async with existing(url) as engine:
-        yield engine
-
-
-@pytest.fixture
-async def api(engine: AsyncEngine, url: str) -> AsyncIterator[Api]:
-    api = make_api(url, capture="triggers", create_tables=True)
-    declare(api)
-    async with api:
-        yield api
 
 
 async def _add(session: AsyncSession, title: str) -> None:

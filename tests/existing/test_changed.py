@@ -21,12 +21,6 @@ from tidings.feed import Change, Invalidation
 
 
 @pytest.fixture
-async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    async with existing(database_url) as engine:
-        yield engine
-
-
-@pytest.fixture
 async def api(engine: AsyncEngine) -> AsyncIterator[Api]:
     api = make_api(engine, capture="events", create_tables=True)
     declare(api)

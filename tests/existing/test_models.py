@@ -12,19 +12,13 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from tests.existing.kit import declare, existing, make_api
+from tests.existing.kit import declare, make_api
 from tests.existing.models import Project, Status, Task
 from tests.http.kit import Client, error, serving, tracebacks, watched_logs
 from tidings import Api
 from tidings.filters import Atom
 from tidings.filters.reading import read, stub_columns
 from tidings.schema import declare_resource
-
-
-@pytest.fixture
-async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    async with existing(database_url) as engine:
-        yield engine
 
 
 @pytest.fixture(params=["url", "engine"])

@@ -11,16 +11,10 @@ from httpx import ASGITransport, AsyncClient
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from tests.existing.kit import declare, existing, make_api
+from tests.existing.kit import declare, make_api
 from tests.existing.models import Project
 from tests.existing.test_capture import notices, shown, told
 from tidings import Api, ConfigurationError
-
-
-@pytest.fixture
-async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    async with existing(database_url) as engine:
-        yield engine
 
 
 @pytest.fixture

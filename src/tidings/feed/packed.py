@@ -52,7 +52,9 @@ def read_notice(entry: bytes, carried: Carried) -> Notice:
     for image in (notice.before, notice.after):
         if image is not None and not expected <= image.keys():
             lacking |= expected - image.keys()
-    return replace(notice, unknown=notice.unknown | lacking) if lacking else notice
+    if lacking <= notice.unknown:
+        return notice
+    return replace(notice, unknown=notice.unknown | lacking)
 
 
 class Packed:

@@ -19,6 +19,7 @@ class Carrying:
     def __init__(self, hooks: HookRegistry) -> None:
         self._hooks = hooks
         self._declared: dict[str, frozenset[str] | None] = {}
+        self._expected: dict[tuple[str, bool], frozenset[str]] = {}
 
     def columns(self, resource: ResourceType) -> frozenset[str] | None:
         """The columns that a change of this resource carries; None for all."""
@@ -31,8 +32,11 @@ class Carrying:
     def expected(self, resource: ResourceType) -> frozenset[str]:
         """The columns and paths that every change of this resource has, be it known or not."""
         columns = self.columns(resource)
-        own = frozenset(resource.column_names) if columns is None else columns
-        return own | resource.related.keys()
+        key = (resource.name, columns is None)
+        if key not in self._expected:
+            own = frozenset(resource.column_names) if columns is None else columns
+            self._expected[key] = own | resource.related.keys()
+        return self._expected[key]
 
     def image(self, resource: ResourceType, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """What of a row its change carries."""

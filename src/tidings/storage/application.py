@@ -155,8 +155,8 @@ async def join(
     if writing:
         await begin_writing(connection)
         if (opening := joined.opening) is not None:
-            joined.opening = None
             await CoreConnection(connection, seconds).run(opening)
+            joined.opening = None  # not before: without it the rows of two transactions were one's
     return joined.unit_of_work(connection)
 
 

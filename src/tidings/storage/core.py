@@ -38,6 +38,7 @@ from tidings.storage.fate import (
 from tidings.storage.leniently import NO_UTF8, is_no_utf8, lenient
 from tidings.storage.statements import Row, Statement
 from tidings.storage.tables import check_keys
+from tidings.storage.types import MYSQL
 from tidings.storage.waiting import uninterrupted
 
 _log = logging.getLogger("tidings.storage")
@@ -256,7 +257,6 @@ def _driver_of(connection: AsyncConnection) -> Any:
 
 
 _NO_SAVEPOINT: Final = 1305
-_MYSQL: Final = ("mariadb", "mysql")
 
 
 class CoreDatabase:
@@ -380,7 +380,7 @@ class CoreDatabase:
         async with self._connected(self._snapshot if snapshot else self._reading) as connection:
             await prepare(connection)
             found = CoreConnection(connection, self.answer_seconds)
-            if snapshot and self.dialect_name in _MYSQL:
+            if snapshot and self.dialect_name in MYSQL:
                 await found.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             yield found
 
@@ -399,7 +399,7 @@ class CoreDatabase:
             await prepare(connection)
             forget(connection.info)
             found = CoreConnection(connection, self.answer_seconds)
-            if not self._owned and self.dialect_name in _MYSQL:
+            if not self._owned and self.dialect_name in MYSQL:
                 # For the next transaction only. Engines of ours are set to it, see `own_engine`.
                 await found.run("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
             elif not connection.in_transaction():
@@ -464,7 +464,7 @@ async def _check_encoding(connection: AsyncConnection) -> None:
 def _create_tables(connection: SyncConnection, tables: Sequence[Table]) -> None:
     """One process at a time: those that start together would all find the tables missing."""
     name = connection.dialect.name
-    if name in _MYSQL:
+    if name in MYSQL:
         for table in tables:
             check_keys(table)
         connection.exec_driver_sql(f"SELECT GET_LOCK('tidings_tables', {WAIT_SECONDS})")
@@ -473,5 +473,5 @@ def _create_tables(connection: SyncConnection, tables: Sequence[Table]) -> None:
     try:
         tables[0].metadata.create_all(connection)
     finally:
-        if name in _MYSQL:
+        if name in MYSQL:
             connection.exec_driver_sql("SELECT RELEASE_LOCK('tidings_tables')")

@@ -53,9 +53,13 @@ MICROSECOND: Final = timedelta(microseconds=1)
 _MYSQL_SHORT: Final = 255
 
 
+MYSQL: Final = ("mariadb", "mysql")
+"""The names of its dialect, and of what is nearly the same."""
+
+
 def is_mysql(dialect: Dialect) -> bool:
     """Whether it is MariaDB or MySQL."""
-    return dialect.name in ("mariadb", "mysql")
+    return dialect.name in MYSQL
 
 
 def _collated(dialect: Dialect) -> dict[str, str]:

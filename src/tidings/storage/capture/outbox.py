@@ -5,8 +5,9 @@ has the higher id. So where a row says of which transaction it is, transactions 
 their ids. PostgreSQL always knows. MariaDB does where tidings takes part in a transaction, which
 then begins with a name of its own and ends with a row that closes it. Elsewhere rows of one
 connection that follow on each other are taken together; that may be several transactions, and of
-one that others came into it may be a part. There all rows are the triggers', so that what is told
-of a record is true at each of them.
+one that others came into it may be a part. There the rows are the triggers', so that what is told
+of a record is true at each of them; or, on SQLite, which has one writer at a time, nobody can have
+come between those of a transaction.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from tidings.storage.lists import bound, chunks, one_of, padded_length
 from tidings.storage.outbox import MOST_ENTRIES, Pending, outbox_rows
 from tidings.storage.publishing import invalidations
 from tidings.storage.statements import Row, Statement
-from tidings.storage.types import ExactText, id_column_type
+from tidings.storage.types import MYSQL, ExactText, id_column_type
 
 SWEEP_SECONDS: Final = 0.1
 """How often the table is looked into: nobody says when another program has committed."""
@@ -65,10 +66,9 @@ _BULK: Final = "b"
 _GUESS: Final = "g"
 _CLOSING: Final = "end"
 """The ``record`` of rows that tidings writes as the last of a transaction that it takes part in."""
-_MYSQL: Final = ("mariadb", "mysql")
 _TRANSACTION: Final = {
     "postgresql": "CAST(txid_current() AS text)",
-    **dict.fromkeys(_MYSQL, MARIADB_TRANSACTION),
+    **dict.fromkeys(MYSQL, MARIADB_TRANSACTION),
 }
 _LOCK: Final = "tidings.captured"
 
@@ -121,6 +121,7 @@ class CaptureOutbox:
         )
         dialect = database.dialect_name
         self._is_certain = dialect == "postgresql"
+        self._has_names = dialect in MYSQL
         transaction: ColumnElement[str] = literal_column(_TRANSACTION.get(dialect, "''"))
         values: dict[str, Any] = {
             name: bindparam(f"v_{name}", type_=columns[name].type)
@@ -128,14 +129,15 @@ class CaptureOutbox:
         }
         values |= {"tx": transaction, "op": literal_column(f"'{_OWN}'")}
         self._note = Statement(insert(self.table).values(values).inline())
-        values["record"] = literal_column(f"'{_CLOSING}'")
+        if self._has_names:
+            values["record"] = literal_column(f"'{_CLOSING}'")
         self._close = Statement(insert(self.table).values(values).inline())
         self._deletes: dict[int, Statement] = {}
         self._limit = _FIRST_PAGE
 
     @property
     def opening(self) -> str | None:
-        return MARIADB_OPENING if self._database.dialect_name in _MYSQL else None
+        return MARIADB_OPENING if self._has_names else None
 
     async def state(self) -> tuple[int, float | None]:
         """How many rows there are, and when the oldest was added (seconds since the epoch)."""
@@ -159,7 +161,7 @@ class CaptureOutbox:
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[bool]:
         """A turn at publishing; False while another process has it, where that must not be two."""
-        if self._database.dialect_name not in _MYSQL:
+        if self._database.dialect_name not in MYSQL:
             yield True
             return
         got = Column("got", Integer)
@@ -215,7 +217,7 @@ class CaptureOutbox:
         for those of which a part is beyond the page.
         """
         cut: set[str] = set()
-        if not is_all:
+        if not is_all and (self._is_certain or self._has_names):
             transactions = list({row["tx"] for row in rows})
             values = {**bound(transactions), "last": rows[-1]["id"]}
             cut = {r["tx"] for r in await connection.fetch(self._beyond(len(transactions)), values)}
@@ -306,12 +308,12 @@ class CaptureOutbox:
         return self._deletes[size]
 
     def _beyond(self, length: int) -> Statement:
-        """Which of some transactions has rows beyond a page; where that is not certain, such as
-        close it.
+        """Which of some transactions has rows beyond a page; where they have names, such as close
+        it.
         """
         columns, size = self.table.c, padded_length(length)
         which = [one_of(columns.tx, size), columns.id > bindparam("last", type_=columns.id.type)]
-        if not self._is_certain:
+        if self._has_names:
             which.append(columns.record == literal_column(f"'{_CLOSING}'"))
             which.append(columns.op == literal_column(f"'{_OWN}'"))
         return Statement(select(columns.tx).where(*which).distinct(), [columns.tx])
@@ -354,7 +356,7 @@ def _closed_or_runs(rows: Sequence[Row], cut: Collection[str]) -> list[list[Row]
 
 
 def _closes(row: Row) -> bool:
-    return row["op"] == _OWN and row["record"] in (_CLOSING, _CLOSING.encode())
+    return bool(row["op"] == _OWN and row["record"] == _CLOSING)
 
 
 def _captured(row: Row) -> CapturedRow:
