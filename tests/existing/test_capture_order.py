@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import Any
 
@@ -128,6 +129,43 @@ async def test_that_all_is_to_be_refetched_is_told_after_what_was_before(
     found = shown(notices(api))
     assert ("tasks", "post", None, "older") in found
     assert found[-1] == Invalidation("tasks")
+
+
+@SERVERS
+@pytest.mark.parametrize("count", [400, 600, 900])
+async def test_what_has_been_told_is_removed_whoever_is_still_at_work(
+    api: Api, engine: AsyncEngine, count: int
+) -> None:
+    """A server that looked at all rows to find these would wait for those of others."""
+    async with AsyncSession(engine) as first, AsyncSession(engine) as second:
+        await _add(first, "first")
+        await second.execute(
+            insert(Task), [{"title": str(n), "uid": uuid.uuid4()} for n in range(count)]
+        )
+        await second.commit()
+        async with asyncio.timeout(30):
+            while (await api._capture.outbox.state())[0]:  # type: ignore[union-attr]
+                await api._linked.settle()
+        await first.commit()
+    await api._linked.settle()
+    assert [one[-1] for one in shown(notices(api))] == [*map(str, range(count)), "first"]
+
+
+@SERVERS
+async def test_a_long_transaction_waits_for_no_open_one_nor_takes_it_along(
+    api: Api, engine: AsyncEngine
+) -> None:
+    async with AsyncSession(engine) as first, AsyncSession(engine) as long:
+        await api.resources.tasks.post({"title": "first"}, transaction=first)
+        await long.execute(
+            insert(Task), [{"title": str(n), "uid": uuid.uuid4()} for n in range(2_500)]
+        )
+        await long.commit()
+        await api._linked.settle()
+        assert notices(api) == [Invalidation("tasks")]
+        await first.commit()
+    await api._linked.settle()
+    assert shown(notices(api))[1:] == [("tasks", "post", None, "first")]
 
 
 @pytest.mark.parametrize("server", ["postgres_url"])  # the others tell each for itself

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -37,7 +38,7 @@ from tidings.feed import Batch, Notice, encode_notice
 from tidings.storage.database import Connection, Database
 from tidings.storage.lists import bound, chunks, one_of, padded_length
 from tidings.storage.statements import Row, Statement
-from tidings.storage.types import ExactText, id_column_type
+from tidings.storage.types import MYSQL, ExactText, id_column_type
 
 TABLE_NAME: Final = "tidings_outbox"
 MOST_ENTRIES: Final = 500
@@ -121,6 +122,45 @@ def batch_of(row: Row) -> Batch:
     return Batch(row["batch"], msgspec.msgpack.decode(row["entries"], type=list[bytes]))
 
 
+class Removal:
+    """Deletes rows of a table by columns of theirs, the first of which is their id."""
+
+    def __init__(self, dialect: str, *columns: Column[Any]) -> None:
+        self._columns = columns
+        self._lists: dict[int, Statement] = {}
+        self._has_ranges = dialect in MYSQL
+        column = columns[0]
+        low, high = bindparam("low", type_=column.type), bindparam("high", type_=column.type)
+        self._range = Statement(delete(column.table).where(column >= low, column <= high))
+
+    def of(self, rows: Iterable[Row]) -> Iterator[tuple[Statement, Row]]:
+        """The statements, and what they are given.
+
+        MariaDB waits for each row that it looks at while another transaction holds it, and for a
+        list of ids it may look at all: one transaction that stays open would stop the outbox. For
+        ids that follow on each other it looks at those alone.
+        """
+        found = sorted(rows, key=lambda row: int(row["id"]))
+        if self._has_ranges:
+            # Of those that follow on each other, an id is as far ahead as it is in the list.
+            for _, some in groupby(enumerate(found), lambda one: int(one[1]["id"]) - one[0]):
+                ids = [row["id"] for _, row in some]
+                yield self._range, {"low": ids[0], "high": ids[-1]}
+            return
+        for part in chunks(found):
+            values: dict[str, Any] = {}
+            for column in self._columns:
+                values |= bound([row[column.name] for row in part], column.name)
+            yield self._list(len(part)), values
+
+    def _list(self, length: int) -> Statement:
+        size = padded_length(length)
+        if size not in self._lists:
+            which = [one_of(column, size, column.name) for column in self._columns]
+            self._lists[size] = Statement(delete(self._columns[0].table).where(*which))
+        return self._lists[size]
+
+
 _ROWS: Final = 100
 SWEEP_SECONDS: Final = 1.0
 
@@ -147,7 +187,8 @@ class Outbox:
         )
         values = {name: _given(columns[name]) for name in ("feed", "batch", "entries", "added")}
         self._insert = Statement(insert(self.table).values(values).inline())
-        self._deletes: dict[int, Statement] = {}
+        # By both, since SQLite gives the ids of an empty table anew.
+        self._removal = Removal(database.dialect_name, columns.id, columns.batch)
 
     async def rows(self, after: int, limit: int) -> list[Row]:
         """The rows beyond an id, by id."""
@@ -175,11 +216,8 @@ class Outbox:
 
     async def remove(self, pending: Pending) -> None:
         """Delete rows that have been published."""
-        for some in chunks(sorted(pending.rows, key=lambda row: int(row["id"]))):
-            # By both, since SQLite gives the ids of an empty table anew.
-            ids = bound([row["id"] for row in some])
-            batches = bound([row["batch"] for row in some], "b")
-            await self._database.execute(self._delete(len(some)), {**ids, **batches})
+        for statement, values in self._removal.of(pending.rows):
+            await self._database.execute(statement, values)
 
     async def add(self, connection: Connection, rows: Sequence[Row]) -> None:
         """Write rows within the transaction of a connection."""
@@ -196,14 +234,6 @@ class Outbox:
 
     def _parameters(self, row: Row) -> Row:
         return {"v_feed": self._feed, **{f"v_{name}": value for name, value in row.items()}}
-
-    def _delete(self, length: int) -> Statement:
-        size = padded_length(length)
-        if size not in self._deletes:
-            columns = self.table.c
-            where = (one_of(columns.id, size), one_of(columns.batch, size, "b"))
-            self._deletes[size] = Statement(delete(self.table).where(*where))
-        return self._deletes[size]
 
 
 def _given(column: Column[Any]) -> BindParameter[Any]:

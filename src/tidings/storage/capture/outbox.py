@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,12 +30,10 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    String,
     Table,
     Text,
     bindparam,
     cast,
-    delete,
     func,
     insert,
     literal_column,
@@ -48,8 +47,8 @@ from tidings.storage.capture.mariadb import MARIADB_OPENING, MARIADB_TRANSACTION
 from tidings.storage.capture.triggers import CAPTURED
 from tidings.storage.change_log import MAX_BYTES
 from tidings.storage.database import Connection, Database
-from tidings.storage.lists import bound, chunks, one_of, padded_length
-from tidings.storage.outbox import MOST_ENTRIES, Pending, outbox_rows
+from tidings.storage.lists import CHUNK, bound, one_of, padded_length
+from tidings.storage.outbox import MOST_ENTRIES, Pending, Removal, outbox_rows
 from tidings.storage.publishing import invalidations
 from tidings.storage.statements import Row, Statement
 from tidings.storage.types import MYSQL, ExactText, id_column_type
@@ -132,7 +131,7 @@ class CaptureOutbox:
         if self._has_names:
             values["record"] = literal_column(f"'{_CLOSING}'")
         self._close = Statement(insert(self.table).values(values).inline())
-        self._deletes: dict[int, Statement] = {}
+        self._removal = Removal(dialect, columns.id)
         self._limit = _FIRST_PAGE
 
     @property
@@ -202,13 +201,14 @@ class CaptureOutbox:
                 self._limit = min(4 * limit, _PAGE)  # one transaction is longer than the page
         if units:
             return Pending(batches, [row for unit in units for row in unit], is_all=is_all)
-        await self._sum_up(rows[0]["tx"])
+        ((longest, _),) = Counter(str(row["tx"]) for row in rows).most_common(1)
+        await self._sum_up(longest)
         return Pending((), (), is_all=False)
 
     async def remove(self, pending: Pending) -> None:
         """Delete what has been published."""
-        for some in chunks(sorted(row["id"] for row in pending.rows)):
-            await self._database.execute(self._delete(len(some)), bound(some))
+        for statement, values in self._removal.of(pending.rows):
+            await self._database.execute(statement, values)
 
     async def _units(
         self, connection: Connection, rows: Sequence[Row], *, is_all: bool
@@ -237,11 +237,12 @@ class CaptureOutbox:
         """
         columns = self.table.c
         which = columns.tx == bindparam("tx", type_=columns.tx.type)
-        until = columns.id <= bindparam("last", type_=columns.id.type)
-        last = func.max(columns.id).label("last")
-        sources = Statement(
-            select(columns.source, last).where(which).group_by(columns.source),
-            (Column("source", String), Column("last", Integer)),
+        after = columns.id > bindparam("after", type_=columns.id.type)
+        limit, start = bindparam("limit", type_=Integer), bindparam("start", type_=Integer)
+        shown = (columns.id, columns.source, columns.entries)
+        page = Statement(
+            select(*shown).where(which, after).order_by(columns.id).limit(limit).offset(start),
+            shown,
         )
         names = ("tx", "source", "op", "batch", "entries", "added")
         add = Statement(
@@ -249,43 +250,23 @@ class CaptureOutbox:
             .values({name: bindparam(f"v_{name}", type_=columns[name].type) for name in names})
             .inline()
         )
+        sources: dict[str, None] = {}
+        own: dict[Notice, None] = {}
+        values = {"tx": transaction, "after": 0, "limit": _FIRST_PAGE, "start": 0}
         async with self._database.writing() as writing:
-            found = await writing.fetch(sources, {"tx": transaction})
-            most = max((int(row["last"]) for row in found), default=0)
+            while rows := await writing.fetch(page, values):
+                values |= {"after": rows[-1]["id"], "limit": CHUNK}
+                sources |= dict.fromkeys(row["source"] for row in rows if row["source"] is not None)
+                notices = [notice for row in rows for notice in _notices(row)]
+                own |= dict.fromkeys(invalidations(notices))
+                for statement, given in self._removal.of(rows):
+                    await writing.fetch(statement, given)
             row: dict[str, Any] = dict.fromkeys(names) | {"tx": transaction, "added": time.time()}
-            rows = [
-                row | {"source": one["source"], "op": _BULK}
-                for one in found
-                if one["source"] is not None
-            ]
-            own = await self._own_of(writing, transaction, most)
-            rows += [row | one | {"op": _OWN} for one in outbox_rows(own)]
-            for one in rows:
+            summary = [row | {"source": source, "op": _BULK} for source in sources]
+            summary += [row | one | {"op": _OWN} for one in outbox_rows(list(own))]
+            for one in summary:
                 await writing.fetch(add, _parameters(one))
-            clause = delete(self.table).where(which, until)
-            await writing.fetch(Statement(clause), {"tx": transaction, "last": most})
             await writing.commit()
-
-    async def _own_of(self, connection: Connection, transaction: str, last: int) -> list[Notice]:
-        """What rows of tidings' own in a transaction come to, if all of it is stale."""
-        columns = self.table.c
-        clause = select(columns.id, columns.entries).where(
-            columns.tx == bindparam("tx", type_=columns.tx.type),
-            columns.op == literal_column(f"'{_OWN}'"),
-            columns.id > bindparam("after", type_=columns.id.type),
-            columns.id <= bindparam("last", type_=columns.id.type),
-        )
-        limit, start = bindparam("limit", type_=Integer), bindparam("start", type_=Integer)
-        page = Statement(
-            clause.order_by(columns.id).limit(limit).offset(start), (columns.id, columns.entries)
-        )
-        found: dict[Notice, None] = {}
-        values = {"tx": transaction, "last": last, "limit": _FIRST_PAGE, "start": 0}
-        after = 0
-        while rows := await connection.fetch(page, values | {"after": after}):
-            after = rows[-1]["id"]
-            found |= dict.fromkeys(invalidations([one for row in rows for one in _notices(row)]))
-        return list(found)
 
     async def _batches(self, connection: Connection, unit: Sequence[Row]) -> list[Batch]:
         captured = [_captured(row) for row in unit if row["op"] not in (_OWN, _GUESS)]
@@ -300,12 +281,6 @@ class CaptureOutbox:
         is_one = self._is_certain or _closes(unit[-1])
         found = await self._convert(connection, captured, notices, is_one)
         return list(_as_batches(key, found))
-
-    def _delete(self, length: int) -> Statement:
-        size = padded_length(length)
-        if size not in self._deletes:
-            self._deletes[size] = Statement(delete(self.table).where(one_of(self.table.c.id, size)))
-        return self._deletes[size]
 
     def _beyond(self, length: int) -> Statement:
         """Which of some transactions has rows beyond a page; where they have names, such as close
