@@ -255,9 +255,10 @@ class CaptureOutbox:
         values = {"tx": transaction, "after": 0, "limit": _FIRST_PAGE, "start": 0}
         async with self._database.writing() as writing:
             while rows := await writing.fetch(page, values):
-                values |= {"after": rows[-1]["id"], "limit": CHUNK}
                 sources |= dict.fromkeys(row["source"] for row in rows if row["source"] is not None)
                 notices = [notice for row in rows for notice in _notices(row)]
+                # Rows of tidings' own may weigh much, those of triggers have not even been read.
+                values |= {"after": rows[-1]["id"], "limit": _FIRST_PAGE if notices else CHUNK}
                 own |= dict.fromkeys(invalidations(notices))
                 for statement, given in self._removal.of(rows):
                     await writing.fetch(statement, given)
